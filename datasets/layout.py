@@ -1,0 +1,225 @@
+"""What a demonstration store is on disk: its arrays, attributes and checksum, and the rules they keep."""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from jaxtyping import Bool, Float, Int, Shaped
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+SCHEMA_VERSION = 1
+CHUNK_STEPS = 800
+SHARD_STEPS = 8_000
+SCHEMA = ("schema_version", "episodes", "observation_sizes", "action_size", "extra_sizes", "scalar_types")
+RESERVED = ("action", "reward", "success")
+SCALAR_TYPES = ("int64", "float64", "bool")
+ENDS = "meta/episode_ends"
+COLLECT = "make it again with python -m tools.collect"
+RESTORE = f"restore a copy, or {COLLECT}"
+# Chunks that hold one value only are written too, so that a shard which is not there is known to be lost.
+ZARR_OPTIONS = {"array.write_empty_chunks": True, "codec_pipeline.batch_size": 64}
+
+Column = tuple[np.dtype[Any], tuple[int, ...]]  # the type and the shape of one row
+
+
+class StoreError(ValueError):
+    """A store, or an episode for it, breaks a rule; one line says which, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T steps; `extras` are further arrays of T rows, `scalars` single numbers (a seed)."""
+
+    observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
+    action: Float[np.ndarray, "T Da"]
+    reward: Float[np.ndarray, " T"] | None = None
+    success: Bool[np.ndarray, " T"] | None = None
+    extras: Mapping[str, Shaped[np.ndarray, "T ..."]] = field(default_factory=dict)
+    scalars: Mapping[str, int | float] = field(default_factory=dict)
+
+
+def columns(record: Mapping[str, Any]) -> dict[str, Column]:
+    single = np.dtype(np.float32)
+    sizes = {**record["observation_sizes"], "action": record["action_size"], **record["extra_sizes"]}
+    return {
+        **{f"data/{name}": (single, (size,)) for name, size in sizes.items()},
+        "data/reward": (single, ()),
+        "data/success": (np.dtype(np.bool_), ()),
+        ENDS: (np.dtype(np.int64), ()),
+        **{f"meta/{name}": (np.dtype(kind), ()) for name, kind in record["scalar_types"].items()},
+    }
+
+
+def make_arrays(path: Path, record: Mapping[str, Any]) -> None:
+    root = zarr.create_group(path, zarr_format=3, attributes=dict(record))
+    root.create_group("data")
+    root.create_group("meta")
+    for name, (dtype, row) in columns(record).items():
+        root.create_array(
+            name,
+            shape=(0, *row),
+            chunks=(CHUNK_STEPS, *row),
+            shards=(SHARD_STEPS, *row),
+            dtype=dtype,
+            compressors=[ZstdCodec(level=3), Crc32cCodec()],
+        )
+
+
+def _checksum(record: Mapping[str, Any]) -> int:
+    rest = {name: value for name, value in record.items() if name != "checksum"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
+
+
+def signed(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes as JSON reads them back, with their checksum."""
+    try:
+        record = json.loads(json.dumps(attributes, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        remedy = "use strings, finite numbers, lists and dicts"
+        raise StoreError(f"{path}: the attributes are not JSON ({error}); {remedy}") from error
+    return {**record, "checksum": _checksum(record)}
+
+
+def open_group(path: Path, zarr_format: Literal[2, 3], mode: str) -> zarr.Group:
+    if not path.is_dir():
+        raise StoreError(f"{path}: is {'no directory' if path.exists() else 'not there'}; {COLLECT}")
+    file = "zarr.json" if zarr_format == 3 else ".zgroup"
+    if not (path / file).exists():
+        raise StoreError(f"{path}: has no {file}: no store, or a half-written one; delete it and {COLLECT}")
+    zarr_mode: Literal["r", "r+"] = "r" if mode == "r" else "r+"
+    try:
+        return zarr.open_group(path, mode=zarr_mode, zarr_format=zarr_format, use_consolidated=False)
+    except Exception as error:  # edited JSON can fail anywhere in zarr
+        raise StoreError(f"{path}: {file} cannot be read ({_line(error)}); {RESTORE}") from error
+
+
+def find_array(path: Path, group: zarr.Group, name: str, column: Column | None) -> zarr.Array:
+    """One array of the group, its type and row shape as `column` says."""
+    try:
+        with zarr.config.set(ZARR_OPTIONS):
+            array = group[name]
+    except KeyError as error:
+        raise StoreError(f"{path}: {name} is missing; {RESTORE}") from error
+    except Exception as error:  # edited JSON can fail anywhere in zarr
+        raise StoreError(f"{path}: {name}: metadata cannot be read ({_line(error)}); {RESTORE}") from error
+    if not isinstance(array, zarr.Array) or array.ndim == 0:
+        raise StoreError(f"{path}: {name} is no array of rows; {RESTORE}")
+    found = (array.dtype, array.shape[1:])
+    if column is not None and found != column:
+        expected = f"{column[0]} rows of shape {column[1]}"
+        raise StoreError(f"{path}: {name} has {found[0]} rows of shape {found[1]}, not {expected}; {RESTORE}")
+    return array
+
+
+def slabs(path: Path, array: zarr.Array, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows of an array, one shard's after another's, each with the number of its first row."""
+    step = array.shards[0] if array.shards else SHARD_STEPS
+    while start < stop:
+        rows = slice(start, min(start - start % step + step, stop))
+        where = f"{path}: {array.path} rows {rows.start} to {rows.stop - 1}"
+        file = path / array.path / array.metadata.encode_chunk_key((start // step, *[0] * (array.ndim - 1)))
+        if array.shards and not (file.exists() and file.stat().st_size):
+            raise StoreError(f"{where}: the file {file.relative_to(path)} is lost or empty; {RESTORE}")
+        try:
+            with zarr.config.set(ZARR_OPTIONS):
+                values = np.asarray(array[rows])
+        except Exception as error:  # damaged bytes can fail in any codec
+            raise StoreError(f"{where}: truncated or edited ({_line(error)}); {RESTORE}") from error
+        yield start, values
+        start = rows.stop
+
+
+def read(path: Path, array: zarr.Array, start: int, stop: int) -> np.ndarray:
+    """Rows `start` to `stop` of an array; StoreError where they are lost or damaged."""
+    parts = [values for _, values in slabs(path, array, start, stop)]
+    return np.concatenate(parts) if parts else np.zeros((0, *array.shape[1:]), array.dtype)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def check_names(
+    path: Path, attributes: Iterable[str], steps: Sequence[str] = (), scalars: Mapping[str, str] | None = None
+) -> None:
+    taken = sorted({*SCHEMA, "checksum"} & set(attributes))
+    taken += [name for name in steps if name in RESERVED or "/" in name or steps.count(name) > 1]
+    taken += [name for name in scalars or {} if name == "episode_ends" or "/" in name]
+    if taken:
+        raise StoreError(
+            f"{path}: the name {taken[0]!r} is reserved, given twice or has a '/'; choose another"
+        )
+    for name, kind in (scalars or {}).items():
+        if kind not in SCALAR_TYPES:
+            raise StoreError(f"{path}: meta/{name} cannot be {kind!r}; choose from {', '.join(SCALAR_TYPES)}")
+
+
+def check_record(path: Path, record: Mapping[str, Any]) -> None:
+    version = record.get("schema_version")
+    if version is None:
+        raise StoreError(f"{path}: has no schema_version, so it is no demonstration store; {COLLECT}")
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"{path}: schema_version is {version!r}, only {SCHEMA_VERSION} is read; {COLLECT}")
+    if record.get("checksum") != _checksum(record):
+        raise StoreError(f"{path}: zarr.json: the attributes were edited (their checksum differs); {RESTORE}")
+
+
+def check_length(path: Path, array: zarr.Array, rows: int, who: str) -> None:
+    if array.shape[0] < rows:
+        raise StoreError(f"{path}: {array.path} has {array.shape[0]} rows, {who} wants {rows}; {RESTORE}")
+
+
+def check_ends(path: Path, ends: Int[np.ndarray, " E"]) -> None:
+    bad = np.flatnonzero(np.diff(ends, prepend=0) <= 0)
+    if bad.size:
+        i = int(bad[0])
+        before = ends[i - 1] if i else 0
+        raise StoreError(f"{path}: {ENDS}[{i}] is {ends[i]}, expected more than {before}; {RESTORE}")
+
+
+def check_finite(where: str, values: np.ndarray, start: int = 0) -> None:
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row, *rest = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        index = ", ".join(str(i) for i in (row + start, *rest))
+        found = values[(row, *rest)]
+        raise StoreError(f"{where}[{index}] is {found}, expected a finite number; {COLLECT}")
+
+
+def checked_rows(
+    path: Path, columns: Mapping[str, Column], number: int, episode: Episode
+) -> dict[str, np.ndarray]:
+    """One episode's rows for each array but `meta/episode_ends`, in the array's type."""
+    steps: dict[str, Any] = {**episode.observations, "action": episode.action, **episode.extras}
+    steps |= {"reward": episode.reward, "success": episode.success}
+    given = {f"data/{name}": rows for name, rows in steps.items() if rows is not None}
+    given |= {f"meta/{name}": [row] for name, row in episode.scalars.items()}
+    lacking, surplus = sorted(set(columns) - {ENDS} - set(given)), sorted(set(given) - set(columns))
+    where = f"{path}: episode {number}"
+    if lacking or surplus:
+        remedy = "give the arrays that the store was created with"
+        raise StoreError(f"{where} lacks {lacking or 'none'}, has surplus {surplus or 'none'}; {remedy}")
+    length = len(episode.action)
+    if length == 0:
+        raise StoreError(f"{where} has no step; leave it out")
+    return {
+        name: _converted(f"{where}: {name}", rows, columns[name], length if name.startswith("data/") else 1)
+        for name, rows in given.items()
+    }
+
+
+def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray:
+    dtype, row = column
+    found = np.asarray(rows)
+    if found.shape != (length, *row):
+        raise StoreError(f"{where} has shape {found.shape}, expected {(length, *row)}; record every step")
+    if not np.can_cast(found.dtype, dtype, "same_kind"):
+        raise StoreError(f"{where} is {found.dtype}, expected {dtype}; convert it")
+    with np.errstate(over="ignore"):
+        converted = found.astype(dtype)
+    check_finite(where, converted)
+    return converted

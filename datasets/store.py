@@ -1,0 +1,309 @@
+"""Demonstration stores: the episodes of one task in a zarr directory, appended atomically."""
+
+import fcntl
+import math
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Float, Int
+
+from datasets import layout
+from datasets.layout import (
+    COLLECT,
+    ENDS,
+    RESERVED,
+    RESTORE,
+    SCHEMA_VERSION,
+    ZARR_OPTIONS,
+    Column,
+    Episode,
+    StoreError,
+)
+
+
+class StoreVersionWarning(UserWarning):
+    """A store was made with other simulator versions than the running ones."""
+
+
+class DemonstrationStore:
+    """Episodes of one task: `data/<name>` holds a row a step, `meta/<name>` a row an episode.
+
+    Made by `create` or `open`. Rows beyond the `episodes` that the attributes count belong to no episode:
+    replacing the root's zarr.json (a rename) is the one step that commits what was appended.
+    """
+
+    def __init__(
+        self, path: Path, group: zarr.Group, attributes: dict[str, Any], columns: dict[str, Column]
+    ) -> None:
+        self.path = path
+        self.attributes = attributes
+        self._group = group
+        self._columns = columns
+        self._arrays = {
+            name: layout.find_array(path, group, name, column) for name, column in columns.items()
+        }
+        self.episode_ends: Int[np.ndarray, " E"] = np.zeros(0, np.int64)
+        self._validate()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        observation_sizes: Mapping[str, int],
+        action_size: int,
+        attributes: Mapping[str, Any],
+        *,
+        extra_sizes: Mapping[str, int] | None = None,
+        scalar_types: Mapping[str, str] | None = None,
+    ) -> "DemonstrationStore":
+        """Make an empty store, whole or not at all, and open it for appending.
+
+        `attributes` is anything that JSON can say (task, simulator, controller, expert, noise, seeds,
+        versions); `extra_sizes` declares further float arrays of one row a step, `scalar_types` arrays of
+        one number ("int64", "float64" or "bool") an episode. Raises StoreError, also where `path` exists.
+        """
+        path = Path(path)
+        schema = {
+            "schema_version": SCHEMA_VERSION,
+            "episodes": 0,
+            "observation_sizes": dict(observation_sizes),
+            "action_size": action_size,
+            "extra_sizes": dict(extra_sizes or {}),
+            "scalar_types": dict(scalar_types or {}),
+        }
+        layout.check_names(path, attributes, [*observation_sizes, *(extra_sizes or {})], scalar_types or {})
+        record = layout.signed(path, {**schema, **attributes})
+        if path.exists():
+            raise StoreError(f"{path}: exists already; open it with mode='a', or choose another path")
+        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
+        try:
+            layout.make_arrays(temporary, record)
+            temporary.rename(path)
+        except OSError as error:
+            raise StoreError(
+                f"{path}: cannot be created ({error}); check the disk's space, rights"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return cls.open(path, "a")
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], mode: str = "r") -> "DemonstrationStore":
+        """Open and validate a store, reading every value once; 'a' drops what an interrupted append left.
+
+        A zarr v2 directory in diffusion_policy's layout opens for reading. Raises StoreError.
+        """
+        path = Path(path)
+        if mode not in ("r", "a"):
+            raise StoreError(f"{path}: mode {mode!r} is unknown; use 'r' or 'a'")
+        if (path / ".zgroup").exists() and mode == "r":
+            return open_diffusion_policy(path)
+        if (path / ".zgroup").exists():
+            raise StoreError(f"{path}: is a zarr v2 directory, readable only; open it with mode='r'")
+        group = layout.open_group(path, 3, mode)
+        record = dict(group.attrs)
+        layout.check_record(path, record)
+        store = cls(path, group, record, layout.columns(record))
+        if mode == "a":
+            store._drop_uncommitted()
+        return store
+
+    def __len__(self) -> int:
+        return len(self.episode_ends)
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of all episodes together."""
+        return int(self.episode_ends[-1]) if len(self) else 0
+
+    @property
+    def action_size(self) -> int:
+        """Da."""
+        return int(self._arrays["data/action"].shape[1])
+
+    @property
+    def observation_sizes(self) -> dict[str, int]:
+        """Numbers a step of each observation key, in the declared order (v2: every key not RESERVED)."""
+        if "observation_sizes" in self.attributes:
+            return dict(self.attributes["observation_sizes"])
+        names = [name for name in self._names("data/") if name not in RESERVED]
+        return {name: math.prod(self._columns[f"data/{name}"][1]) for name in names}
+
+    def read(self, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Arrays of one row a step, T rows, by name without the `data/`; all of them unless named."""
+        return self._rows("data/", names, 0, self.n_steps)
+
+    def scalars(self) -> dict[str, np.ndarray]:
+        """Arrays of one number an episode, by name without the `meta/`."""
+        return self._rows("meta/", None, 0, len(self))
+
+    def observations(self, keys: Sequence[str] | None = None) -> Float[np.ndarray, "T Do"]:
+        """Flat observations: the keys (all, in their declared order, unless named) side by side, float32."""
+        parts = self.read(list(self.observation_sizes) if keys is None else keys)
+        return np.concatenate([np.asarray(part, np.float32) for part in parts.values()], axis=1)
+
+    def episode(self, index: int) -> Episode:
+        """Episode `index`; negative ones count from the end. Raises IndexError."""
+        index = range(len(self))[index]
+        start = int(self.episode_ends[index - 1]) if index else 0
+        data = self._rows("data/", None, start, int(self.episode_ends[index]))
+        keys = self.observation_sizes
+        return Episode(
+            observations={key: data[key] for key in keys},
+            action=data["action"],
+            reward=data.get("reward"),
+            success=data.get("success"),
+            extras={name: rows for name, rows in data.items() if name not in keys and name not in RESERVED},
+            scalars={
+                name: row[0].item() for name, row in self._rows("meta/", None, index, index + 1).items()
+            },
+        )
+
+    def append(self, episode: Episode) -> None:
+        """Add one episode, whole or not at all, whatever interrupts it; raises as `extend`."""
+        self.extend([episode])
+
+    def extend(self, episodes: Iterable[Episode]) -> None:
+        """Add episodes, all or none, whatever interrupts it.
+
+        Raises StoreError for an episode that does not fit the store, a full disk, a read-only store, and
+        where another process is writing or has written since this store was opened; earlier episodes survive.
+        """
+        self._check_writable()
+        rows = [
+            layout.checked_rows(self.path, self._columns, len(self) + i, e) for i, e in enumerate(episodes)
+        ]
+        if not rows:
+            return
+        ends = self.n_steps + np.cumsum([len(row["data/action"]) for row in rows], dtype=np.int64)
+        columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        with self._writing():
+            for name, values in {**columns, ENDS: ends}.items():
+                array, start = self._arrays[name], self._length(name)
+                array.resize((start + len(values), *array.shape[1:]))
+                array[start:] = values
+            self._commit({**self.attributes, "episodes": len(self) + len(rows)})
+            self.episode_ends = np.concatenate([self.episode_ends, ends])
+
+    def update_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Replace or add attributes, all or none; raises StoreError for those of the schema."""
+        self._check_writable()
+        layout.check_names(self.path, attributes)
+        with self._writing():
+            self._commit({**self.attributes, **attributes})
+
+    def require(
+        self,
+        *,
+        action_size: int | None = None,
+        observation_sizes: Mapping[str, int] | None = None,
+        versions: Mapping[str, str] | None = None,
+        strict: bool = False,
+        **attributes: Any,
+    ) -> None:
+        """Check that the store has these attributes (`task=...`, any name), sizes and simulator versions.
+
+        Raises StoreError with both values; other versions raise it only if `strict` and warn otherwise.
+        """
+        sizes = {"action_size": action_size, "observation_sizes": observation_sizes}
+        found = {**self.attributes, **{name: getattr(self, name) for name in sizes}}
+        for name, wanted in {**sizes, **attributes}.items():
+            if wanted is not None and (name not in found or found[name] != wanted):
+                recorded = repr(found[name]) if name in found else "not recorded"
+                remedy = f"name another store, or {COLLECT}"
+                raise StoreError(f"{self.path}: {name} is {recorded}, wanted {wanted!r}; {remedy}")
+        recorded_versions = self.attributes.get("versions", {})
+        for name, running in (versions or {}).items():
+            made = recorded_versions.get(name, "of an unrecorded version")
+            if made == running:
+                continue
+            remedy = f"install {name}=={made}, or {COLLECT}" if name in recorded_versions else COLLECT
+            message = f"{self.path}: made with {name} {made}, running {name} {running}; {remedy}"
+            if strict:
+                raise StoreError(message)
+            warnings.warn(message, StoreVersionWarning, stacklevel=2)
+
+    def _names(self, group: str) -> list[str]:
+        return [name[len(group) :] for name in self._columns if name.startswith(group) and name != ENDS]
+
+    def _rows(self, group: str, names: Sequence[str] | None, start: int, stop: int) -> dict[str, np.ndarray]:
+        legal = self._names(group)
+        unknown = sorted(set(names or ()) - set(legal))
+        if unknown:
+            raise StoreError(f"{self.path}: has no {group}{unknown[0]}; choose from {', '.join(legal)}")
+        chosen = legal if names is None else names
+        return {name: layout.read(self.path, self._arrays[group + name], start, stop) for name in chosen}
+
+    def _length(self, name: str) -> int:
+        return self.n_steps if name.startswith("data/") else len(self)
+
+    def _validate(self) -> None:
+        episodes = self.attributes.get("episodes", self._arrays[ENDS].shape[0])
+        layout.check_length(self.path, self._arrays[ENDS], episodes, "the attribute `episodes`")
+        self.episode_ends = layout.read(self.path, self._arrays[ENDS], 0, episodes)
+        layout.check_ends(self.path, self.episode_ends)
+        for name, array in self._arrays.items():
+            layout.check_length(self.path, array, self._length(name), ENDS)
+        for name, array in self._arrays.items():
+            for start, values in layout.slabs(self.path, array, 0, self._length(name)):
+                layout.check_finite(f"{self.path}: {name}", values, start)
+
+    def _check_writable(self) -> None:
+        if self._group.read_only:
+            raise StoreError(f"{self.path}: is open for reading; open a v3 store with mode='a'")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the store's lock; what the system refuses inside becomes a StoreError."""
+        try:
+            # data/zarr.json is never replaced, so that all processes lock the same file.
+            with open(self.path / "data" / "zarr.json", "r+b") as lock, zarr.config.set(ZARR_OPTIONS):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                episodes = layout.open_group(self.path, 3, "r").attrs.get("episodes")
+                if episodes != len(self):
+                    found = f"has {episodes} episodes by now, had {len(self)} (another process wrote)"
+                    raise StoreError(f"{self.path}: {found}; open it again")
+                yield
+        except BlockingIOError as error:
+            raise StoreError(f"{self.path}: another process is writing; wait until it has ended") from error
+        except OSError as error:
+            kept = f"the {len(self)} episodes in it are safe"
+            remedy = "free disk space or rights and try again"
+            raise StoreError(f"{self.path}: cannot be written ({error}), {kept}; {remedy}") from error
+
+    def _commit(self, attributes: dict[str, Any]) -> None:
+        record = layout.signed(self.path, attributes)
+        self._group.update_attributes(record)
+        self.attributes = record
+
+    def _drop_uncommitted(self) -> None:
+        with self._writing():
+            for leftover in self.path.rglob("*.partial"):
+                leftover.unlink()
+            for name, array in self._arrays.items():
+                if array.shape[0] > self._length(name):
+                    array.resize((self._length(name), *array.shape[1:]))
+
+
+def open_diffusion_policy(path: str | os.PathLike[str]) -> DemonstrationStore:
+    """Open diffusion_policy's zarr v2 directory (`data/*`, `meta/episode_ends`) to read; raises StoreError.
+
+    Observation keys are those found, in alphabetical order; reward, success and attributes may lack.
+    """
+    path = Path(path)
+    group = layout.open_group(path, 2, "r")
+    columns: dict[str, Column] = {ENDS: (np.dtype(np.int64), ())}
+    for file in sorted(path.glob("data/*/.zarray")):
+        array = layout.find_array(path, group, f"data/{file.parent.name}", None)
+        columns[f"data/{file.parent.name}"] = (array.dtype, array.shape[1:])
+    if "data/action" not in columns:
+        raise StoreError(f"{path}: data/action is missing; {RESTORE}")
+    return DemonstrationStore(path, group, dict(group.attrs), columns)

@@ -1,0 +1,316 @@
+"""robosuite tasks: models, start states and success conditions from robosuite, stepping by `envs.osc`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import xml.etree.ElementTree as ElementTree
+from importlib.metadata import version
+from types import SimpleNamespace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from envs.osc import Controller, Episode, read_controller
+from envs.tasks import Task, get_task
+
+OBJECTS = {"Lift": "cube", "PickPlaceCan": "Can", "NutAssemblySquare": "SquareNut"}
+CONSTRUCTION_SEED = 0  # fixes what robosuite draws when it builds a model (the size of Lift's cube)
+
+
+def make_robosuite(task: Task, **options) -> Any:
+    """robosuite's own environment of a task: Panda, OSC_POSE at 20 Hz, sparse reward, soft resets."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import robosuite
+    from robosuite.controllers import load_composite_controller_config
+    from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
+
+    ROBOSUITE_DEFAULT_LOGGER.setLevel(logging.ERROR)
+    defaults = {
+        "robots": "Panda",
+        "controller_configs": load_composite_controller_config(controller="BASIC", robot="Panda"),
+        "has_renderer": False,
+        "has_offscreen_renderer": False,
+        "use_camera_obs": False,
+        "control_freq": 20,
+        "hard_reset": False,
+        "ignore_done": True,
+        "seed": CONSTRUCTION_SEED,
+    }
+    return robosuite.make(task.simulator, **{**defaults, **options})
+
+
+class RobosuiteSimulator:
+    """Everything that the episodes of one robosuite task share: model, controller, start states, success condition.
+
+    An episode is an `envs.osc.Episode` from `new_episode`. `step` may run for different episodes in different threads;
+    `reset`, `success` and `observe` may not.
+    """
+
+    def __init__(self, task: Task):
+        self.task = task
+        self._env = make_robosuite(task)
+        self._env.reset()
+        self.controller: Controller = read_controller(self._env)
+        self.model = _weld_hidden_objects(self._env)
+        self._env.sim.model._model = self.model
+        self._samplers = _light_samplers(self._env)
+        self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
+        self._qpos = self.model.qpos0.copy()
+
+        name = OBJECTS[task.simulator]
+        names = self._env.sim.model
+        self._body = self.model.body(f"{name}_main").id
+        self._hand = self.model.body(self._env.robots[0].robot_model.eef_name["right"]).id
+        self._site = self._env.robots[0].eef_site_id["right"]
+        robot = self._env.robots[0]
+        self._arm = robot._ref_joint_pos_indexes
+        self._fingers = [names.get_joint_qpos_addr(j) for j in robot.gripper["right"].joints]
+
+    @property
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Fixed scene state that robosuite exposes, for the experts: metres and radians, world frame.
+
+        All: `width` between the fingers that hold the object. Can: `height` of the can, `target` at the middle of its
+        `compartment` (half sizes), heights of the bins' `floor` and `walls`, the robot's `base`. Square: `peg_top`, `peg_yaw`, height of the `table`,
+        and the `handle` in the nut's frame.
+        """
+        return LANDMARKS[self.task.simulator](self._env, self.model)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what decides how an episode goes."""
+        return {name: version(name) for name in ("mujoco", "robosuite")}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the recorded actions mean: environment, robot and controller."""
+        return {
+            "suite": "robosuite",
+            "environment": self.task.simulator,
+            "robot": "Panda",
+            "controller": "OSC_POSE",
+            "input_frame": "base",
+            "control_frequency": self._env.control_freq,
+            "substeps": self.controller.substeps,
+            "action_scale": self.controller.scale.tolist(),
+            "stiffness": self.controller.kp.tolist(),
+        }
+
+    def new_episode(self) -> Episode:
+        return Episode(self.model)
+
+    def reset(self, episode: Episode, seed: int) -> None:
+        """Start `episode` from the initial state that robosuite's own distributions draw with `seed`."""
+        episode.reset(self.initial_qpos(seed))
+
+    def initial_qpos(self, seed: int) -> np.ndarray:
+        """Joint positions drawn as robosuite's reset draws them: joint noise first, then object placements."""
+        rng = np.random.default_rng(seed)
+        robot = self._env.robots[0]
+        noise = robot.initialization_noise
+        draw = rng.standard_normal if noise["type"] == "gaussian" else lambda n: rng.uniform(-1.0, 1.0, n)
+        qpos = self._qpos.copy()
+        qpos[self._arm] = robot.init_qpos + draw(len(robot.init_qpos)) * noise["magnitude"]
+        qpos[self._fingers] = robot.gripper["right"].init_qpos
+        placements: dict[str, Any] = {}
+        for sampler in self._samplers:
+            sampler.rng = rng
+            placements = sampler.sample(fixtures=placements)
+        position, quaternion, _ = placements[OBJECTS[self.task.simulator]]
+        joint = self.model.body(self._body).jntadr[0]
+        start = self.model.jnt_qposadr[joint]
+        qpos[start : start + 7] = [*position, *quaternion]
+        return qpos
+
+    def step(self, episode: Episode, action: np.ndarray) -> None:
+        episode.step(self.controller, action)
+
+    def success(self, episode: Episode) -> bool:
+        """robosuite's own success condition on the episode's state."""
+        self._env.sim.data = self._wrapper(episode)
+        return bool(self._env._check_success())
+
+    def observe(self, episodes: list[Episode]) -> np.ndarray:
+        """Flat observations [n, Do], float32, read after the last physics step.
+
+        robosuite's `step` returns what its sensors saw at the first physics step of the control interval, and object
+        poses in the gripper's frame one control step later still; these are the values without that delay.
+        """
+        raw = np.array([self._read(episode.data) for episode in episodes])
+        eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
+        position, quat = raw[:, 9:12], raw[:, 12:16]
+        if self.task.simulator == "Lift":
+            parts = [position, quat, position - eef]
+        else:
+            parts = [_rotate_back(eef_quat, position - eef), _relative(eef_quat, quat), position, quat]
+        flat = np.concatenate([*parts, eef, eef_quat, fingers], axis=1).astype(np.float32)
+        return np.clip(flat, self.task.low, self.task.high)
+
+    def _read(self, data: mujoco.MjData) -> np.ndarray:
+        """End-effector position, hand quaternion, fingers, object position and quaternion (x, y, z, w): [16]."""
+        hand, body = data.xquat[self._hand], data.xquat[self._body]
+        return np.concatenate(
+            [data.site_xpos[self._site], hand[1:], hand[:1], data.qpos[self._fingers],
+             data.xpos[self._body], body[1:], body[:1]]
+        )  # fmt: skip
+
+    def _wrapper(self, episode: Episode) -> Any:
+        """robosuite's view of an episode's MuJoCo data, made once."""
+        if episode not in self._wrappers:
+            wrapper = object.__new__(type(self._env.sim.data))
+            wrapper.__dict__.update(_model=self._env.sim.model, _data=episode.data)
+            self._wrappers[episode] = wrapper
+        return self._wrappers[episode]
+
+
+def _lift_landmarks(env, model: mujoco.MjModel) -> dict[str, np.ndarray]:
+    return {"width": np.array(2.0 * max(env.cube.size[:2]))}
+
+
+def _can_landmarks(env, model: mujoco.MjModel) -> dict[str, np.ndarray]:
+    can = env.objects[env.object_id]
+    half = model.geom(can.contact_geoms[0]).size
+    bin2 = model.body("bin2").id
+    bins = [g for g in range(model.ngeom) if model.geom_bodyid[g] == bin2 and model.geom_contype[g]]
+    tops = model.body_pos[bin2, 2] + model.geom_pos[bins, 2] + model.geom_size[bins, 2]
+    return {
+        "width": np.array(2.0 * half[:2].max()),
+        "height": np.array(2.0 * half[2]),
+        "target": env.target_bin_placements[env.object_id].copy(),
+        "compartment": env.bin_size[:2] / 4.0,
+        "floor": np.array(tops.min()),
+        "walls": np.array(tops.max()),
+        "base": env.robots[0].composite_controller.get_controller_base_pose("right")[0],
+    }
+
+
+def _square_landmarks(env, model: mujoco.MjModel) -> dict[str, np.ndarray]:
+    nut = env.nuts[env.nut_id]
+    peg = model.body("peg1")  # robosuite's `_check_success` pairs the square nut with it
+    handle = model.site(nut.important_sites["handle"])
+    chain = handle.pos.copy()
+    body = int(handle.bodyid[0])
+    while model.body(body).name != nut.root_body:
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, model.body(body).quat)
+        chain = model.body(body).pos + rotation.reshape(3, 3) @ chain
+        body = int(model.body(body).parentid[0])
+    grasped = min(
+        (g for g in range(model.ngeom) if model.geom_bodyid[g] == handle.bodyid[0]),
+        key=lambda g: float(np.linalg.norm(model.geom_pos[g] - handle.pos)),
+    )
+    quaternion = peg.quat
+    return {
+        "width": np.array(2.0 * model.geom_size[grasped][1]),
+        "handle": chain,
+        "peg_top": peg.pos + np.array([0.0, 0.0, model.geom_size[peg.geomadr[0]][2]]),
+        "peg_yaw": np.array(2.0 * np.arctan2(quaternion[3], quaternion[0])),
+        "table": np.array(env.table_offset[2]),
+    }
+
+
+LANDMARKS = {"Lift": _lift_landmarks, "PickPlaceCan": _can_landmarks, "NutAssemblySquare": _square_landmarks}
+
+
+def _weld_hidden_objects(env) -> mujoco.MjModel:
+    """The model with the objects that a single-object task hides fixed where it hides them.
+
+    robosuite moves them 10 m away, where they fall for ever and cost most of the simulation of PickPlaceCan (18 of its
+    33 degrees of freedom). Without a joint they keep their body, so that every other identifier stays as it was.
+    """
+    kept = OBJECTS[type(env).__name__]
+    objects = [o for o in env.model.mujoco_objects if o.joints and o.name != kept]
+    if not objects:
+        return env.sim.model._model
+    tree = ElementTree.fromstring(env.model.get_xml())
+    for body in tree.iter("body"):
+        if body.get("name") in {o.root_body for o in objects}:
+            joint = body.find("joint") if body.find("joint") is not None else body.find("freejoint")
+            body.remove(joint)
+            body.set("pos", "10 10 10")
+    model = mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, encoding="unicode"))
+    for body in range(model.nbody):  # what robosuite's reset placed by editing the compiled model
+        if model.body(body).name not in {o.root_body for o in objects}:
+            model.body_pos[body] = env.sim.model.body_pos[body]
+            model.body_quat[body] = env.sim.model.body_quat[body]
+    return model
+
+
+def _light_samplers(env) -> list[Any]:
+    """robosuite's placement samplers over plain copies of their objects, whose sizes it would else parse each time."""
+    initializer = env.placement_initializer
+    samplers = list(getattr(initializer, "samplers", {"": initializer}).values())
+    for sampler in samplers:
+        sampler.mujoco_objects = [_light_object(o) for o in sampler.mujoco_objects]
+    return samplers
+
+
+def _light_object(source) -> SimpleNamespace:
+    fields = ("name", "horizontal_radius", "bottom_offset", "top_offset")
+    light = SimpleNamespace(**{field: getattr(source, field) for field in fields})
+    if hasattr(source, "init_quat"):
+        light.init_quat = source.init_quat
+    return light
+
+
+def _rotate_back(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Vectors [n, 3] of the world in the frame of quaternions [n, 4] (x, y, z, w)."""
+    axis, w = -quaternion[:, :3], quaternion[:, 3:]
+    cross = 2.0 * np.cross(axis, vector)
+    return vector + w * cross + np.cross(axis, cross)
+
+
+def _relative(frame: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
+    """Orientations [n, 4] in the frame of quaternions [n, 4] (x, y, z, w), with w >= 0."""
+    a, aw = -frame[:, :3], frame[:, 3:]
+    b, bw = quaternion[:, :3], quaternion[:, 3:]
+    vector = aw * b + bw * a + np.cross(a, b)
+    w = aw * bw - np.sum(a * b, axis=1, keepdims=True)
+    return np.concatenate([vector, w], axis=1) * np.where(w < 0.0, -1.0, 1.0)
+
+
+class RobosuiteEnv(gymnasium.Env):
+    """A robosuite task as a gymnasium environment with robomimic's low-dimensional observation.
+
+    Actions [7] in [-1, 1]: change of the gripper's position (0.05 m for 1) and orientation (0.5 rad for 1) in the
+    robot's base frame, then the gripper (positive closes). 20 steps a second. The episode terminates on success with
+    reward 1. `reset(seed=s)` gives the same state for the same s in any process.
+    """
+
+    metadata = {"render_modes": [], "render_fps": 20}  # noqa: RUF012
+
+    def __init__(self, task: str):
+        self.task = get_task(task)
+        self.simulator = RobosuiteSimulator(self.task)
+        self._episode = self.simulator.new_episode()
+        self._steps = 0
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_size,), np.float32)
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                key: gymnasium.spaces.Box(np.float32(low), np.float32(high), dtype=np.float32)
+                for key, (low, high) in self.task.observations.items()
+            }
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        super().reset(seed=seed)
+        state_seed = seed if seed is not None else int(self.np_random.integers(2**31))
+        self.simulator.reset(self._episode, state_seed)
+        self._steps = 0
+        return self._observation(), {"seed": state_seed}
+
+    def step(self, action):
+        self.simulator.step(self._episode, action)
+        self._steps += 1
+        diverged = self._episode.diverged
+        success = not diverged and self.simulator.success(self._episode)
+        truncated = diverged or self._steps >= self.task.horizon
+        info = {"success": success, "diverged": diverged}
+        return self._observation(), float(success), success, truncated, info
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        return self.task.split(self.simulator.observe([self._episode])[0])

@@ -1,0 +1,100 @@
+"""Run a policy in many episodes at once; knows no policy, only a function from observations to action chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from envs.vector import VectorEnv
+
+
+class Actor(Protocol):
+    """What a rollout runs: a diffusion policy, an expert, or anything else that acts."""
+
+    observation_steps: int  # To
+
+    def begin(self, slot: int, seed: int) -> None:
+        """An episode with `seed` starts in `slot`; randomness of the actor comes from the seed alone."""
+
+    def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
+        """Action chunks [n, Ta, Da] for observation histories [n, To, Do], oldest first."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How one episode ended."""
+
+    seed: int
+    slot: int
+    success: bool
+    steps: int
+    diverged: bool
+
+
+@dataclass
+class _Running:
+    seed: int
+    history: np.ndarray  # [To, Do]
+    steps: int = 0
+
+
+@dataclass
+class _Batch:
+    env: VectorEnv
+    actor: Actor
+    horizon: int
+    running: dict[int, _Running] = field(default_factory=dict)
+
+    def start(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
+        if not slots:
+            return
+        for slot, seed, first in zip(slots, seeds, self.env.reset(slots, seeds), strict=True):
+            self.actor.begin(slot, seed)
+            self.running[slot] = _Running(seed, np.repeat(first[None], self.actor.observation_steps, axis=0))
+
+    def advance(self) -> Iterator[Rollout]:
+        """Plan once for every running episode, execute the chunks, and yield the episodes that ended."""
+        slots = sorted(self.running)
+        chunks = self.actor.act(slots, np.stack([self.running[slot].history for slot in slots]))
+        chunk_of = dict(zip(slots, chunks, strict=True))
+        for step in range(chunks.shape[1]):
+            if not slots:
+                return
+            actions = np.stack([chunk_of[slot][step] for slot in slots])
+            observations, success, diverged = self.env.step(slots, actions)
+            for i, slot in enumerate(slots):
+                episode = self.running[slot]
+                episode.steps += 1
+                episode.history = np.concatenate([episode.history[1:], observations[i : i + 1]])
+                if success[i] or diverged[i] or episode.steps >= self.horizon:
+                    del self.running[slot]
+                    yield Rollout(episode.seed, slot, bool(success[i]), episode.steps, bool(diverged[i]))
+            slots = sorted(self.running)
+
+
+def rollout(
+    env: VectorEnv, actor: Actor, seeds: Sequence[int], on_end: Callable[[Rollout], None] | None = None
+) -> list[Rollout]:
+    """Run one episode for each seed, in the order of `seeds`; a finished episode's slot takes the next seed.
+
+    An episode ends at success, divergence or the task's horizon. `on_end` is called as each one ends, before its slot
+    is used again.
+    """
+    batch = _Batch(env, actor, env.task.horizon)
+    waiting = list(seeds)[::-1]
+    first = [waiting.pop() for _ in range(min(len(env), len(waiting)))]
+    batch.start(range(len(first)), first)
+    ended: dict[int, Rollout] = {}
+    while batch.running:
+        free = []
+        for result in batch.advance():
+            ended[result.seed] = result
+            free.append(result.slot)
+            if on_end is not None:
+                on_end(result)
+        replacing = free[: len(waiting)]
+        batch.start(replacing, [waiting.pop() for _ in replacing])
+    return [ended[seed] for seed in seeds]

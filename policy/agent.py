@@ -1,0 +1,157 @@
+"""The diffusion policy: from an observation history to a chunk of actions, executed in receding horizon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from policy.diffusion import Denoiser, Diffusion
+from policy.networks import build_network
+from policy.normalizer import Normalizer
+
+TASK_CONDITIONING = ("embedding", "none")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one or several tasks. Observations are padded with zeros to the largest Do of the sequence."""
+
+    observations: Float[Tensor, "B To Do"]
+    actions: Float[Tensor, "B Tp Da"]
+    task: Int[Tensor, " B"]
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """`size` windows drawn with replacement."""
+        index = torch.randint(len(self), (size,), generator=generator, device=self.task.device)
+        return Batch(self.observations[index], self.actions[index], self.task[index])
+
+
+class WindowSource(Protocol):
+    """Windows to draw batches from."""
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch: ...
+
+
+def join(parts: Sequence[Batch]) -> Batch:
+    """The windows of all parts, in order."""
+    return Batch(
+        torch.cat([part.observations for part in parts]),
+        torch.cat([part.actions for part in parts]),
+        torch.cat([part.task for part in parts]),
+    )
+
+
+class DiffusionPolicy(nn.Module):
+    """A denoiser of action chunks conditioned on the observation history and, if `task_conditioning`, on the task.
+
+    The task enters as a one-hot vector: the first layer's columns for it are its embedding. With "none" the
+    observation alone must tell (normalisation still uses the bounds that the task's own row declares).
+    """
+
+    def __init__(
+        self,
+        *,
+        network: str,
+        network_options: dict,
+        diffusion: Diffusion,
+        normalizer: Normalizer,
+        observation_steps: int,
+        action_steps: int,
+        executed_steps: int,
+        action_size: int,
+        task_conditioning: str = "embedding",
+    ):
+        super().__init__()
+        if task_conditioning not in TASK_CONDITIONING:
+            raise ValueError(
+                f"unknown task_conditioning {task_conditioning!r}; choose from {', '.join(TASK_CONDITIONING)}"
+            )
+        if not 1 <= executed_steps <= action_steps:
+            raise ValueError(f"executed_steps must be in 1..{action_steps} (action_steps), got {executed_steps}")
+        self.diffusion = diffusion
+        self.normalizer = normalizer
+        self.observation_steps, self.action_steps = observation_steps, action_steps
+        self.executed_steps, self.action_size = executed_steps, action_size
+        n_tasks, observation_size = normalizer.low.shape
+        self.n_tasks = n_tasks if task_conditioning == "embedding" else 0
+        self.network = build_network(
+            network,
+            sample_steps=action_steps,
+            sample_size=action_size,
+            condition_size=observation_steps * observation_size + self.n_tasks,
+            **network_options,
+        )
+
+    def condition(
+        self, observations: Float[Tensor, "B To Do"], task: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B C"]:
+        """What the denoiser is conditioned on: the normalised history, flattened, and the task."""
+        history = self.normalizer.normalize(observations, task).flatten(1)
+        if not self.n_tasks:
+            return history
+        return torch.cat([history, nn.functional.one_hot(task, self.n_tasks).to(history.dtype)], dim=1)
+
+    def loss(
+        self,
+        batch: Batch,
+        noise: Float[Tensor, "B Tp Da"],
+        k: Int[Tensor, " B"],
+        network: Denoiser | None = None,
+    ) -> Float[Tensor, " B"]:
+        """Denoising loss of every window (arXiv 2602.02417 eq. 8, L_t) at diffusion steps `k`."""
+        condition = self.condition(batch.observations, batch.task)
+        return self.diffusion.loss(network or self.network, batch.actions, noise, k, condition)
+
+    @torch.no_grad()
+    def plan(
+        self,
+        observations: Float[Tensor, "B To Do"],
+        task: Int[Tensor, " B"],
+        noise: Float[Tensor, "B Tp Da"],
+    ) -> Float[Tensor, "B Tp Da"]:
+        """Action chunks in [-1, 1] from the sampler started at `noise`; the first `executed_steps` are executed."""
+        return self.diffusion.sample(self.network, noise, self.condition(observations, task)).clamp(-1.0, 1.0)
+
+
+class PolicyActor:
+    """Runs a policy on one task in a rollout (`envs.rollout.Actor`); an episode's noise depends on its seed alone.
+
+    With `recording`, the windows of every episode are kept in `windows`, by seed: what the policy saw and what it
+    planned then.
+    """
+
+    def __init__(self, policy: DiffusionPolicy, task: int, recording: bool = False):
+        self.policy = policy
+        self.task = task
+        self.observation_steps = policy.observation_steps
+        self.windows: dict[int, list[Batch]] = {}
+        self._recording = recording
+        self._device = policy.normalizer.low.device
+        self._rng: dict[int, np.random.Generator] = {}
+        self._seed: dict[int, int] = {}
+
+    def begin(self, slot: int, seed: int) -> None:
+        self._rng[slot] = np.random.default_rng([seed, 1])
+        self._seed[slot] = seed
+
+    def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
+        shape = (self.policy.action_steps, self.policy.action_size)
+        noise = np.stack([self._rng[slot].standard_normal(shape, dtype=np.float32) for slot in slots])
+        padding = self.policy.normalizer.low.shape[1] - history.shape[2]
+        seen = torch.from_numpy(np.pad(history, [(0, 0), (0, 0), (0, padding)])).to(self._device)
+        task = torch.full((len(slots),), self.task, device=self._device)
+        plans = self.policy.plan(seen, task, torch.from_numpy(noise).to(self._device))
+        if self._recording:
+            for i, slot in enumerate(slots):
+                window = Batch(seen[i : i + 1], plans[i : i + 1], task[i : i + 1])
+                self.windows.setdefault(self._seed[slot], []).append(window)
+        return plans[:, : self.policy.executed_steps].cpu().numpy()

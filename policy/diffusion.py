@@ -1,0 +1,177 @@
+"""Denoising diffusion over arrays [L, D]: schedule, training loss and a deterministic DDIM sampler."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from policy.choices import unknown
+
+Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""network(x [B, L, D], k [B], condition [B, C]) -> [B, L, D]"""
+
+
+def squared_cosine_betas(steps: int) -> Float[Tensor, "k"]:
+    """beta_k = min(1 - f(k+1)/f(k), 0.999), f(k) = cos^2(pi/2 (k/steps + s)/(1 + s)), arXiv 2102.09672."""
+    s = 0.008
+    k = torch.arange(steps + 1, dtype=torch.float64)
+    f = torch.cos((k / steps + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+def linear_betas(steps: int) -> Float[Tensor, "k"]:
+    """beta_k evenly spaced from 0.1/steps to 20/steps, at most 0.999. arXiv 2006.11239 section 4."""
+    return torch.linspace(0.1 / steps, 20 / steps, steps, dtype=torch.float64).clamp(max=0.999)
+
+
+SCHEDULES: dict[str, Callable[[int], Tensor]] = {
+    "squared_cosine": squared_cosine_betas,
+    "linear": linear_betas,
+}
+PREDICTIONS = ("epsilon", "sample", "velocity")
+SPACINGS = ("leading", "trailing")
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """The process x_k = sqrt(abar_k) x_0 + sqrt(1 - abar_k) eps, k in 0..train_steps-1.
+
+    `clip` bounds the entries of every estimate of x_0 while sampling; None leaves them free.
+    L and D are the rows and columns of one sample: Tp and Da where it is an action chunk.
+    """
+
+    train_steps: int = 100
+    inference_steps: int = 10
+    schedule: str = "squared_cosine"
+    prediction: str = "epsilon"
+    spacing: str = "leading"
+    clip: float | None = 1.0
+    device: torch.device | str = "cpu"
+    sqrt_abar: Float[Tensor, "k"] = field(init=False, repr=False, compare=False)
+    sqrt_one_minus_abar: Float[Tensor, "k"] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.prediction not in PREDICTIONS:
+            raise unknown("prediction", self.prediction, PREDICTIONS)
+        if self.spacing not in SPACINGS:
+            raise unknown("spacing", self.spacing, SPACINGS)
+        if self.train_steps < 1:
+            raise ValueError(f"train_steps={self.train_steps}: needs at least 1 diffusion step")
+        if not 1 <= self.inference_steps <= self.train_steps:
+            raise ValueError(
+                f"inference_steps={self.inference_steps}: choose 1 to train_steps={self.train_steps}"
+            )
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip={self.clip}: give a positive bound, or None for none")
+        abar = torch.cumprod(1 - SCHEDULES[self.schedule](self.train_steps), dim=0)
+        object.__setattr__(self, "sqrt_abar", abar.sqrt().float().to(self.device))
+        object.__setattr__(self, "sqrt_one_minus_abar", (1 - abar).sqrt().float().to(self.device))
+
+    def to(self, device: torch.device | str) -> "Diffusion":
+        """The same process with its tables on `device`."""
+        return replace(self, device=device)
+
+    def draw_steps(self, count: int, generator: torch.Generator) -> Int[Tensor, "{count}"]:
+        """Uniform diffusion steps, one a sample; the generator must be on this device."""
+        return torch.randint(self.train_steps, (count,), generator=generator, device=self.device)
+
+    def add_noise(
+        self, x0: Float[Tensor, "B L D"], noise: Float[Tensor, "B L D"], k: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B L D"]:
+        """x_k = sqrt(abar_k) x_0 + sqrt(1 - abar_k) eps."""
+        return self._signal(k) * x0 + self._noise(k) * noise
+
+    def target(
+        self, x0: Float[Tensor, "B L D"], noise: Float[Tensor, "B L D"], k: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B L D"]:
+        """The network's target: eps, x_0, or v = sqrt(abar) eps - sqrt(1 - abar) x_0 (arXiv 2202.00512)."""
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "sample":
+            return x0
+        return self._signal(k) * noise - self._noise(k) * x0
+
+    def predict(
+        self,
+        network: Denoiser,
+        xk: Float[Tensor, "B L D"],
+        k: Int[Tensor, "B"],
+        condition: Float[Tensor, "B C"],
+    ) -> Float[Tensor, "B L D"]:
+        """The network's output in the parameterisation `prediction`: what distillation matches."""
+        return network(xk, k, condition)
+
+    def loss(
+        self,
+        network: Denoiser,
+        x0: Float[Tensor, "B L D"],
+        noise: Float[Tensor, "B L D"],
+        k: Int[Tensor, "B"],
+        condition: Float[Tensor, "B C"],
+        mask: Bool[Tensor, "#B #L #D"] | None = None,
+    ) -> Float[Tensor, "B"]:
+        """Mean squared error a sample over its valid entries. arXiv 2602.02417, L_t of eq. 8."""
+        output = self.predict(network, self.add_noise(x0, noise, k), k, condition)
+        return masked_mean_square(output - self.target(x0, noise, k), mask)
+
+    def inference_timesteps(self) -> list[int]:
+        """The steps that sampling visits, the noisiest first.
+
+        "leading" ends at 0 and skips the last train steps, where x_0 = (x - sqrt(1 - abar) eps) / sqrt(abar)
+        divides an error in eps by almost nothing: the better choice for "epsilon" with few steps.
+        "trailing" starts at train_steps - 1, where training saw pure noise (arXiv 2305.08891).
+        """
+        if self.spacing == "leading":
+            stride = self.train_steps // self.inference_steps
+            return [i * stride for i in reversed(range(self.inference_steps))]
+        ratio = self.train_steps / self.inference_steps
+        return [round(self.train_steps - i * ratio) - 1 for i in range(self.inference_steps)]
+
+    @torch.no_grad()
+    def sample(
+        self, network: Denoiser, noise: Float[Tensor, "B L D"], condition: Float[Tensor, "B C"]
+    ) -> Float[Tensor, "B L D"]:
+        """x_0 from standard normal noise by deterministic DDIM. arXiv 2010.02502 eq. 12 with sigma = 0."""
+        steps = self.inference_timesteps()
+        x = noise
+        for k, k_next in pairwise(steps):
+            x0, eps = self._estimate(network, x, k, condition)
+            x = self.sqrt_abar[k_next] * x0 + self.sqrt_one_minus_abar[k_next] * eps
+        return self._estimate(network, x, steps[-1], condition)[0]
+
+    def _estimate(
+        self, network: Denoiser, xk: Tensor, k: int, condition: Tensor
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
+        """The x_0 and eps that the network's output at x_k implies."""
+        signal, noise = self.sqrt_abar[k], self.sqrt_one_minus_abar[k]
+        output = self.predict(network, xk, xk.new_full((len(xk),), k, dtype=torch.long), condition)
+        if self.prediction == "epsilon":
+            x0, eps = (xk - noise * output) / signal, output
+        elif self.prediction == "sample":
+            x0, eps = output, (xk - signal * output) / noise
+        else:
+            x0, eps = signal * xk - noise * output, signal * output + noise * xk
+        return (x0 if self.clip is None else x0.clamp(-self.clip, self.clip)), eps
+
+    def _signal(self, k: Int[Tensor, "B"]) -> Float[Tensor, "B 1 1"]:
+        return self.sqrt_abar[k][:, None, None]
+
+    def _noise(self, k: Int[Tensor, "B"]) -> Float[Tensor, "B 1 1"]:
+        return self.sqrt_one_minus_abar[k][:, None, None]
+
+
+def masked_mean_square(
+    error: Float[Tensor, "B L D"], mask: Bool[Tensor, "#B #L #D"] | None = None
+) -> Float[Tensor, "B"]:
+    """Mean over each sample's valid entries of error squared; a sample without any gives 0."""
+    square = error.square()
+    if mask is None:
+        return square.mean(dim=(1, 2))
+    valid = mask.expand_as(square).to(square.dtype)
+    return (square * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)

@@ -1,0 +1,58 @@
+"""Exponential moving average of a network's parameters, with warm-up."""
+
+import copy
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Ema(Generic[Network]):
+    """An averaged copy `network` with decay min(max_decay, 1 - (1 + n / inv_gamma)^-power).
+
+    n is the number of updates before the present one less one, at least 0, as in diffusion_policy
+    (arXiv 2303.04137): the first two updates copy. Buffers are copied.
+    """
+
+    def __init__(
+        self, network: Network, *, max_decay: float = 0.9999, inv_gamma: float = 1.0, power: float = 0.75
+    ):
+        if not (0 <= max_decay < 1 and inv_gamma > 0 and power > 0):
+            raise ValueError(
+                f"max_decay={max_decay}, inv_gamma={inv_gamma}, power={power}: "
+                "give 0 <= max_decay < 1 and positive inv_gamma and power"
+            )
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.max_decay, self.inv_gamma, self.power = max_decay, inv_gamma, power
+        self.updates = 0
+
+    @property
+    def decay(self) -> float:
+        """The decay of the next update."""
+        n = max(0, self.updates - 1)
+        return min(self.max_decay, 1 - (1 + n / self.inv_gamma) ** -self.power)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """average <- decay average + (1 - decay) network."""
+        average: list[Tensor] = list(self.network.parameters())
+        current: list[Tensor] = list(network.parameters())
+        torch._foreach_lerp_(average, current, 1 - self.decay)
+        for kept, new in zip(self.network.buffers(), network.buffers(), strict=True):
+            kept.copy_(new)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors only: the averaged network under `network.` and the update counter."""
+        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        return {**state, "updates": torch.tensor(self.updates)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what state_dict returned; RuntimeError where the network differs."""
+        prefix = "network."
+        self.network.load_state_dict(
+            {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+        )
+        self.updates = int(state["updates"])

@@ -1,0 +1,68 @@
+"""The replay generator: a diffusion model of whole windows (observation history and action chunk) given the task.
+
+It stands in for the demonstrations of earlier tasks and is itself trained continually: on the windows of the task
+just learned and on its own samples of the tasks before (generative replay, arXiv 2602.02417).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from policy.agent import Batch, join
+from policy.diffusion import Diffusion
+from policy.networks import build_network
+from policy.normalizer import Normalizer
+
+
+class WindowGenerator(nn.Module):
+    """Denoiser of windows flattened to one row: normalised observations [To * Do], then actions [Tp * Da]."""
+
+    def __init__(
+        self,
+        *,
+        network: str,
+        network_options: dict,
+        diffusion: Diffusion,
+        normalizer: Normalizer,
+        observation_steps: int,
+        action_steps: int,
+        action_size: int,
+    ):
+        super().__init__()
+        self.diffusion, self.normalizer = diffusion, normalizer
+        self.n_tasks, observation_size = normalizer.low.shape
+        self.observation_shape = (observation_steps, observation_size)
+        self.action_shape = (action_steps, action_size)
+        self.size = observation_steps * observation_size + action_steps * action_size
+        self.network = build_network(
+            network, sample_steps=1, sample_size=self.size, condition_size=self.n_tasks, **network_options
+        )
+
+    def condition(self, task: Int[Tensor, " B"]) -> Float[Tensor, "B K"]:
+        return nn.functional.one_hot(task, self.n_tasks).to(torch.float32)
+
+    def loss(
+        self, batch: Batch, noise: Float[Tensor, "B 1 W"], k: Int[Tensor, " B"]
+    ) -> Float[Tensor, " B"]:
+        """Denoising loss of every window."""
+        observations = self.normalizer.normalize(batch.observations, batch.task)
+        rows = torch.cat([observations.flatten(1), batch.actions.flatten(1)], dim=1)
+        return self.diffusion.loss(self.network, rows[:, None], noise, k, self.condition(batch.task))
+
+    @torch.no_grad()
+    def generate(self, task: int, count: int, generator: torch.Generator, batch_size: int = 2048) -> Batch:
+        """`count` windows of `task`, observations in their own units."""
+        device = self.normalizer.low.device
+        parts = []
+        for start in range(0, count, batch_size):
+            tasks = torch.full((min(batch_size, count - start),), task, device=device)
+            noise = torch.randn((len(tasks), 1, self.size), generator=generator, device=device)
+            rows = self.diffusion.sample(self.network, noise, self.condition(tasks))[:, 0]
+            split = self.observation_shape[0] * self.observation_shape[1]
+            observations = rows[:, :split].unflatten(1, self.observation_shape)
+            observations = self.normalizer.unnormalize(observations, tasks)
+            actions = rows[:, split:].unflatten(1, self.action_shape)
+            parts.append(Batch(observations, actions, tasks))
+        return join(parts)

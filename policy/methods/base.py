@@ -1,0 +1,190 @@
+"""What a continual-learning method is, and the learner that most of them are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policy.agent import Batch, DiffusionPolicy, WindowSource, join
+from policy.diffusion import masked_mean_square
+from policy.fisher import Rank1
+from policy.optimization import Optimization, OptimizerSettings
+from policy.replay import GeneratorUpdate, ReplaySource
+
+Metrics = dict[str, float]
+
+PENALTY_EVERY = 4  # updates between proximal steps, each of four times the size: a quarter of the cost
+
+
+class Method(Protocol):
+    """Learns tasks one after another: `begin_task`, then `update` for every batch, then `end_task` to its end.
+
+    To resume within a task, `load_state_dict` and then `begin_task(..., continued=True)`. All randomness is keyed by
+    the seed, the task and the update, so that it goes on as it would have.
+    """
+
+    @property
+    def policy(self) -> DiffusionPolicy: ...  # the one to evaluate
+    def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None: ...
+    def update(self, batch: Batch) -> Metrics: ...
+    def end_task(self, windows: WindowSource, last: bool) -> Iterator[GeneratorUpdate]: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a method is put together from; a method takes the parts that it needs."""
+
+    policy: DiffusionPolicy
+    optimizer: OptimizerSettings
+    replay: ReplaySource | None
+    replay_batch_size: int
+    replay_pool: int  # windows drawn for each earlier task
+    distillation_weight: float  # beta of eq. 8
+    fisher: type[Rank1]
+    fisher_samples: int
+    trust_region_strength: float  # lambda of eq. 8
+    seed: int
+
+
+def random_stream(device: torch.device, *key: int) -> torch.Generator:
+    """A generator whose numbers depend on the key alone."""
+    seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(seed) % 2**63)
+
+
+class Learner:
+    """Minimises L_t + beta sum_i L_GD,i + lambda/2 sum_i (theta - theta*_i)^T F_i (theta - theta*_i).
+
+    arXiv 2602.02417 eq. 8. Without `replay` the second term is absent, without `trust_region` the third. Squared
+    errors are means over the entries of a chunk in both of the first two terms (the paper's 1/2 is part of beta).
+
+    The third term acts as a proximal step of the size of the learning rate after the optimiser's own, decoupled from
+    it as weight decay is in AdamW: Adam divides a gradient by its own size and would turn a stiff pull along a few
+    directions into a step of constant length.
+    """
+
+    def __init__(self, parts: Parts, *, replay: bool, trust_region: bool):
+        self._parts = parts
+        self._replay = parts.replay if replay else None
+        self._optimization = Optimization(parts.policy, parts.optimizer)
+        self._penalty = parts.fisher.penalty(parts.trust_region_strength) if trust_region else None
+        self._teacher = copy.deepcopy(self._optimization.average)
+        self._old: Batch | None = None
+        self._task = 0
+
+    @property
+    def policy(self) -> DiffusionPolicy:
+        return self._optimization.average
+
+    def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None:
+        """Start `task`: a fresh optimiser, the previous policy frozen as the teacher, replay drawn."""
+        self._task = task
+        if not continued:
+            self._optimization.begin(updates)
+            self._teacher.load_state_dict(self._optimization.average.state_dict())
+        self._old = self._draw_replay()
+
+    def update(self, batch: Batch) -> Metrics:
+        """One optimiser step."""
+        policy = self._optimization.model
+        current = len(batch)
+        stream = self._stream(0, self._optimization.update)
+        if self._old is not None:
+            batch = join([batch, self._old.sample(self._parts.replay_batch_size, stream)])
+        noise, k = self._noise(batch, stream)
+        noisy = policy.diffusion.add_noise(batch.actions, noise, k)
+        condition = policy.condition(batch.observations, batch.task)
+        output = policy.network(noisy, k, condition)
+        target = policy.diffusion.target(batch.actions, noise, k)
+        loss = denoising = masked_mean_square(output[:current] - target[:current]).mean()
+        metrics = {"loss": denoising.detach()}
+        if self._old is not None:
+            with torch.no_grad():
+                taught = self._teacher.network(noisy[current:], k[current:], condition[current:])
+            distillation = masked_mean_square(output[current:] - taught).mean()
+            # The mean over windows of all earlier tasks, times their number: each weighs as much as the new one.
+            loss = loss + self._parts.distillation_weight * self._task * distillation
+            metrics["distillation"] = distillation.detach()
+        rate = self._optimization.step(loss)
+        numbers = {name: float(value) for name, value in metrics.items()} | {"learning_rate": rate}
+        if self._penalty is not None and self._optimization.update % PENALTY_EVERY == 0:
+            numbers["penalty"] = self._penalty.proximal_step(self._optimization.vector, PENALTY_EVERY * rate)
+        self._optimization.follow()
+        return numbers
+
+    def end_task(self, windows: WindowSource, last: bool) -> Iterator[GeneratorUpdate]:
+        """Anchor the policy just learned and prepare replay of its task; yields the generator's updates.
+
+        Nothing is prepared after the `last` task, which none follows.
+        """
+        if last:
+            return
+        if self._penalty is not None:
+            self._penalty.add(self._estimate(windows))
+        if self._replay is not None:
+            yield from self._replay.end_task(self._task, windows, self._stream(3))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        parts: dict[str, dict[str, Tensor]] = {"policy": self._optimization.state_dict()}
+        parts["teacher"] = self._teacher.network.state_dict()
+        if self._penalty is not None:
+            parts["penalty"] = self._penalty.state_dict()
+        if self._replay is not None:
+            parts["replay"] = self._replay.state_dict()
+        state = {f"{part}/{key}": value for part, tensors in parts.items() for key, value in tensors.items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            prefix = f"{name}/"
+            return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+
+        self._optimization.load_state_dict(part("policy"))
+        self._teacher.network.load_state_dict(part("teacher"))
+        if self._penalty is not None:
+            self._penalty.load_state_dict(part("penalty"))
+        if self._replay is not None:
+            self._replay.load_state_dict(part("replay"))
+
+    def _draw_replay(self) -> Batch | None:
+        if self._replay is None or self._task == 0:
+            return None
+        stream = self._stream(1)
+        count = self._parts.replay_pool
+        return join([self._replay.windows(self._teacher, i, count, stream) for i in range(self._task)])
+
+    def _estimate(self, windows: WindowSource):
+        """Fisher at the policy just learned, over windows and diffusion steps drawn uniformly (arXiv 2509.23593)."""
+        policy = self._optimization.average
+        stream = self._stream(2)
+        batches = []
+        for _ in range(0, self._parts.fisher_samples, 512):
+            batch = windows.sample(512, stream)
+            batches.append((batch, *self._noise(batch, stream)))
+        entries = policy.action_steps * policy.action_size
+
+        def half_squared_errors(parameters, sample):
+            batch, noise, k = sample
+
+            def network(*inputs):
+                return torch.func.functional_call(policy.network, parameters, inputs)
+
+            return 0.5 * entries * policy.loss(batch, noise, k, network)
+
+        return self._parts.fisher.estimate(half_squared_errors, dict(policy.network.named_parameters()), batches)
+
+    def _noise(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        k = self.policy.diffusion.draw_steps(len(batch), generator)
+        noise = torch.randn(batch.actions.shape, generator=generator, device=batch.actions.device)
+        return noise, k
+
+    def _stream(self, *purpose: int) -> torch.Generator:
+        return random_stream(self._optimization.vector.device, self._parts.seed, self._task, *purpose)

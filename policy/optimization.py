@@ -1,0 +1,93 @@
+"""One model's optimiser: AdamW on the flat parameter vector, a schedule, and the averaged weights that act."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from policy.ema import Ema
+from policy.flat import flatten_gradients, flatten_parameters
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with a linear warm-up and a cosine decay to zero over the updates of one task."""
+
+    learning_rate: float = 1e-3
+    warmup: int = 50  # updates
+    weight_decay: float = 1e-6
+    max_gradient_norm: float = 1.0
+    ema_decay: float = 0.999
+
+    def rate(self, update: int, updates: int) -> float:
+        """Learning rate of update 0, 1, ..., updates - 1."""
+        warm = min(1.0, (update + 1) / max(1, self.warmup))
+        return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * update / updates))
+
+
+class Optimization(Generic[Model]):
+    """A model being trained and its exponential moving average `average`, which is the one to use.
+
+    `begin` starts a task: both continue from the average, the optimiser's moments and the average's counter are new.
+    """
+
+    def __init__(self, model: Model, settings: OptimizerSettings):
+        self.settings = settings
+        self.model = model
+        self._ema = Ema(model, max_decay=settings.ema_decay)
+        self.average: Model = self._ema.network
+        self.vector, self.average_vector = flatten_parameters(model), flatten_parameters(self.average)
+        self._gradient = flatten_gradients(model)
+        self.begin(updates=1)
+
+    def begin(self, updates: int) -> None:
+        self.updates, self.update = updates, 0
+        self.vector.copy_(self.average_vector)
+        self._parameter = nn.Parameter(self.vector)
+        self._parameter.grad = self._gradient
+        self._adam = torch.optim.AdamW(
+            [self._parameter], lr=0.0, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=True
+        )
+        self._ema.updates = 0
+
+    def step(self, loss: Tensor) -> float:
+        """One update down the gradient of `loss`; the learning rate it took. ValueError if the loss is not finite."""
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at update {self.update}")
+        self._gradient.zero_()
+        loss.backward()
+        norm = torch.linalg.vector_norm(self._gradient)
+        self._gradient.mul_((self.settings.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0))
+        rate = self.settings.rate(self.update, self.updates)
+        self._adam.param_groups[0]["lr"] = rate
+        self._adam.step()
+        self.update += 1
+        return rate
+
+    def follow(self) -> None:
+        """Move the average towards the parameters; after `step` and whatever else changed them."""
+        self._ema.update(self.model)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        moments = self._adam.state.get(self._parameter, {})
+        state = {f"adam.{key}": value.clone() for key, value in moments.items()}
+        counters = torch.tensor([self.updates, self.update, self._ema.updates])
+        return state | {
+            "model": self.vector.clone(), "average": self.average_vector.clone(), "counters": counters
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.average_vector.copy_(state["average"])
+        updates, update, count = state["counters"].tolist()
+        self.begin(updates)
+        self.vector.copy_(state["model"])
+        self.update, self._ema.updates = update, count
+        moments = {key[5:]: value.clone() for key, value in state.items() if key.startswith("adam.")}
+        if moments:
+            self._adam.state[self._parameter] = moments

@@ -1,0 +1,157 @@
+"""The record of a run: metrics.jsonl, TensorBoard, checkpoints, plots, summary.json, and what the console shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from policy import checkpoint
+from policy.console import print_summary, print_task
+from policy.plots import plot_run
+from policy.summary import rate, summarize
+from policy.training import Progress
+
+LOG_EVERY = 10  # updates between lines of metrics.jsonl
+
+
+class RunRecord:
+    """Writes everything that a run leaves in `folder` and shows its progress (`policy.training.Observer`).
+
+    `manifest` goes into every checkpoint, `facts` into summary.json. Resumed from `progress`, lines of metrics.jsonl
+    that the interrupted run wrote after its last checkpoint are dropped.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        updates_per_task: int,
+        weights: Any,
+        manifest: dict[str, Any],
+        facts: dict[str, Any],
+        progress: Progress,
+    ):
+        self.folder, self.names, self._updates = folder, names, updates_per_task
+        self._weights, self._manifest, self._facts = weights, manifest, facts
+        self._console = Console()
+        _drop_lines_after(folder / "metrics.jsonl", progress)
+        self._lines = open(folder / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115
+        step = progress.task * updates_per_task + progress.update
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self._bar: tqdm | None = None
+
+    def updated(self, progress: Progress, metrics: dict[str, float]) -> None:
+        bar = self._bar_for(f"learning {self.names[progress.task]}", self._updates, progress.update - 1)
+        bar.update()
+        if progress.update % LOG_EVERY and progress.update != self._updates:
+            return
+        bar.set_postfix({name: f"{value:.2g}" for name, value in metrics.items() if name != "learning_rate"})
+        self._write("update", progress, metrics)
+        for name, value in metrics.items():
+            self._board.add_scalar(f"train/{name}", value, self._step(progress))
+
+    def probed(self, progress: Progress) -> None:
+        for probe in progress.probes[-progress.task :]:
+            name, success = self.names[probe["task"]], rate(probe["successes"])
+            self._write("probe", progress, {"evaluated": name, "success": success})
+            self._board.add_scalar(f"success/{name}", success, self._step(progress))
+
+    def generator_updated(self, progress: Progress, update: int, updates: int, loss: float) -> None:
+        bar = self._bar_for(f"replay generator of {self.names[progress.task]}", updates, update - 1)
+        bar.update()
+        if update % LOG_EVERY == 0:
+            bar.set_postfix(loss=f"{loss:.2g}")
+            self._write("generator", progress, {"generator_update": update, "loss": loss})
+            self._board.add_scalar(f"generator/{self.names[progress.task]}", loss, update)
+
+    def task_ended(self, progress: Progress) -> None:
+        self._close_bar()
+        for task, successes in enumerate(progress.successes[-1]):
+            self._write("evaluation", progress, {"evaluated": self.names[task], "success": rate(successes)})
+            self._board.add_scalar(f"success/{self.names[task]}", rate(successes), self._step(progress))
+        plot_run(self.folder / "plots", progress, self.names, self._updates)
+        print_task(self._console, progress, self.names)
+
+    def save(self, progress: Progress, state: dict[str, Tensor], ended: bool) -> None:
+        manifest = {**self._manifest, "progress": asdict(progress)}
+        saved = checkpoint.Checkpoint(self._weights(), state, manifest)
+        task = progress.task - 1 if ended else progress.task
+        update = None if ended else progress.update
+        checkpoint.save(self.folder / "checkpoints", task, self.names[task], update, saved)
+
+    def finish(self, progress: Progress, seconds: dict[str, float]) -> dict[str, Any]:
+        """Write summary.json and print the final tables."""
+        summary = {**self._facts, **summarize(progress, self.names), "seconds": seconds}
+        write_json(self.folder / "summary.json", summary)
+        print_summary(self._console, summary)
+        self._console.print(f"everything is in {self.folder}")
+        self.close()
+        return summary
+
+    def close(self) -> None:
+        self._close_bar()
+        self._lines.close()
+        self._board.close()
+
+    def _step(self, progress: Progress) -> int:
+        return progress.task * self._updates + progress.update
+
+    def _write(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
+        where = {"kind": kind, "task": self.names[progress.task], "task_index": progress.task, "update": progress.update}
+        self._lines.write(json.dumps({**where, **values, "time": time.time()}) + "\n")
+
+    def _bar_for(self, title: str, total: int, done: int) -> tqdm:
+        if self._bar is None or self._bar.desc != title:
+            self._close_bar()
+            self._bar = tqdm(total=total, initial=done, desc=title, unit="update", dynamic_ncols=True)
+        return self._bar
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def _drop_lines_after(path: Path, progress: Progress) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:  # the line that a kill cut short
+            continue
+        if (entry["task_index"], entry["update"]) <= (progress.task, progress.update) and not (
+            entry["task_index"] == progress.task and entry["kind"] in ("generator", "evaluation")
+        ):
+            kept.append(line)
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    os.replace(partial, path)
+
+
+def hardware() -> dict[str, Any]:
+    """What the run ran on."""
+    cpu = "unknown"
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), cpu)
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "threads": torch.get_num_threads()}

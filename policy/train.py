@@ -1,0 +1,277 @@
+"""Learn tasks one after another: `python -m policy.train env=lift,can,square`. Wiring only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from configs import commandline
+from datasets.store import DemonstrationStore
+from datasets.windows import Windows
+from envs.evaluator import Evaluator
+from envs.seeds import EVALUATION, REPLAY
+from envs.tasks import Task, task_sequence
+from policy import checkpoint
+from policy.agent import Batch, DiffusionPolicy, PolicyActor, join
+from policy.choices import unknown
+from policy.diffusion import Diffusion
+from policy.fisher import find_fisher
+from policy.generator import WindowGenerator
+from policy.loading import PolicySpec, describe, make_normalizer, make_policy
+from policy.methods import METHODS, build_method
+from policy.methods.base import Parts
+from policy.optimization import OptimizerSettings
+from policy.record import RunRecord, hardware
+from policy.replay import REPLAYS, Draw, DrawnReplay, GeneratedReplay, ReplaySource
+from policy.training import LoopSettings, Progress, TaskWindows, train
+from tools.collect import collect
+
+PACKAGES = ("torch", "mujoco", "robosuite", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge")
+ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
+
+
+def main() -> None:
+    commandline.run("train", run)
+
+
+def run(config: DictConfig) -> dict[str, Any]:
+    """One run in hydra's run directory, or the rest of the one that `resume=` names."""
+    started = time.perf_counter()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if config.resume:
+        config = commandline.load_yaml(Path(config.resume) / "config.yaml")
+    elif (folder / "config.yaml").exists():
+        raise ValueError(f"{folder} holds a run already; continue it with resume={folder}, or choose another name=")
+    tasks = check(config)
+    torch.manual_seed(config.seed)
+    device = _device(config.device)
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+
+    before = time.perf_counter()
+    stores = [_demonstrations(config, task) for task in tasks]
+    demonstration_seconds = time.perf_counter() - before
+
+    normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
+    spec = _spec(config, tasks)
+    windows = [_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
+    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
+    evaluate = evaluator.on(EVALUATION[: config.evaluation.n_rollouts])
+    n_probes = config.evaluation.probe_rollouts
+    replay = _replay(config, spec, normalizer, windows, evaluator)
+    method = build_method(config.method.name, _parts(config, make_policy(spec, normalizer), replay))
+
+    progress, state = _resume(folder)
+    facts = _facts(config, spec, method)
+    manifest = {"policy": describe(spec), "versions": facts["versions"]}
+    names = [task.name for task in tasks]
+    record = RunRecord(
+        folder, names, config.updates_per_task, lambda: method.policy.state_dict(), manifest, facts, progress
+    )
+    settings = LoopSettings(config.updates_per_task, config.batch_size, config.checkpoint_every, config.seed)
+    try:
+        train(
+            method,
+            windows,
+            lambda policy, i: evaluate(PolicyActor(policy, i), i),
+            (lambda policy, i: evaluator.on(EVALUATION[:n_probes])(PolicyActor(policy, i), i)) if n_probes else None,
+            record,
+            settings,
+            progress,
+            state,
+        )
+    except (KeyboardInterrupt, FloatingPointError, OSError) as error:
+        record.close()
+        kept = checkpoint.newest(folder / "checkpoints")
+        hint = f"continue with: python -m policy.train resume={folder}" if kept else "nothing was saved yet"
+        tqdm.write(f"stopped; {hint}")
+        raise error
+    seconds = {
+        "demonstrations": demonstration_seconds,
+        "training": progress.training_seconds,
+        "evaluation": progress.evaluation_seconds,
+    }
+    # A resumed run did part of its work in other processes.
+    seconds["total"] = max(time.perf_counter() - started, sum(seconds.values()))
+    return record.finish(progress, {name: round(value, 1) for name, value in seconds.items()})
+
+
+def check(config: DictConfig) -> list[Task]:
+    """The tasks of the run; ValueError for values that no run can use."""
+    tasks = task_sequence(list(config.env))
+    if config.method.name not in METHODS:
+        raise unknown("method", config.method.name, METHODS)
+    if config.replay.source not in REPLAYS:
+        raise unknown("replay", config.replay.source, REPLAYS)
+    counts = ("updates_per_task", "batch_size", "checkpoint_every", "observation_steps", "action_steps")
+    for name in (*counts, "demonstrations.episodes", "evaluation.n_rollouts", "evaluation.slots"):
+        if OmegaConf.select(config, name) < 1:
+            raise ValueError(f"{name}={OmegaConf.select(config, name)}: must be at least 1")
+    if not 0 <= config.evaluation.probe_rollouts <= config.evaluation.n_rollouts:
+        raise ValueError(
+            f"evaluation.probe_rollouts={config.evaluation.probe_rollouts}: must be 0 to evaluation.n_rollouts"
+        )
+    if len({task.action_size for task in tasks}) > 1:
+        raise ValueError("env= mixes tasks with different action sizes; choose tasks of one suite")
+    return tasks
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda: torch finds no GPU; use device=cpu")
+    if name not in ("cpu", "cuda"):
+        raise unknown("device", name, ("auto", "cpu", "cuda"))
+    return torch.device(name)
+
+
+def _demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
+    """The task's store, made or completed by its scripted expert."""
+    settings = config.demonstrations
+    with tqdm(total=settings.episodes, desc=f"demonstrations of {task.name}", unit="episode") as bar:
+
+        def show(done: int, tried: int) -> None:
+            bar.update(done - bar.n)
+            bar.set_postfix(tried=tried)
+
+        store = collect(
+            task,
+            Path(settings.path) / f"{task.name}.zarr",
+            episodes=settings.episodes,
+            noise=settings.noise,
+            workers=config.workers,
+            progress=show,
+        )
+        bar.update(settings.episodes - bar.n)
+    return store
+
+
+def _spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
+    return PolicySpec(
+        tasks=[task.name for task in tasks],
+        network=OmegaConf.to_container(config.network),  # type: ignore[arg-type]
+        diffusion=OmegaConf.to_container(config.diffusion),  # type: ignore[arg-type]
+        observation_steps=config.observation_steps,
+        action_steps=config.action_steps,
+        executed_steps=config.executed_steps,
+        observation_size=max(task.observation_size for task in tasks),
+        action_size=tasks[0].action_size,
+        task_conditioning=config.task_conditioning,
+    )
+
+
+def _windows(
+    config: DictConfig, spec: PolicySpec, store: DemonstrationStore, task: int, device: torch.device
+) -> Callable[[], TaskWindows]:
+    """Reads the first `demonstrations.episodes` episodes when they are needed."""
+
+    def read() -> TaskWindows:
+        ends = store.episode_ends[: config.demonstrations.episodes]
+        observations = pad(store.observations()[: ends[-1]], spec.observation_size)
+        actions = store.read(["action"])["action"][: ends[-1]]
+        steps = (spec.observation_steps, spec.action_steps)
+        return TaskWindows(Windows.from_episodes(observations, actions, ends, *steps, device), task)
+
+    return read
+
+
+def pad(observations: np.ndarray, size: int) -> np.ndarray:
+    """Observations [..., Do] with zeros appended up to `size`."""
+    width = [(0, 0)] * (observations.ndim - 1) + [(0, size - observations.shape[-1])]
+    return np.pad(observations, width)
+
+
+def _replay(config, spec: PolicySpec, normalizer, windows, evaluator: Evaluator) -> ReplaySource | None:
+    settings = config.replay
+    if settings.source == "none":
+        return None
+    if settings.source == "demonstrations":
+        return DrawnReplay(lambda teacher, task, count, generator: windows[task]().sample(count, generator))
+    if settings.source == "rollout":
+        return DrawnReplay(_rollouts(evaluator))
+    options = OmegaConf.to_container(settings.network)
+    assert isinstance(options, dict)
+    model = WindowGenerator(
+        network=options.pop("name"),  # type: ignore[arg-type]
+        network_options=options,
+        diffusion=Diffusion(**settings.diffusion, device=normalizer.low.device),
+        normalizer=normalizer,
+        observation_steps=spec.observation_steps,
+        action_steps=spec.action_steps,
+        action_size=spec.action_size,
+    ).to(normalizer.low.device)
+    return GeneratedReplay(
+        model,
+        OptimizerSettings(learning_rate=settings.learning_rate),
+        updates=settings.updates,
+        batch_size=config.batch_size,
+        pool=settings.pool,
+    )
+
+
+def _rollouts(evaluator: Evaluator) -> Draw:
+    """Windows of the teacher's own successful rollouts."""
+
+    def draw(teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator) -> Batch:
+        actor = PolicyActor(teacher, task, recording=True)
+        results = evaluator.rollouts(actor, task, REPLAY[:ROLLOUT_EPISODES])
+        solved = [window for r in results if r.success for window in actor.windows[r.seed]]
+        if not solved:
+            raise ValueError(
+                f"replay=rollout: the previous policy solved none of {ROLLOUT_EPISODES} episodes of task {task}; "
+                "raise updates_per_task or choose another replay="
+            )
+        return join(solved).sample(count, generator)
+
+    return draw
+
+
+def _parts(config: DictConfig, policy, replay: ReplaySource | None) -> Parts:
+    return Parts(
+        policy=policy,
+        optimizer=OptimizerSettings(**config.optimizer),
+        replay=replay,
+        replay_batch_size=config.replay.batch_size,
+        replay_pool=config.replay.pool,
+        distillation_weight=config.method.get("distillation_weight", 1.0),
+        fisher=find_fisher(config.fisher.name),
+        fisher_samples=config.fisher.samples,
+        trust_region_strength=config.method.get("strength", 1.0),
+        seed=config.seed,
+    )
+
+
+def _resume(folder: Path) -> tuple[Progress, dict[str, torch.Tensor] | None]:
+    """What the run in `folder` had reached; a fresh start where it had saved nothing."""
+    newest = checkpoint.newest(folder / "checkpoints")
+    if newest is None:
+        return Progress(), None
+    found = checkpoint.load(newest)
+    return Progress(**found.manifest["progress"]), found.state
+
+
+def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
+    return {
+        "method": config.method.name,
+        "replay": config.replay.source,
+        "fisher": config.fisher.name,
+        "network": spec.network["name"],
+        "seed": config.seed,
+        "updates_per_task": config.updates_per_task,
+        "parameters": sum(p.numel() for p in method.policy.network.parameters()),
+        "versions": {name: version(name) for name in PACKAGES},
+        "hardware": hardware(),
+    }
+
+
+if __name__ == "__main__":
+    main()

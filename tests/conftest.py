@@ -1,0 +1,56 @@
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads of BLAS fight over robosuite's 7 x 7 matrices
+os.environ["MUJOCO_GL"] = "egl"
+
+from functools import cache
+from pkgutil import iter_modules
+
+import pytest
+from beartype import beartype
+from beartype.roar import BeartypeDecorHintPep3119Exception
+from jaxtyping import install_import_hook
+
+import envs
+
+
+def check(function):
+    """Check shapes and types at run time, except where a signature names a protocol: those cannot be checked."""
+    try:
+        return beartype(function)
+    except BeartypeDecorHintPep3119Exception:
+        return function
+
+
+# numba cannot compile functions that the hook has wrapped.
+checked = [f"envs.{module.name}" for module in iter_modules(envs.__path__) if module.name != "osc"]
+install_import_hook(["policy", "datasets", *checked], "conftest.check")
+
+from envs.tasks import TASKS
+
+
+@pytest.fixture(params=list(TASKS))
+def task(request):
+    """Every row of the table of tasks."""
+    return TASKS[request.param]
+
+
+@pytest.fixture(scope="session")
+def simulator_of():
+    """The simulator of a task, built once a session."""
+    from envs.robosuite_tasks import RobosuiteSimulator
+
+    return by_name(RobosuiteSimulator)
+
+
+@pytest.fixture(scope="session")
+def reference_of():
+    """robosuite's own environment of a task, built once a session: the truth that native stepping is held to."""
+    from envs.robosuite_tasks import make_robosuite
+
+    return by_name(make_robosuite)
+
+
+def by_name(make):
+    built = cache(lambda name: make(TASKS[name]))
+    return lambda task: built(task.name)

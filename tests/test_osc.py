@@ -1,0 +1,153 @@
+import mujoco
+import numpy as np
+import pytest
+from robosuite.controllers import load_composite_controller_config, load_part_controller_config
+
+from envs.experts import EXPERTS
+from envs.osc import Episode, read_controller
+from envs.robosuite_tasks import make_robosuite
+from envs.tasks import TASKS
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+def follow(reference):
+    """A native episode in the state of a robosuite environment, controller's memory included."""
+    model, data = reference.sim.model._model, reference.sim.data._data
+    robot = reference.robots[0]
+    episode = Episode(model)
+    state = np.empty(mujoco.mj_stateSize(model, STATE))
+    mujoco.mj_getState(model, data, state, STATE)
+    mujoco.mj_setState(model, episode.data, state, STATE)
+    episode.initial_joints[:] = robot.part_controllers["right"].initial_joint
+    episode.gripper_command[:] = robot.gripper["right"].current_action
+    return episode
+
+
+def step_both(reference, episode, action):
+    reference.step(action)
+    episode.step(read_controller(reference), action)
+
+
+def difference(reference, episode):
+    data = reference.sim.data._data
+    return max(np.abs(data.qpos - episode.data.qpos).max(), np.abs(data.qvel - episode.data.qvel).max())
+
+
+def random_actions(seed, n):
+    return np.random.default_rng(seed).uniform(-1.2, 1.2, (n, 7))  # also out of bounds, where both clip
+
+
+def test_one_step_from_the_middle_of_an_episode_is_robosuites(reference_of, task):
+    reference = reference_of(task)
+    reference.reset()
+    for i, action in enumerate(random_actions(1, 30)):
+        if i % 3 == 0:
+            reference.step(action)
+            continue
+        episode = follow(reference)
+        before = reference.sim.data.qpos.copy()
+        step_both(reference, episode, action)
+        assert difference(reference, episode) < 1e-8
+        assert np.abs(reference.sim.data.qpos - before).max() > 1e-3
+
+
+def test_fifty_steps_in_free_space_are_robosuites(reference_of, task):
+    reference = reference_of(task)
+    reference.reset()
+    for action in random_actions(2, 5):
+        reference.step(action)
+    episode = follow(reference)
+    for action in random_actions(3, 50):
+        step_both(reference, episode, action)
+    assert difference(reference, episode) < 1e-5
+
+
+def test_the_first_step_after_a_reset_is_robosuites(reference_of, task):
+    """robosuite's controller uses quantities from before the reset at its first substep."""
+    reference = reference_of(task)
+    reference.reset()
+    episode = follow(reference)
+    step_both(reference, episode, random_actions(4, 1)[0])
+    assert difference(reference, episode) < 1e-5
+
+
+def test_steps_in_contact_are_robosuites(reference_of, simulator_of, task):
+    """Every step of an expert's episode, each from robosuite's state.
+
+    Where two boxes are parallel, rounding decides which of their corners touch: few steps differ, and little.
+    """
+    reference, simulator = reference_of(task), simulator_of(task)
+    expert = EXPERTS[task.expert](simulator.landmarks)
+    reference.rng = np.random.default_rng(0)
+    reference.reset()
+    reference.step(np.zeros(7))
+    in_contact = []
+    for _ in range(task.horizon):
+        seen, episode = follow(reference), follow(reference)
+        mujoco.mj_forward(seen.model, seen.data)
+        action = expert.act(task.split(simulator.observe([seen])[0]))
+        before = reference.sim.data.qpos.copy()
+        step_both(reference, episode, action)
+        differences = np.abs(reference.sim.data.qpos - episode.data.qpos).max()
+        assert differences < 1e-3 * max(1.0, np.abs(reference.sim.data.qpos - before).max())
+        if holds(reference):
+            in_contact.append(differences)
+        if reference._check_success():
+            break
+    assert reference._check_success()
+    assert len(in_contact) > 2
+    assert np.median(in_contact) < 1e-8
+
+
+def holds(reference):
+    objects = getattr(reference, "objects", None) or getattr(reference, "nuts", None) or [reference.cube]
+    gripper = reference.robots[0].gripper["right"]
+    return any(reference._check_grasp(gripper, kept.contact_geoms) for kept in objects)
+
+
+def test_the_controllers_constants_are_robosuites_defaults(reference_of, task):
+    controller = read_controller(reference_of(task))
+    assert controller.substeps == 25
+    np.testing.assert_allclose(controller.kp, 150.0)
+    np.testing.assert_allclose(controller.kd, 2.0 * np.sqrt(150.0))
+    np.testing.assert_allclose(controller.scale, [0.05] * 3 + [0.5] * 3)
+
+
+def controller_with(**changes):
+    config = load_composite_controller_config(controller="BASIC", robot="Panda")
+    config["body_parts"]["right"].update(changes)
+    return config
+
+
+joint_positions = load_part_controller_config(default_controller="JOINT_POSITION")
+REFUSED = {
+    "other robot": ({"robots": "Sawyer", "controller_configs": None}, "robot 'Panda' only, found 'Sawyer'"),
+    "other gripper": ({"gripper_types": "Robotiq85Gripper"}, "gripper 'PandaGripper' only"),
+    "position only": (
+        {"controller_configs": controller_with(type="OSC_POSITION")},
+        "arm controller kind 'POSE' only, found 'POSITION'",
+    ),
+    "joint positions": (
+        {"controller_configs": controller_with(**joint_positions, gripper={"type": "GRIP"})},
+        "arm controller 'OperationalSpaceController' only, found 'JointPositionController'",
+    ),
+    "world frame": (
+        {"controller_configs": controller_with(input_ref_frame="world")},
+        "input_ref_frame 'base' only, found 'world'",
+    ),
+    "absolute poses": ({"controller_configs": controller_with(input_type="absolute")}, "input_type 'delta' only"),
+    "variable gains": (
+        {"controller_configs": controller_with(impedance_mode="variable_kp")},
+        "impedance_mode 'fixed' only, found 'variable_kp'",
+    ),
+    "coupled": ({"controller_configs": controller_with(uncouple_pos_ori=False)}, "uncouple_pos_ori True only"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_implemented_is_refused_by_name(options, message):
+    env = make_robosuite(TASKS["lift"], **options)
+    env.reset()
+    with pytest.raises(ValueError, match=f"native stepping supports {message}"):
+        read_controller(env)

@@ -1,0 +1,152 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from envs import vector
+from envs.experts import EXPERTS
+from envs.rollout import Rollout, rollout
+from envs.tasks import TASKS
+from envs.vector import VectorEnv
+
+HORIZON = 25
+
+
+@pytest.fixture
+def make_env(simulator_of, task, monkeypatch):
+    """VectorEnv of a task with a short horizon on the simulator that the session shares."""
+    monkeypatch.setitem(vector.SUITES, task.suite, simulator_of)
+    return lambda slots, workers=1, horizon=HORIZON: VectorEnv(replace(task, horizon=horizon), slots, workers)
+
+
+class RandomActor:
+    """Actions that follow from an episode's seed and step; remembers what each episode saw."""
+
+    observation_steps = 3
+
+    def __init__(self, chunk=4):
+        self.chunk = chunk
+        self.rng, self.seed_of, self.seen, self.calls = {}, {}, {}, []
+
+    def begin(self, slot, seed):
+        self.rng[slot] = np.random.default_rng(seed)
+        self.seed_of[slot] = seed
+        self.seen[seed] = []
+
+    def act(self, slots, history):
+        assert history.shape[:2] == (len(slots), self.observation_steps)
+        self.calls.append(list(slots))
+        for slot, observations in zip(slots, history, strict=True):
+            self.seen[self.seed_of[slot]].append(observations.copy())
+        return np.stack([self.rng[slot].uniform(-1, 1, (self.chunk, 7)) for slot in slots])
+
+
+class Expert:
+    """A task's expert as an actor."""
+
+    observation_steps = 1
+
+    def __init__(self, env):
+        self.env, self.experts = env, {}
+
+    def begin(self, slot, seed):
+        self.experts[slot] = EXPERTS[self.env.task.expert](self.env.simulator.landmarks)
+
+    def act(self, slots, history):
+        pairs = zip(slots, history, strict=True)
+        return np.stack([self.experts[s].act(self.env.task.split(h[-1])) for s, h in pairs])[:, None]
+
+
+def run(env, seeds, chunk=4):
+    actor = RandomActor(chunk)
+    with env:
+        results = rollout(env, actor, seeds)
+    seen = {seed: np.stack(histories) for seed, histories in actor.seen.items()}
+    return [replace(result, slot=0) for result in results], seen
+
+
+SEEDS = [31, 7, 19, 3, 23, 11, 2]
+
+
+def test_results_do_not_depend_on_slots_or_workers(make_env):
+    results, seen = run(make_env(1), SEEDS)
+    assert [result.seed for result in results] == SEEDS
+    for slots, workers in ((2, 1), (3, 2), (7, 1), (7, 4), (12, 2)):
+        other, other_seen = run(make_env(slots, workers), SEEDS)
+        assert other == results
+        for seed in SEEDS:
+            np.testing.assert_array_equal(other_seen[seed], seen[seed])
+
+
+def test_results_keep_the_order_of_seeds_when_episodes_end_out_of_order(make_env, task):
+    seeds = [4, 0, 9, 6, 1, 3]
+    with make_env(5, horizon=task.horizon) as env:
+        ended = []
+        results = rollout(env, Expert(env), seeds, lambda result: ended.append(result.seed))
+    assert [result.seed for result in results] == seeds
+    assert sorted(ended) == sorted(seeds)
+    assert ended != seeds
+    assert all(result.success and result.steps < task.horizon for result in results)
+
+
+def test_the_history_starts_with_copies_of_the_first_observation_and_then_slides(make_env, simulator_of, task):
+    _, seen = run(make_env(1), [5], chunk=1)
+    histories = seen[5]
+    assert len(histories) == HORIZON
+    simulator = simulator_of(task)
+    episode = simulator.new_episode()
+    simulator.reset(episode, 5)
+    rng = np.random.default_rng(5)
+    expected = [simulator.observe([episode])[0]] * 3
+    for history in histories:
+        np.testing.assert_array_equal(history, np.stack(expected[-3:]))
+        simulator.step(episode, rng.uniform(-1, 1, (1, 7))[0])
+        expected.append(simulator.observe([episode])[0])
+
+
+def test_a_chunk_is_executed_whole_before_the_next_plan_and_cut_at_the_horizon(make_env):
+    env, actor = make_env(2), RandomActor(chunk=10)
+    with env:
+        results = rollout(env, actor, [1, 2, 3])
+    assert [result.steps for result in results] == [HORIZON] * 3
+    assert actor.calls == [[0, 1]] * 3 + [[0]] * 3
+
+
+def test_no_seeds_give_no_results(make_env):
+    assert run(make_env(2), []) == ([], {})
+
+
+class Saboteur(RandomActor):
+    """Breaks the simulation of one seed before its second plan."""
+
+    def __init__(self, env, target):
+        super().__init__()
+        self.env, self.target = env, target
+
+    def act(self, slots, history):
+        for slot in slots:
+            if self.seed_of[slot] == self.target and len(self.seen[self.target]) == 1:
+                self.env.episodes[slot].data.qpos[0] = np.nan
+        return super().act(slots, history)
+
+
+def test_a_diverged_episode_is_a_failure_counted_as_such(make_env, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs its warnings to the working directory
+    expected, seen = run(make_env(1), SEEDS)
+    with make_env(2) as env:
+        actor = Saboteur(env, SEEDS[2])
+        results = rollout(env, actor, SEEDS)
+    broken = results[2]
+    assert broken == Rollout(SEEDS[2], broken.slot, success=False, steps=5, diverged=True)
+    for i, seed in enumerate(SEEDS):
+        if i != 2:
+            assert replace(results[i], slot=0) == expected[i]
+            np.testing.assert_array_equal(np.stack(actor.seen[seed]), seen[seed])
+
+
+def test_a_suite_makes_its_own_simulator():
+    """Without the simulator that the other tests share."""
+    task = replace(TASKS["lift"], horizon=3)
+    results, seen = run(VectorEnv(task, 2, 1), [0, 1], chunk=1)
+    assert [result.steps for result in results] == [3, 3]
+    assert not np.array_equal(seen[0][0], seen[1][0])

@@ -1,0 +1,149 @@
+"""Record demonstrations of scripted experts: `python -m tools.collect env=lift,can,square episodes=200`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.store import DemonstrationStore, Episode
+from envs.experts import EXPERTS
+from envs.rollout import Rollout, rollout
+from envs.seeds import DEMONSTRATION
+from envs.tasks import Task
+from envs.vector import VectorEnv
+
+BLOCK = 50  # episodes that run together and are appended to the store together
+PATIENCE = 20  # attempts for each success before giving up
+
+
+@dataclass
+class _Recording:
+    observations: list[np.ndarray] = field(default_factory=list)
+    actions: list[np.ndarray] = field(default_factory=list)
+    executed: list[np.ndarray] = field(default_factory=list)
+
+
+class NoisyExpert:
+    """An expert whose executed actions carry noise while its own are recorded as labels (DART, arXiv 1703.09327).
+
+    Noise: Gaussian with standard deviation `noise` in action units on every dimension but the gripper.
+    """
+
+    observation_steps = 1
+
+    def __init__(self, env: VectorEnv, noise: float):
+        self._task, self._noise = env.task, noise
+        self._make = lambda: EXPERTS[env.task.expert](env.simulator.landmarks)
+        self._experts: dict[int, Any] = {}
+        self._rng: dict[int, np.random.Generator] = {}
+        self.recordings: dict[int, _Recording] = {}
+
+    def begin(self, slot: int, seed: int) -> None:
+        self._experts[slot] = self._make()
+        self._rng[slot] = np.random.default_rng([seed, 2])
+        self.recordings[slot] = _Recording()
+
+    def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
+        return np.stack([self._act(slot, h[-1]) for slot, h in zip(slots, history, strict=True)])[:, None]
+
+    def _act(self, slot: int, observation: np.ndarray) -> np.ndarray:
+        action = self._experts[slot].act(self._task.split(observation))
+        executed = action.copy()
+        executed[:-1] += self._rng[slot].normal(0.0, self._noise, len(action) - 1)
+        executed = np.clip(executed, -1.0, 1.0)
+        recording = self.recordings[slot]
+        recording.observations.append(observation)
+        recording.actions.append(action)
+        recording.executed.append(executed)
+        return executed
+
+
+def record(env: VectorEnv, noise: float, seeds: Sequence[int]) -> Iterator[Episode]:
+    """The successful episodes of `seeds`, in their order."""
+    expert = NoisyExpert(env, noise)
+    recorded: dict[int, _Recording] = {}
+
+    def keep(result: Rollout) -> None:
+        recorded[result.seed] = expert.recordings[result.slot]
+
+    for result in rollout(env, expert, seeds, keep):
+        if result.success:
+            yield _episode(env.task, result.seed, recorded[result.seed])
+
+
+def _episode(task: Task, seed: int, recording: _Recording) -> Episode:
+    steps = len(recording.actions)
+    ended = np.arange(steps) == steps - 1
+    return Episode(
+        observations=task.split(np.stack(recording.observations)),
+        action=np.stack(recording.actions).astype(np.float32),
+        reward=ended.astype(np.float32),
+        success=ended,
+        extras={"executed_action": np.stack(recording.executed).astype(np.float32)},
+        scalars={"seed": seed},
+    )
+
+
+
+def open_or_create(env: VectorEnv, path: Path, noise: float) -> DemonstrationStore:
+    """The store of these demonstrations, made if there is none; StoreError if what is there is something else."""
+    task, simulator = env.task, env.simulator
+    identity = {"task": task.name, "expert": task.expert, "noise": noise, "simulator": simulator.fingerprint}
+    if path.exists():
+        store = DemonstrationStore.open(path, "a")
+        store.require(
+            action_size=task.action_size,
+            observation_sizes=task.sizes,
+            versions=simulator.versions,
+            strict=True,
+            **identity,
+        )
+        return store
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return DemonstrationStore.create(
+        path,
+        task.sizes,
+        task.action_size,
+        {**identity, "versions": simulator.versions, "seeds_from": DEMONSTRATION.start},
+        extra_sizes={"executed_action": task.action_size},
+        scalar_types={"seed": "int64"},
+    )
+
+
+def collect(
+    task: Task,
+    path: Path,
+    *,
+    episodes: int,
+    noise: float,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DemonstrationStore:
+    """Make or complete the store at `path`: the first `episodes` seeds that the noisy expert solves.
+
+    Interrupted, it keeps its finished episodes and goes on from there. `progress(done, tried)` is called as it grows.
+    Raises StoreError where the store belongs to another task, noise or simulator.
+    """
+    with VectorEnv(task, BLOCK, workers) as env:
+        store = open_or_create(env, path, noise)
+        if len(store) >= episodes:
+            return store
+        recorded = store.scalars()["seed"]
+        start = int(recorded[-1]) + 1 if len(recorded) else DEMONSTRATION.start
+        while len(store) < episodes:
+            if start - DEMONSTRATION.start > PATIENCE * (len(store) + BLOCK):
+                raise ValueError(
+                    f"{task.name}: the expert solved {len(store)} of {start} episodes with noise={noise}; lower noise"
+                )
+            found = list(record(env, noise, range(start, start + BLOCK)))
+            store.extend(found[: episodes - len(store)])
+            start += BLOCK
+            if progress is not None:
+                progress(len(store), start - DEMONSTRATION.start)
+        tried = int(store.scalars()["seed"][-1]) + 1 - DEMONSTRATION.start
+        store.update_attributes({"attempts": tried, "discarded": 1.0 - episodes / tried})
+    return store
