@@ -16,7 +16,7 @@ ERROR = 2
 INTERRUPTED = 130
 
 
-def run(name: str, task: Callable[[DictConfig], None]) -> None:
+def run(name: str, task: Callable[[DictConfig], object]) -> None:
     """Run `task` with the configuration `configs/<name>.yaml` and the command line's overrides.
 
     Bad input ends with one line on stderr and exit code 2, Ctrl-C with 130.

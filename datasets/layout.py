@@ -151,9 +151,7 @@ def check_names(
     taken += [name for name in steps if name in RESERVED or "/" in name or steps.count(name) > 1]
     taken += [name for name in scalars or {} if name == "episode_ends" or "/" in name]
     if taken:
-        raise StoreError(
-            f"{path}: the name {taken[0]!r} is reserved, given twice or has a '/'; choose another"
-        )
+        raise StoreError(f"{path}: the name {taken[0]!r} is reserved, given twice or has a '/'; choose another")
     for name, kind in (scalars or {}).items():
         if kind not in SCALAR_TYPES:
             raise StoreError(f"{path}: meta/{name} cannot be {kind!r}; choose from {', '.join(SCALAR_TYPES)}")
@@ -190,9 +188,7 @@ def check_finite(where: str, values: np.ndarray, start: int = 0) -> None:
         raise StoreError(f"{where}[{index}] is {found}, expected a finite number; {COLLECT}")
 
 
-def checked_rows(
-    path: Path, columns: Mapping[str, Column], number: int, episode: Episode
-) -> dict[str, np.ndarray]:
+def checked_rows(path: Path, columns: Mapping[str, Column], number: int, episode: Episode) -> dict[str, np.ndarray]:
     """One episode's rows for each array but `meta/episode_ends`, in the array's type."""
     steps: dict[str, Any] = {**episode.observations, "action": episode.action, **episode.extras}
     steps |= {"reward": episode.reward, "success": episode.success}

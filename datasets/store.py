@@ -40,16 +40,12 @@ class DemonstrationStore:
     replacing the root's zarr.json (a rename) is the one step that commits what was appended.
     """
 
-    def __init__(
-        self, path: Path, group: zarr.Group, attributes: dict[str, Any], columns: dict[str, Column]
-    ) -> None:
+    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any], columns: dict[str, Column]) -> None:
         self.path = path
         self.attributes = attributes
         self._group = group
         self._columns = columns
-        self._arrays = {
-            name: layout.find_array(path, group, name, column) for name, column in columns.items()
-        }
+        self._arrays = {name: layout.find_array(path, group, name, column) for name, column in columns.items()}
         self.episode_ends: Int[np.ndarray, " E"] = np.zeros(0, np.int64)
         self._validate()
 
@@ -88,9 +84,7 @@ class DemonstrationStore:
             layout.make_arrays(temporary, record)
             temporary.rename(path)
         except OSError as error:
-            raise StoreError(
-                f"{path}: cannot be created ({error}); check the disk's space, rights"
-            ) from error
+            raise StoreError(f"{path}: cannot be created ({error}); check the disk's space, rights") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return cls.open(path, "a")
@@ -162,9 +156,7 @@ class DemonstrationStore:
             reward=data.get("reward"),
             success=data.get("success"),
             extras={name: rows for name, rows in data.items() if name not in keys and name not in RESERVED},
-            scalars={
-                name: row[0].item() for name, row in self._rows("meta/", None, index, index + 1).items()
-            },
+            scalars={name: row[0].item() for name, row in self._rows("meta/", None, index, index + 1).items()},
         )
 
     def append(self, episode: Episode) -> None:
@@ -178,9 +170,7 @@ class DemonstrationStore:
         where another process is writing or has written since this store was opened; earlier episodes survive.
         """
         self._check_writable()
-        rows = [
-            layout.checked_rows(self.path, self._columns, len(self) + i, e) for i, e in enumerate(episodes)
-        ]
+        rows = [layout.checked_rows(self.path, self._columns, len(self) + i, e) for i, e in enumerate(episodes)]
         if not rows:
             return
         ends = self.n_steps + np.cumsum([len(row["data/action"]) for row in rows], dtype=np.int64)

@@ -65,9 +65,7 @@ class Windows:
         self, batch_size: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "B To Do"], Float[Tensor, "B Tp Da"]]:
         """Windows drawn uniformly with replacement; indices are drawn on the generator's device."""
-        return self.gather(
-            torch.randint(len(self), (batch_size,), generator=generator, device=generator.device)
-        )
+        return self.gather(torch.randint(len(self), (batch_size,), generator=generator, device=generator.device))
 
 
 def _check(
@@ -80,13 +78,9 @@ def _check(
     if len(observations) != 2 or len(actions) != 2 or observations[0] != actions[0]:
         raise ValueError(f"observations {observations}, actions {actions}: need [T, Do] and [T, Da] of one T")
     if ends.ndim != 1 or len(ends) == 0 or (np.diff(ends, prepend=0) <= 0).any():
-        raise ValueError(
-            f"episode_ends {ends}: need at least one, growing from above 0; collect episodes first"
-        )
+        raise ValueError(f"episode_ends {ends}: need at least one, growing from above 0; collect episodes first")
     if ends[-1] != observations[0]:
-        raise ValueError(
-            f"episode_ends ends at {ends[-1]}, there are {observations[0]} steps; give all of both"
-        )
+        raise ValueError(f"episode_ends ends at {ends[-1]}, there are {observations[0]} steps; give all of both")
     if min(observation_steps, action_steps) < 1:
         raise ValueError(
             f"observation_steps={observation_steps}, action_steps={action_steps}: both must be at least 1"

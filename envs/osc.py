@@ -34,9 +34,7 @@ llvm.load_library_permanently(_LIBRARY)
 _address = types.intp
 _mj_step1 = types.ExternalFunction("mj_step1", types.void(_address, _address))
 _mj_step2 = types.ExternalFunction("mj_step2", types.void(_address, _address))
-_mj_jac_site = types.ExternalFunction(
-    "mj_jacSite", types.void(_address, _address, _address, _address, types.int32)
-)
+_mj_jac_site = types.ExternalFunction("mj_jacSite", types.void(_address, _address, _address, _address, types.int32))
 _mj_full_m = types.ExternalFunction("mj_fullM", types.void(_address, _address, _address))
 
 ARM = 7  # joints of the Panda arm; they are the first degrees of freedom of the model

@@ -74,9 +74,9 @@ class RobosuiteSimulator:
     def landmarks(self) -> dict[str, np.ndarray]:
         """Fixed scene state that robosuite exposes, for the experts: metres and radians, world frame.
 
-        All: `width` between the fingers that hold the object. Can: `height` of the can, `target` at the middle of its
-        `compartment` (half sizes), heights of the bins' `floor` and `walls`, the robot's `base`. Square: `peg_top`, `peg_yaw`, height of the `table`,
-        and the `handle` in the nut's frame.
+        All: `width` between the fingers that hold the object. Can: its `height`, `target` at the middle of its
+        `compartment` (half sizes), heights of the bins' `floor` and `walls`, the robot's `base`. Square:
+        `peg_top`, `peg_yaw`, height of the `table`, and the `handle` in the nut's frame.
         """
         return LANDMARKS[self.task.simulator](self._env, self.model)
 
@@ -184,31 +184,21 @@ def _can_landmarks(env, model: mujoco.MjModel) -> dict[str, np.ndarray]:
         "compartment": env.bin_size[:2] / 4.0,
         "floor": np.array(tops.min()),
         "walls": np.array(tops.max()),
-        "base": env.robots[0].composite_controller.get_controller_base_pose("right")[0],
+        "base": env.robots[0].composite_controller.get_controller_base_pose("right")[0].copy(),
     }
 
 
 def _square_landmarks(env, model: mujoco.MjModel) -> dict[str, np.ndarray]:
     nut = env.nuts[env.nut_id]
+    handle = model.site(nut.important_sites["handle"])  # on the nut's root body
+    boxes = [model.geom(name) for name in nut.contact_geoms]
+    grasped = min(boxes, key=lambda box: float(np.linalg.norm(box.pos - handle.pos)))
     peg = model.body("peg1")  # robosuite's `_check_success` pairs the square nut with it
-    handle = model.site(nut.important_sites["handle"])
-    chain = handle.pos.copy()
-    body = int(handle.bodyid[0])
-    while model.body(body).name != nut.root_body:
-        rotation = np.zeros(9)
-        mujoco.mju_quat2Mat(rotation, model.body(body).quat)
-        chain = model.body(body).pos + rotation.reshape(3, 3) @ chain
-        body = int(model.body(body).parentid[0])
-    grasped = min(
-        (g for g in range(model.ngeom) if model.geom_bodyid[g] == handle.bodyid[0]),
-        key=lambda g: float(np.linalg.norm(model.geom_pos[g] - handle.pos)),
-    )
-    quaternion = peg.quat
     return {
-        "width": np.array(2.0 * model.geom_size[grasped][1]),
-        "handle": chain,
-        "peg_top": peg.pos + np.array([0.0, 0.0, model.geom_size[peg.geomadr[0]][2]]),
-        "peg_yaw": np.array(2.0 * np.arctan2(quaternion[3], quaternion[0])),
+        "width": np.array(2.0 * grasped.size[1]),
+        "handle": handle.pos.copy(),
+        "peg_top": peg.pos + np.array([0.0, 0.0, model.geom_size[peg.geomadr[0], 2]]),
+        "peg_yaw": np.array(2.0 * np.arctan2(peg.quat[3], peg.quat[0])),
         "table": np.array(env.table_offset[2]),
     }
 
@@ -229,14 +219,14 @@ def _weld_hidden_objects(env) -> mujoco.MjModel:
     tree = ElementTree.fromstring(env.model.get_xml())
     for body in tree.iter("body"):
         if body.get("name") in {o.root_body for o in objects}:
-            joint = body.find("joint") if body.find("joint") is not None else body.find("freejoint")
-            body.remove(joint)
+            for joint in [*body.findall("joint"), *body.findall("freejoint")]:
+                body.remove(joint)
             body.set("pos", "10 10 10")
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, encoding="unicode"))
-    for body in range(model.nbody):  # what robosuite's reset placed by editing the compiled model
-        if model.body(body).name not in {o.root_body for o in objects}:
-            model.body_pos[body] = env.sim.model.body_pos[body]
-            model.body_quat[body] = env.sim.model.body_quat[body]
+    for i in range(model.nbody):  # what robosuite's reset placed by editing the compiled model
+        if model.body(i).name not in {o.root_body for o in objects}:
+            model.body_pos[i] = env.sim.model.body_pos[i]
+            model.body_quat[i] = env.sim.model.body_quat[i]
     return model
 
 
@@ -291,7 +281,7 @@ class RobosuiteEnv(gymnasium.Env):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_size,), np.float32)
         self.observation_space = gymnasium.spaces.Dict(
             {
-                key: gymnasium.spaces.Box(np.float32(low), np.float32(high), dtype=np.float32)
+                key: gymnasium.spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
                 for key, (low, high) in self.task.observations.items()
             }
         )

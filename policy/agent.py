@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,8 +70,12 @@ class DiffusionPolicy(nn.Module):
         executed_steps: int,
         action_size: int,
         task_conditioning: str = "embedding",
+        fourier_octaves: int = 3,
     ):
         super().__init__()
+        if fourier_octaves < 0:
+            raise ValueError(f"fourier_octaves={fourier_octaves}: must be at least 0")
+        self.fourier_octaves = fourier_octaves
         if task_conditioning not in TASK_CONDITIONING:
             raise ValueError(
                 f"unknown task_conditioning {task_conditioning!r}; choose from {', '.join(TASK_CONDITIONING)}"
@@ -87,15 +92,19 @@ class DiffusionPolicy(nn.Module):
             network,
             sample_steps=action_steps,
             sample_size=action_size,
-            condition_size=observation_steps * observation_size + self.n_tasks,
+            condition_size=observation_steps * observation_size * (1 + 2 * fourier_octaves) + self.n_tasks,
             **network_options,
         )
 
-    def condition(
-        self, observations: Float[Tensor, "B To Do"], task: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B C"]:
-        """What the denoiser is conditioned on: the normalised history, flattened, and the task."""
+    def condition(self, observations: Float[Tensor, "B To Do"], task: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
+        """What the denoiser is conditioned on: the normalised history, flattened, its Fourier features, and the task.
+
+        A network learns low frequencies first; sin and cos of 2^i pi times every entry let it tell millimetres within
+        bounds of a metre (arXiv 2006.10739).
+        """
         history = self.normalizer.normalize(observations, task).flatten(1)
+        angles = [history * (math.pi * 2**octave) for octave in range(self.fourier_octaves)]
+        history = torch.cat([history, *(wave(a) for a in angles for wave in (torch.sin, torch.cos))], dim=1)
         if not self.n_tasks:
             return history
         return torch.cat([history, nn.functional.one_hot(task, self.n_tasks).to(history.dtype)], dim=1)

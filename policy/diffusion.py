@@ -64,9 +64,7 @@ class Diffusion:
         if self.train_steps < 1:
             raise ValueError(f"train_steps={self.train_steps}: needs at least 1 diffusion step")
         if not 1 <= self.inference_steps <= self.train_steps:
-            raise ValueError(
-                f"inference_steps={self.inference_steps}: choose 1 to train_steps={self.train_steps}"
-            )
+            raise ValueError(f"inference_steps={self.inference_steps}: choose 1 to train_steps={self.train_steps}")
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip={self.clip}: give a positive bound, or None for none")
         abar = torch.cumprod(1 - SCHEDULES[self.schedule](self.train_steps), dim=0)

@@ -16,9 +16,7 @@ class Ema(Generic[Network]):
     (arXiv 2303.04137): the first two updates copy. Buffers are copied.
     """
 
-    def __init__(
-        self, network: Network, *, max_decay: float = 0.9999, inv_gamma: float = 1.0, power: float = 0.75
-    ):
+    def __init__(self, network: Network, *, max_decay: float = 0.9999, inv_gamma: float = 1.0, power: float = 0.75):
         if not (0 <= max_decay < 1 and inv_gamma > 0 and power > 0):
             raise ValueError(
                 f"max_decay={max_decay}, inv_gamma={inv_gamma}, power={power}: "

@@ -59,9 +59,7 @@ class Rank1Penalty:
         row = anchor.direction[None]
         old = row[:0] if self.directions is None else self.directions
         if old.shape[1] != row.shape[1]:
-            raise ValueError(
-                f"anchor of {row.shape[1]} parameters beside anchors of {old.shape[1]}: use one network"
-            )
+            raise ValueError(f"anchor of {row.shape[1]} parameters beside anchors of {old.shape[1]}: use one network")
         state = {
             "directions": torch.cat([old, row]),
             "offsets": torch.cat([self.offsets, self.offsets.new_tensor([anchor.offset])]),

@@ -43,9 +43,7 @@ class WindowGenerator(nn.Module):
     def condition(self, task: Int[Tensor, " B"]) -> Float[Tensor, "B K"]:
         return nn.functional.one_hot(task, self.n_tasks).to(torch.float32)
 
-    def loss(
-        self, batch: Batch, noise: Float[Tensor, "B 1 W"], k: Int[Tensor, " B"]
-    ) -> Float[Tensor, " B"]:
+    def loss(self, batch: Batch, noise: Float[Tensor, "B 1 W"], k: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         """Denoising loss of every window."""
         observations = self.normalizer.normalize(batch.observations, batch.task)
         rows = torch.cat([observations.flatten(1), batch.actions.flatten(1)], dim=1)

@@ -28,6 +28,7 @@ class PolicySpec:
     observation_size: int  # of the largest task; smaller ones are padded
     action_size: int
     task_conditioning: str
+    fourier_octaves: int
 
 
 def make_normalizer(bounds: list[tuple[np.ndarray, np.ndarray]]) -> Normalizer:
@@ -52,6 +53,7 @@ def make_policy(spec: PolicySpec, normalizer: Normalizer) -> DiffusionPolicy:
         executed_steps=spec.executed_steps,
         action_size=spec.action_size,
         task_conditioning=spec.task_conditioning,
+        fourier_octaves=spec.fourier_octaves,
     ).to(device)
 
 

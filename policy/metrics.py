@@ -67,9 +67,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
 
 
-def average_success_interval(
-    R: Matrix, n_rollouts: int, confidence: float = 0.95
-) -> tuple[float, float] | None:
+def average_success_interval(R: Matrix, n_rollouts: int, confidence: float = 0.95) -> tuple[float, float] | None:
     """Wilson's interval of average_success for one policy, n_rollouts a task.
 
     It pools the rollouts, which is wider than needed where the tasks' rates differ.
@@ -130,9 +128,7 @@ def recovery(
 ) -> list[Recovery]:
     """When each fraction of `just_learned` is first reached along a probe curve; None or NaN is no probe."""
     probes = [
-        (count, rate)
-        for count, rate in zip(counts, rates, strict=True)
-        if rate is not None and not math.isnan(rate)
+        (count, rate) for count, rate in zip(counts, rates, strict=True) if rate is not None and not math.isnan(rate)
     ]
     if probes != sorted(probes, key=lambda probe: probe[0]):
         raise ValueError(f"update counts {list(counts)}: give them in increasing order")

@@ -42,9 +42,7 @@ class Normalizer(nn.Module):
         row = torch.zeros(2, size)
         row[0, : len(low)], row[1, : len(low)] = low, high
         row = row.to(self.low)
-        if self.is_set[task] and not (
-            torch.equal(row[0], self.low[task]) and torch.equal(row[1], self.high[task])
-        ):
+        if self.is_set[task] and not (torch.equal(row[0], self.low[task]) and torch.equal(row[1], self.high[task])):
             raise ValueError(f"task {task} already has other bounds: a row never changes once set")
         self.low[task], self.high[task], self.is_set[task] = row[0], row[1], True
 

@@ -107,7 +107,8 @@ class RunRecord:
         return progress.task * self._updates + progress.update
 
     def _write(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
-        where = {"kind": kind, "task": self.names[progress.task], "task_index": progress.task, "update": progress.update}
+        name = self.names[progress.task]
+        where = {"kind": kind, "task": name, "task_index": progress.task, "update": progress.update}
         self._lines.write(json.dumps({**where, **values, "time": time.time()}) + "\n")
 
     def _bar_for(self, title: str, total: int, done: int) -> tqdm:

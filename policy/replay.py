@@ -1,7 +1,7 @@
 """Where windows of earlier tasks come from while a new one is learned: the `replay=` switch.
 
-A source has `windows(teacher, task, count, generator)`, called for every earlier task when a task begins, and `end_task`,
-called when a task has been learned and another follows.
+A source has `windows(teacher, task, count, generator)`, called for every earlier task when a task begins, and
+`end_task`, called when a task has been learned and another follows.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ Draw = Callable[[DiffusionPolicy, int, int, torch.Generator], Batch]
 
 
 class ReplaySource(Protocol):
-    def windows(
-        self, teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator
-    ) -> Batch: ...
+    def windows(self, teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator) -> Batch: ...
     def end_task(self, task: int, windows: WindowSource, generator: torch.Generator) -> Iterator[GeneratorUpdate]: ...
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
@@ -38,9 +36,7 @@ class DrawnReplay:
     def __init__(self, draw: Draw):
         self._draw = draw
 
-    def windows(
-        self, teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator
-    ) -> Batch:
+    def windows(self, teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator) -> Batch:
         return self._draw(teacher, task, count, generator)
 
     def end_task(self, task: int, windows: WindowSource, generator: torch.Generator) -> Iterator[GeneratorUpdate]:
@@ -62,13 +58,11 @@ class GeneratedReplay:
         self._optimization = Optimization(model, settings)
         self.updates, self.batch_size, self.pool = updates, batch_size, pool
 
-    def windows(
-        self, teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator
-    ) -> Batch:
+    def windows(self, teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator) -> Batch:
         return self._optimization.average.generate(task, count, generator)
 
     def end_task(self, task: int, windows: WindowSource, generator: torch.Generator) -> Iterator[GeneratorUpdate]:
-        """Train on the windows of `task` and on the generator's own samples of every earlier one; yields its updates."""
+        """Train on the windows of `task` and on own samples of every earlier one; yields its updates."""
         earlier = [self._optimization.average.generate(i, self.pool, generator) for i in range(task)]
         old = join(earlier) if earlier else None
         model = self._optimization.model

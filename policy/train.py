@@ -33,7 +33,7 @@ from policy.optimization import OptimizerSettings
 from policy.record import RunRecord, hardware
 from policy.replay import REPLAYS, Draw, DrawnReplay, GeneratedReplay, ReplaySource
 from policy.training import LoopSettings, Progress, TaskWindows, train
-from tools.collect import collect
+from tools.collect import collect_with_bar
 
 PACKAGES = ("torch", "mujoco", "robosuite", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge")
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
@@ -57,7 +57,13 @@ def run(config: DictConfig) -> dict[str, Any]:
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
 
     before = time.perf_counter()
-    stores = [_demonstrations(config, task) for task in tasks]
+    recording = config.demonstrations
+    stores = [
+        collect_with_bar(
+            task, Path(recording.path), episodes=recording.episodes, noise=recording.noise, workers=config.workers
+        )
+        for task in tasks
+    ]
     demonstration_seconds = time.perf_counter() - before
 
     normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
@@ -134,27 +140,6 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
-    """The task's store, made or completed by its scripted expert."""
-    settings = config.demonstrations
-    with tqdm(total=settings.episodes, desc=f"demonstrations of {task.name}", unit="episode") as bar:
-
-        def show(done: int, tried: int) -> None:
-            bar.update(done - bar.n)
-            bar.set_postfix(tried=tried)
-
-        store = collect(
-            task,
-            Path(settings.path) / f"{task.name}.zarr",
-            episodes=settings.episodes,
-            noise=settings.noise,
-            workers=config.workers,
-            progress=show,
-        )
-        bar.update(settings.episodes - bar.n)
-    return store
-
-
 def _spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
     return PolicySpec(
         tasks=[task.name for task in tasks],
@@ -166,6 +151,7 @@ def _spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
         observation_size=max(task.observation_size for task in tasks),
         action_size=tasks[0].action_size,
         task_conditioning=config.task_conditioning,
+        fourier_octaves=config.fourier_octaves,
     )
 
 

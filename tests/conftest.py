@@ -26,7 +26,7 @@ def check(function):
 checked = [f"envs.{module.name}" for module in iter_modules(envs.__path__) if module.name != "osc"]
 install_import_hook(["policy", "datasets", *checked], "conftest.check")
 
-from envs.tasks import TASKS
+from envs.tasks import TASKS  # noqa: E402
 
 
 @pytest.fixture(params=list(TASKS))

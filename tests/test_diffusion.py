@@ -35,9 +35,7 @@ def test_add_noise_and_velocity_equal_diffusers(schedule, train_steps):
     diffusion = Diffusion(train_steps=train_steps, schedule=schedule, prediction="velocity")
     for k in (0, 1, train_steps // 2, train_steps - 1):
         steps = torch.full((B,), k)
-        torch.testing.assert_close(
-            diffusion.add_noise(x0, noise, steps), scheduler.add_noise(x0, noise, steps)
-        )
+        torch.testing.assert_close(diffusion.add_noise(x0, noise, steps), scheduler.add_noise(x0, noise, steps))
         velocity = scheduler.get_velocity(x0, noise, steps)
         torch.testing.assert_close(diffusion.target(x0, noise, steps), velocity, rtol=1e-5, atol=1e-5)
 
@@ -109,9 +107,7 @@ def test_loss_is_the_mean_square_over_valid_entries(prediction):
     abar = reference(DDPMScheduler).alphas_cumprod
     for b in range(B):
         signal, sigma = abar[k[b]].sqrt(), (1 - abar[k[b]]).sqrt()
-        target = {"epsilon": noise[b], "sample": x0[b], "velocity": signal * noise[b] - sigma * x0[b]}[
-            prediction
-        ]
+        target = {"epsilon": noise[b], "sample": x0[b], "velocity": signal * noise[b] - sigma * x0[b]}[prediction]
         output = network((signal * x0[b] + sigma * noise[b])[None], k[b : b + 1], condition[b : b + 1])[0]
         square = (output - target) ** 2
         expected = square[mask[b]].mean() if mask[b].any() else torch.tensor(0.0)

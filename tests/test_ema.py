@@ -47,8 +47,7 @@ def test_resumed_average_continues_bit_for_bit():
         straight.update(network(i))
         resumed.update(network(i))
     assert all(
-        torch.equal(a, b)
-        for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True)
+        torch.equal(a, b) for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True)
     )
 
 

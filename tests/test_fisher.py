@@ -94,9 +94,7 @@ def test_estimate_takes_float32_parameters_and_unused_ones():
 
 def test_no_mean_gradient_is_no_penalty():
     params = {"w": torch.zeros(2)}
-    anchor = Rank1.estimate(
-        lambda p, x: (p["w"] * x).sum(1), params, [torch.tensor([[1.0, 2.0], [-1.0, -2.0]])]
-    )
+    anchor = Rank1.estimate(lambda p, x: (p["w"] * x).sum(1), params, [torch.tensor([[1.0, 2.0], [-1.0, -2.0]])])
     assert anchor.curvature == 0
     penalty = Rank1Penalty(1.0)
     penalty.add(anchor)

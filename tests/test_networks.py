@@ -20,9 +20,7 @@ SMALL = {
 
 def build(name, steps, size=3, condition_size=7):
     torch.manual_seed(0)
-    network = build_network(
-        name, sample_steps=steps, sample_size=size, condition_size=condition_size, **SMALL[name]
-    )
+    network = build_network(name, sample_steps=steps, sample_size=size, condition_size=condition_size, **SMALL[name])
     for parameter in network.parameters():  # away from the zeros of the start
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     return network

@@ -70,9 +70,7 @@ def assert_same_episode(found, wanted):
 def assert_holds_episodes(store, n):
     wanted = [make_episode(i) for i in range(n)]
     np.testing.assert_array_equal(store.episode_ends, np.cumsum([len(episode.action) for episode in wanted]))
-    scalars = [
-        dict(zip(store.scalars(), row, strict=True)) for row in zip(*store.scalars().values(), strict=True)
-    ]
+    scalars = [dict(zip(store.scalars(), row, strict=True)) for row in zip(*store.scalars().values(), strict=True)]
     assert scalars == [episode.scalars for episode in wanted]
     steps = [{**e.observations, "action": e.action, "reward": e.reward, "success": e.success} for e in wanted]
     for name, found in store.read([*SIZES, "action", "reward", "success"]).items():
@@ -109,9 +107,7 @@ def test_appended_episodes_are_read_back(path):
     assert (opened.action_size, opened.observation_sizes) == (2, SIZES)
     arrays = opened.read()
     assert set(arrays) == {*SIZES, "action", "reward", "success", "executed_action"}
-    np.testing.assert_array_equal(
-        arrays["action"], np.concatenate([make_episode(i).action for i in range(9)])
-    )
+    np.testing.assert_array_equal(arrays["action"], np.concatenate([make_episode(i).action for i in range(9)]))
     flat = np.concatenate([arrays["object"], arrays["eef"]], axis=1)
     np.testing.assert_array_equal(opened.observations(), flat)
     np.testing.assert_array_equal(opened.scalars()["seed"], np.arange(9))

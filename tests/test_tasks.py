@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -73,4 +75,4 @@ def test_ranges_of_seeds_never_meet():
     ranges = [value for value in vars(seeds).values() if isinstance(value, range)]
     assert len(ranges) >= 3
     ordered = sorted(ranges, key=lambda r: r.start)
-    assert all(a.stop <= b.start for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(a.stop <= b.start for a, b in pairwise(ordered))

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
 
+from configs import commandline
 from datasets.store import DemonstrationStore, Episode
 from envs.experts import EXPERTS
 from envs.rollout import Rollout, rollout
 from envs.seeds import DEMONSTRATION
-from envs.tasks import Task
+from envs.tasks import Task, task_sequence
 from envs.vector import VectorEnv
 
 BLOCK = 50  # episodes that run together and are appended to the store together
@@ -88,7 +93,6 @@ def _episode(task: Task, seed: int, recording: _Recording) -> Episode:
     )
 
 
-
 def open_or_create(env: VectorEnv, path: Path, noise: float) -> DemonstrationStore:
     """The store of these demonstrations, made if there is none; StoreError if what is there is something else."""
     task, simulator = env.task, env.simulator
@@ -130,8 +134,6 @@ def collect(
     """
     with VectorEnv(task, BLOCK, workers) as env:
         store = open_or_create(env, path, noise)
-        if len(store) >= episodes:
-            return store
         recorded = store.scalars()["seed"]
         start = int(recorded[-1]) + 1 if len(recorded) else DEMONSTRATION.start
         while len(store) < episodes:
@@ -145,5 +147,47 @@ def collect(
             if progress is not None:
                 progress(len(store), start - DEMONSTRATION.start)
         tried = int(store.scalars()["seed"][-1]) + 1 - DEMONSTRATION.start
-        store.update_attributes({"attempts": tried, "discarded": 1.0 - episodes / tried})
+        if store.attributes.get("attempts") != tried:
+            store.update_attributes({"attempts": tried, "discarded": 1.0 - len(store) / tried})
     return store
+
+
+def collect_with_bar(task: Task, folder: Path, *, episodes: int, noise: float, workers: int | None):
+    """`collect` into `folder/<task>.zarr` behind a progress bar."""
+    with tqdm(total=episodes, desc=f"demonstrations of {task.name}", unit="episode") as bar:
+
+        def show(done: int, tried: int) -> None:
+            bar.update(done - bar.n)
+            bar.set_postfix(tried=tried)
+
+        path = folder / f"{task.name}.zarr"
+        store = collect(task, path, episodes=episodes, noise=noise, workers=workers, progress=show)
+        bar.update(episodes - bar.n)
+    return store
+
+
+def main() -> None:
+    commandline.run("collect", run)
+
+
+def run(config: DictConfig) -> None:
+    """Record every task, then say what is there."""
+    if config.episodes < 1:
+        raise ValueError(f"episodes={config.episodes}: must be at least 1")
+    if not 0.0 <= config.noise <= 1.0:
+        raise ValueError(f"noise={config.noise}: must be 0 to 1, in units of the action")
+    tasks = task_sequence(list(config.env))
+    table = Table(title=f"demonstrations in {config.path}")
+    for column in ("task", "episodes", "mean steps", "thrown away %"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task in tasks:
+        store = collect_with_bar(
+            task, Path(config.path), episodes=config.episodes, noise=config.noise, workers=config.workers
+        )
+        discarded = f"{100 * store.attributes['discarded']:.1f}"
+        table.add_row(task.name, str(len(store)), f"{store.n_steps / len(store):.0f}", discarded)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,8 +9,20 @@ import numpy as np
 from jaxtyping import Float
 
 from envs.experts.motion import (
-    Grasp, Hand, Landmarks, Vector, axes, blend, drive, grasp_turn, let_go, ramp, reach, read_hand, upright,
-)  # fmt: skip
+    Grasp,
+    Hand,
+    Landmarks,
+    Vector,
+    axes,
+    blend,
+    drive,
+    grasp_turn,
+    let_go,
+    ramp,
+    reach,
+    read_hand,
+    upright,
+)
 
 ABOVE = 0.02  # grasp of a standing can above its centre, metres
 SQUEEZE = 0.004  # finger opening beyond the can's width at which the lift begins, metres
@@ -20,7 +32,10 @@ AIM_MARGIN = 0.03  # between the walls' middle and a can at the goal of the carr
 
 
 class CanExpert:
-    """A function of the observation; needs the landmarks `width`, `height`, `target`, `compartment`, `walls`, `floor` and `base`."""
+    """A function of the observation.
+
+    Needs the landmarks `width`, `height`, `target`, `compartment`, `walls`, `floor` and `base`.
+    """
 
     def __init__(self, landmarks: Landmarks):
         self._width = float(landmarks["width"])
@@ -32,7 +47,7 @@ class CanExpert:
         toward = np.sign(landmarks["base"][:2] - landmarks["target"][:2])
         self._aim = [c + s * (h - AIM_MARGIN) for c, s, h in zip(self._centre, toward, self._half, strict=False)]
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, "7"]:
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         hand = read_hand(observation)
         x, y, z, *quaternion = observation["object"].tolist()[7:]
         if self._inside(x, y):

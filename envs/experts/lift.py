@@ -20,7 +20,7 @@ class LiftExpert:
     def __init__(self, landmarks: Landmarks):
         self._width = float(landmarks["width"])
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, "7"]:
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         hand = read_hand(observation)
         x, y, z, *quaternion = observation["object"].tolist()[:7]
         frame = axes(quaternion)

@@ -24,7 +24,7 @@ FASTEST_TURN = 0.6  # rotation action; more saturates the wrist's torques and pu
 HOVER = 0.06  # height from which the fingers descend over a grasp
 SLOPE = 3.0  # metres of height kept for every metre of misalignment
 ALIGNED = 0.015  # misalignment at which the descent is complete
-ARM_OF_YAW = 0.03  # metres of misalignment that a radian of yaw error counts
+ARM_OF_YAW = 0.05  # metres of misalignment that a radian of yaw error counts
 RETREAT = 0.05  # position error with which open fingers leave an object, metres
 OPEN = 0.076  # finger opening regarded as fully open
 CLOSE_WITHIN = 0.02  # distance to the grasp at which open fingers start to close
@@ -35,7 +35,7 @@ YAW_MEMORY = 0.2  # of two equivalent grasp yaws, the one nearest to this share 
 class Expert(Protocol):
     """A controller that reads named observation parts and returns an action [7] in [-1, 1]."""
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, "7"]: ...
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]: ...
 
 
 class Hand(NamedTuple):
@@ -83,7 +83,7 @@ def blend(one: Vector, other: Vector, share: float) -> Vector:
     return (x, y, z)
 
 
-def let_go(hand: Hand, shift: Vector, width: float) -> Float[np.ndarray, "7"]:
+def let_go(hand: Hand, shift: Vector, width: float) -> Float[np.ndarray, " Da"]:
     """Action that opens the fingers: `shift` until they leave an object of that width, then up and away."""
     loose = ramp(hand.opening, width, width + 0.004)
     return drive(blend(shift, (0.0, 0.0, RETREAT), loose), upright(hand.palm), 0.0, False)
@@ -125,7 +125,7 @@ def upright(axis: Vector) -> Vector:
     return (sign * axis[1], -sign * axis[0], 0.0)
 
 
-def drive(shift: Vector, tilt: Vector, turn: float, close: bool) -> Float[np.ndarray, "7"]:
+def drive(shift: Vector, tilt: Vector, turn: float, close: bool) -> Float[np.ndarray, " Da"]:
     """Action for a position error (metres), tilt about x and y and turn about z (radians)."""
     gain = GAIN / METRES
     sideways = hypot(shift[0], shift[1])

@@ -9,8 +9,20 @@ import numpy as np
 from jaxtyping import Float
 
 from envs.experts.motion import (
-    Grasp, Hand, Landmarks, Vector, axes, blend, drive, let_go, ramp, reach, read_hand, upright, wrap,
-)  # fmt: skip
+    Grasp,
+    Hand,
+    Landmarks,
+    Vector,
+    axes,
+    blend,
+    drive,
+    let_go,
+    ramp,
+    reach,
+    read_hand,
+    upright,
+    wrap,
+)
 
 OUTWARD = 0.006  # grasp beyond the handle's middle, away from the nut, metres
 SQUEEZE = 0.004  # finger opening beyond the handle's width at which the lift begins, metres
@@ -22,6 +34,7 @@ SOFT = 0.015  # beyond that, over which lowering turns into rising, metres
 THREADED = 0.014  # distance from the peg's axis up to which a nut below the peg's top can only be around it
 RELEASE = 0.05  # depth below the peg's top at which the nut is released
 MIDDLE_YAW = 0.9  # middle of the wrist's range of yaw, which ends near -1.8 and 3.7 rad (joint 7 of the Panda)
+OFF_MIDDLE = 0.6  # weight of the distance from the middle of that range
 CARRY_TURN = 0.8  # weight of the turn while carrying, against the turn before the grasp
 
 
@@ -42,7 +55,7 @@ class SquareExpert:
         self._peg_yaw = float(landmarks["peg_yaw"])
         self._table = float(landmarks["table"])
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, "7"]:
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         hand = read_hand(observation)
         hand = hand._replace(yaw=MIDDLE_YAW + wrap(hand.yaw - MIDDLE_YAW))
         x, y, z, *quaternion = observation["object"].tolist()[7:]
@@ -70,7 +83,8 @@ class SquareExpert:
         turns = []
         for goal in (0.0, pi):  # the wrist's yaw at the peg
             start = MIDDLE_YAW + wrap(goal + pi + yaw + self._handle_yaw - MIDDLE_YAW)
-            turns.append((abs(start - hand.yaw) + CARRY_TURN * abs(goal - start), start - hand.yaw))
+            cost = abs(start - hand.yaw) + CARRY_TURN * abs(goal - start) + OFF_MIDDLE * abs(start - MIDDLE_YAW)
+            turns.append((cost, start - hand.yaw))
         return Grasp((x, y, max(z, self._table + 0.01)), min(turns)[1], self._width)
 
     def _peg_turn(self, hand: Hand, yaw: float) -> float:

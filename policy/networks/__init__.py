@@ -15,9 +15,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_network(
-    name: str, *, sample_steps: int, sample_size: int, condition_size: int, **options: Any
-) -> nn.Module:
+def build_network(name: str, *, sample_steps: int, sample_size: int, condition_size: int, **options: Any) -> nn.Module:
     """The named denoiser of samples [sample_steps, sample_size] given a vector of condition_size numbers."""
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)

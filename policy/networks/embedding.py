@@ -14,9 +14,7 @@ def check_size(size: int) -> int:
     return size
 
 
-def sinusoidal(
-    k: Int[Tensor, "B"], size: int, dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "B {size}"]:
+def sinusoidal(k: Int[Tensor, "B"], size: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B {size}"]:
     """sin and cos of k at size/2 wavelengths from 2 pi to 20000 pi steps. arXiv 1706.03762 section 3.5."""
     half = size // 2
     exponent = torch.arange(half, device=k.device, dtype=dtype) / (half - 1)

@@ -90,9 +90,7 @@ class UNet1d(nn.Module):
         del sample_steps  # convolutions fit every length
         _check(channels, kernel, groups, attention_levels)
         self.embedding = check_size(embedding)
-        self.step = nn.Sequential(
-            nn.Linear(embedding, 4 * embedding), nn.Mish(), nn.Linear(4 * embedding, embedding)
-        )
+        self.step = nn.Sequential(nn.Linear(embedding, 4 * embedding), nn.Mish(), nn.Linear(4 * embedding, embedding))
         context = embedding + condition_size
 
         def level(inputs: int, outputs: int, attend: bool) -> Level:
@@ -122,9 +120,7 @@ class UNet1d(nn.Module):
             lengths.append(h.shape[-1])
             skips.append(h)
         h = self.middle(h, context)
-        for level, lengthen, skip, length in zip(
-            self.up, self.lengthen, skips[::-1], lengths[-2::-1], strict=True
-        ):
+        for level, lengthen, skip, length in zip(self.up, self.lengthen, skips[::-1], lengths[-2::-1], strict=True):
             # An odd length was rounded up on the way down.
             h = lengthen(level(torch.cat([h, skip], dim=1), context))[..., :length]
         return self.leave(h).transpose(1, 2)

@@ -1,0 +1,202 @@
+"""Films of episodes: offscreen frames through EGL, with a caption, encoded as H.264.
+
+No display and no GPU needed; Mesa's software renderer does. Nothing here is loaded unless a film is asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import IO
+
+import imageio_ffmpeg
+import mujoco
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from envs.tasks import Task
+from envs.vector import VectorEnv
+
+Show = Callable[[np.ndarray], None]  # takes the frames [height, width, 3] of a film in turn
+
+CAMERAS = {"Lift": "sideview", "PickPlaceCan": "agentview", "NutAssemblySquare": "sideview"}
+VISUAL_GROUP = 1  # robosuite's geoms: 0 collides, 1 is seen
+FRAMES_PER_SECOND = 20  # a frame a control step: real time
+HOLD = 20  # frames for which an episode's last picture stays
+WHITE, GREEN, RED = (255, 255, 255), (120, 230, 120), (255, 120, 110)
+LIBRARIES = {"libegl1": ("libEGL.so.1",), "libgl1": ("libOpenGL.so.0", "libGL.so.1")}  # Debian package: one of these
+
+
+class RenderError(ValueError):
+    """Pictures cannot be made or written; one line says why and what to do."""
+
+
+class Camera:
+    """Pictures of a model's episodes from one of its cameras. To be closed, in the thread that made it."""
+
+    def __init__(self, model: mujoco.MjModel, name: str, width: int, height: int):
+        names = [model.camera(i).name for i in range(model.ncam)]
+        if name not in names:
+            raise RenderError(f"unknown camera {name!r}; choose from {', '.join(names)}")
+        if min(width, height) < 2 or width % 2 or height % 2:
+            raise RenderError(f"width and height must be even and positive (H.264), got {width} x {height}")
+        self._model = model
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        self._gl, self._context = _open_context(model, width, height)
+        self._scene = mujoco.MjvScene(model, maxgeom=10_000)
+        self._view = mujoco.MjvCamera()
+        self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(name)
+        self._options = mujoco.MjvOption()
+        self._options.geomgroup[:] = 0
+        self._options.geomgroup[VISUAL_GROUP] = 1
+        self._options.sitegroup[:] = 0
+        self._rectangle = mujoco.MjrRect(0, 0, width, height)
+
+    def picture(self, data: mujoco.MjData) -> UInt8[np.ndarray, "height width 3"]:
+        """What the camera sees."""
+        mujoco.mjv_updateScene(
+            self._model, data, self._options, None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+        )
+        self._gl.make_current()
+        mujoco.mjr_render(self._rectangle, self._scene, self._context)
+        pixels = np.empty((self._rectangle.height, self._rectangle.width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, self._rectangle, self._context)
+        return pixels[::-1]
+
+    def close(self) -> None:
+        """Free the context; pictures can no longer be made."""
+        self._context.free()
+        self._gl.free()
+
+
+class FilmedEnv(VectorEnv):
+    """A VectorEnv of one slot whose every state is a captioned frame handed to `show`."""
+
+    def __init__(self, task: Task, show: Show, *, camera: str | None = None, width: int = 640, height: int = 480):
+        super().__init__(task, 1, 1)
+        self._camera = Camera(self.simulator.model, camera or CAMERAS[task.simulator], width, height)
+        self._show = show
+        self._seed = self._steps = 0
+
+    def reset(self, slots: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
+        observations = super().reset(slots, seeds)
+        self._seed, self._steps = seeds[0], 0
+        self._show(self._frame("", WHITE))
+        return observations
+
+    def step(self, slots: Sequence[int], actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        observations, success, diverged = super().step(slots, actions)
+        self._steps += 1
+        if success[0]:
+            self._repeat(self._frame("success", GREEN))
+        elif diverged[0] or self._steps >= self.task.horizon:
+            self._repeat(self._frame("diverged" if diverged[0] else "failure", RED))
+        else:
+            self._show(self._frame("", WHITE))
+        return observations, success, diverged
+
+    def close(self) -> None:
+        self._camera.close()
+        super().close()
+
+    def _repeat(self, frame: np.ndarray) -> None:
+        for _ in range(HOLD):
+            self._show(frame)
+
+    def _frame(self, outcome: str, color: tuple[int, int, int]) -> np.ndarray:
+        seconds = self._steps / FRAMES_PER_SECOND
+        text = f"{self.task.name}   seed {self._seed}   {seconds:5.2f} s"
+        return caption(self._camera.picture(self.episodes[0].data), text, outcome, color)
+
+
+def caption(
+    picture: UInt8[np.ndarray, "height width 3"], text: str, outcome: str, color: tuple[int, int, int]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A copy of the picture with a line of text at its foot, the outcome at the right end in `color`."""
+    height, width = picture.shape[:2]
+    size = max(8, width // 36)
+    top = height - 2 * size
+    darkened = picture.copy()
+    darkened[top:] //= 4
+    image = Image.fromarray(darkened)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    draw.text((size, top + size), text, WHITE, font, anchor="lm")
+    draw.text((width - size, top + size), outcome, color, font, anchor="rm")
+    return np.asarray(image)
+
+
+@contextmanager
+def open_video(path: Path, *, width: int, height: int) -> Iterator[Show]:
+    """Takes frames and writes them to `path` (mp4, H.264, yuv420p) when all is done; an error leaves no file there.
+
+    Raises RenderError where the file cannot be written.
+    """
+    temporary = path.parent / f".{path.stem}.{uuid.uuid4().hex}.partial.mp4"
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FRAMES_PER_SECOND), "-i", "-"]
+    encoded = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *raw, *encoded, os.fspath(temporary)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encoder = Popen(command, stdin=PIPE, stderr=PIPE)
+    except OSError as error:
+        raise RenderError(_unwritable(path, str(error))) from error
+    assert encoder.stdin is not None
+    pipe = encoder.stdin
+    try:
+        with suppress(BrokenPipeError):  # the encoder has ended, and says why
+            yield lambda frame: _write(pipe, frame)
+        _, log = encoder.communicate()
+        if encoder.returncode:
+            raise RenderError(_unwritable(path, log.decode(errors="replace")))
+        temporary.replace(path)
+    finally:
+        if encoder.poll() is None:
+            encoder.kill()
+            encoder.communicate()
+        temporary.unlink(missing_ok=True)
+
+
+def _write(pipe: IO[bytes], frame: np.ndarray) -> None:
+    pipe.write(frame.tobytes())
+
+
+def _unwritable(path: Path, reason: str) -> str:
+    return f"{path}: cannot be written ({' '.join(reason.split())[:200]}); check the disk's space and rights"
+
+
+def missing_packages() -> list[str]:
+    """Debian packages of the OpenGL libraries that are not installed."""
+    return [package for package, names in LIBRARIES.items() if not any(_loads(name) for name in names)]
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _open_context(model: mujoco.MjModel, width: int, height: int):
+    """EGL's context and MuJoCo's, current in this thread."""
+    missing = missing_packages()
+    if missing:
+        raise RenderError(f"no offscreen rendering without OpenGL: apt-get install {' '.join(missing)}")
+    try:
+        from mujoco.egl import GLContext
+
+        gl = GLContext(width, height)
+        gl.make_current()
+        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+    except (ImportError, RuntimeError, mujoco.FatalError) as error:
+        reason = " ".join(str(error).split())[:160]
+        remedy = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+        raise RenderError(f"no offscreen rendering ({reason}); for a driver: {remedy}") from error
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
+    return gl, context
