@@ -1,6 +1,6 @@
-"""Seeds of episodes, in ranges that never meet: demonstrations, evaluation, and the selection of settings."""
+"""Seeds of episodes, in ranges that never meet. Scripted experts were tuned on seeds from 1,000,000 to 5,000,199."""
 
 DEMONSTRATION = range(0, 1_000_000)
-EVALUATION = range(1_000_000, 2_000_000)
-SELECTION = range(2_000_000, 3_000_000)
-REPLAY = range(3_000_000, 4_000_000)  # rollouts of the previous policy (replay=rollout)
+EVALUATION = range(10_000_000, 11_000_000)
+SELECTION = range(20_000_000, 21_000_000)
+REPLAY = range(30_000_000, 31_000_000)  # rollouts of the previous policy (replay=rollout)
