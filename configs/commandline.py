@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 ERROR = 2
 INTERRUPTED = 130
+MULTIRUN = {"-m", "--multirun"}
 
 
 def run(name: str, task: Callable[[DictConfig], object]) -> None:
@@ -21,7 +26,8 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
 
     Bad input ends with one line on stderr and exit code 2, Ctrl-C with 130.
     """
-    arguments = [_list_tasks(argument) for argument in sys.argv[1:]]
+    arguments = [_plain(argument) for argument in sys.argv[1:]]
+    arguments.sort(key=lambda argument: argument not in MULTIRUN)  # hydra's parser wants it before the options
     if {"--help", "-h"} & set(arguments):
         print(help_text(name))
         return
@@ -30,6 +36,7 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=name)
     def job(config: DictConfig) -> None:
         try:
+            _check_types(config, hydra.compose(name, _groups()), "")
             task(config)
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
@@ -69,11 +76,16 @@ def help_text(name: str) -> str:
     return "\n".join(lines)
 
 
-def _list_tasks(argument: str) -> str:
-    """`env=lift,can` as the list that it means; hydra would take the comma for a sweep."""
+def _plain(argument: str) -> str:
+    """`env=lift,can` as the list, and a folder as the text, that it means; hydra would take a comma for a sweep."""
     key, separator, value = argument.partition("=")
-    if key == "env" and separator and not value.startswith(("[", "'", '"')):
+    if not separator or value.startswith(("[", "'", '"')):
+        return argument
+    if key == "env":
         return f"env=[{value}]"
+    if key in ("resume", "checkpoint") and value not in ("", "null"):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"{key}='{escaped}'"
     return argument
 
 
@@ -83,13 +95,68 @@ def _resume_directory(arguments: list[str]) -> list[str]:
     return [f"hydra.run.dir={found[-1]}"] if found and found[-1] not in ("", "null") else []
 
 
+def _groups() -> list[str]:
+    """The groups' choices of the running job, as overrides."""
+    choices = HydraConfig.get().runtime.choices
+    return [f"{group}={choice}" for group, choice in choices.items() if choice and not group.startswith("hydra/")]
+
+
+def _check_types(config: DictConfig, defaults: DictConfig, prefix: str) -> None:
+    """ValueError for a value of another kind than the default; null stands for anything."""
+    for key in defaults:
+        if OmegaConf.is_missing(defaults, key):
+            continue
+        default, value, option = defaults[key], config[key], f"{prefix}{key}"
+        if isinstance(default, DictConfig) and isinstance(value, DictConfig):
+            _check_types(value, default, f"{option}.")
+            continue
+        wanted, types = _kind(default)
+        if type(value) not in types:
+            raise ValueError(f"{option}={value}: must be {wanted}, such as {option}={default}")
+
+
+def _kind(default: object) -> tuple[str, tuple[type, ...]]:
+    kinds: dict[type, tuple[str, tuple[type, ...]]] = {
+        bool: ("true or false", (bool,)),
+        int: ("a whole number", (int,)),
+        float: ("a number", (float, int)),
+        str: ("text", (str,)),
+        ListConfig: ("a list", (ListConfig,)),
+        DictConfig: ("a group of options", (DictConfig,)),
+    }
+    return kinds.get(type(default), ("anything", (bool, int, float, str, ListConfig, DictConfig, type(None))))
+
+
 def _check(name: str, arguments: list[str]) -> None:
     """Compose the configuration once in order to report a misspelt option in one line; sweeps are left to hydra."""
-    if {"-m", "--multirun"} & set(arguments):
+    if MULTIRUN & set(arguments):
         return
-    overrides = [a for a in arguments if "=" in a and not a.startswith(("hydra.", "+hydra.", "-"))]
+    flagged = {value for flag, value in pairwise(["", *arguments]) if flag.startswith("-") and "=" not in value}
+    overrides = [a for a in arguments if not a.startswith("-") and a not in flagged]
     with hydra.initialize_config_module("configs", version_base="1.3"):
-        hydra.compose(name, overrides)
+        try:
+            hydra.compose(name, overrides)
+        except HydraException as error:
+            raise _misspelt(name, error) or error from error
+
+
+def _misspelt(name: str, error: HydraException) -> ValueError | None:
+    """What to say of an option that there is not."""
+    found = re.search(r"Could not override '([^']+)'", str(error))
+    if not found:
+        return None
+    known = list(_options(hydra.compose(name)))
+    near = get_close_matches(found[1], known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"unknown option {found[1]!r}: {hint}--help lists all")
+
+
+def _options(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in config:
+        value = None if OmegaConf.is_missing(config, key) else config[key]
+        yield f"{prefix}{key}"
+        if isinstance(value, DictConfig):
+            yield from _options(value, f"{prefix}{key}.")
 
 
 def load_yaml(path: Path) -> DictConfig:

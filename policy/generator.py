@@ -6,12 +6,16 @@ just learned and on its own samples of the tasks before (generative replay, arXi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from policy.agent import Batch, join
 from policy.diffusion import Diffusion
+from policy.loading import PolicySpec
 from policy.networks import build_network
 from policy.normalizer import Normalizer
 
@@ -64,3 +68,18 @@ class WindowGenerator(nn.Module):
             actions = rows[:, split:].unflatten(1, self.action_shape)
             parts.append(Batch(observations, actions, tasks))
         return join(parts)
+
+
+def make_generator(settings: Mapping[str, Any], spec: PolicySpec, normalizer: Normalizer) -> WindowGenerator:
+    """A fresh generator of the windows that the policy of `spec` sees; `settings`: its `network` and `diffusion`."""
+    options = dict(settings["network"])
+    device = normalizer.low.device
+    return WindowGenerator(
+        network=options.pop("name"),
+        network_options=options,
+        diffusion=Diffusion(**settings["diffusion"], device=device),
+        normalizer=normalizer,
+        observation_steps=spec.observation_steps,
+        action_steps=spec.action_steps,
+        action_size=spec.action_size,
+    ).to(device)

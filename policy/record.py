@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -55,7 +57,8 @@ class RunRecord:
         bar.update()
         if progress.update % LOG_EVERY and progress.update != self._updates:
             return
-        bar.set_postfix({name: f"{value:.2g}" for name, value in metrics.items() if name != "learning_rate"})
+        shown = {name: f"{value:.2g}" for name, value in metrics.items() if name != "learning_rate"}
+        bar.set_postfix(shown, refresh=False)
         self._write("update", progress, metrics)
         for name, value in metrics.items():
             self._board.add_scalar(f"train/{name}", value, self._step(progress))
@@ -70,7 +73,7 @@ class RunRecord:
         bar = self._bar_for(f"replay generator of {self.names[progress.task]}", updates, update - 1)
         bar.update()
         if update % LOG_EVERY == 0:
-            bar.set_postfix(loss=f"{loss:.2g}")
+            bar.set_postfix(loss=f"{loss:.2g}", refresh=False)
             self._write("generator", progress, {"generator_update": update, "loss": loss})
             self._board.add_scalar(f"generator/{self.names[progress.task]}", loss, update)
 
@@ -114,7 +117,10 @@ class RunRecord:
     def _bar_for(self, title: str, total: int, done: int) -> tqdm:
         if self._bar is None or self._bar.desc != title:
             self._close_bar()
-            self._bar = tqdm(total=total, initial=done, desc=title, unit="update", dynamic_ncols=True)
+            every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file wants few lines
+            self._bar = tqdm(
+                total=total, initial=done, desc=title, unit="update", dynamic_ncols=True, mininterval=every
+            )
         return self._bar
 
     def _close_bar(self) -> None:
@@ -146,6 +152,18 @@ def _drop_lines_after(path: Path, progress: Progress) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text("".join(kept))
     os.replace(partial, path)
+
+
+def commit() -> str | None:
+    """The git commit of this code, with "+" if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        run = {"cwd": here, "capture_output": True, "text": True, "check": True}
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")
 
 
 def hardware() -> dict[str, Any]:

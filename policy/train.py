@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -23,20 +24,29 @@ from envs.tasks import Task, task_sequence
 from policy import checkpoint
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, join
 from policy.choices import unknown
-from policy.diffusion import Diffusion
 from policy.fisher import find_fisher
-from policy.generator import WindowGenerator
+from policy.generator import make_generator
 from policy.loading import PolicySpec, describe, make_normalizer, make_policy
 from policy.methods import METHODS, build_method
 from policy.methods.base import Parts
 from policy.optimization import OptimizerSettings
-from policy.record import RunRecord, hardware
+from policy.record import RunRecord, commit, hardware
 from policy.replay import REPLAYS, Draw, DrawnReplay, GeneratedReplay, ReplaySource
 from policy.training import LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
 
 PACKAGES = ("torch", "mujoco", "robosuite", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge")
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
+AT_LEAST_ONE = (
+    "updates_per_task", "batch_size", "checkpoint_every", "observation_steps", "action_steps", "workers",
+    "demonstrations.episodes", "evaluation.n_rollouts", "evaluation.slots", "fisher.samples", "replay.updates",
+    "network.width", "network.depth", "replay.network.width", "replay.network.depth",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "optimizer.learning_rate", "optimizer.warmup", "optimizer.weight_decay", "optimizer.max_gradient_norm",
+    "optimizer.ema_decay", "replay.learning_rate", "demonstrations.noise", "method.strength",
+    "method.distillation_weight",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -67,13 +77,13 @@ def run(config: DictConfig) -> dict[str, Any]:
     demonstration_seconds = time.perf_counter() - before
 
     normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
-    spec = _spec(config, tasks)
+    spec = make_spec(config, tasks)
     windows = [_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
     evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
     evaluate = evaluator.on(EVALUATION[: config.evaluation.n_rollouts])
     n_probes = config.evaluation.probe_rollouts
     replay = _replay(config, spec, normalizer, windows, evaluator)
-    method = build_method(config.method.name, _parts(config, make_policy(spec, normalizer), replay))
+    method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay))
 
     progress, state = _resume(folder)
     facts = _facts(config, spec, method)
@@ -117,10 +127,13 @@ def check(config: DictConfig) -> list[Task]:
         raise unknown("method", config.method.name, METHODS)
     if config.replay.source not in REPLAYS:
         raise unknown("replay", config.replay.source, REPLAYS)
-    counts = ("updates_per_task", "batch_size", "checkpoint_every", "observation_steps", "action_steps")
-    for name in (*counts, "demonstrations.episodes", "evaluation.n_rollouts", "evaluation.slots"):
-        if OmegaConf.select(config, name) < 1:
-            raise ValueError(f"{name}={OmegaConf.select(config, name)}: must be at least 1")
+    for names, least in ((AT_LEAST_ONE, 1), (NOT_NEGATIVE, 0)):
+        for name in names:
+            value = OmegaConf.select(config, name)
+            if value is not None and not (isinstance(value, (int, float)) and value >= least):
+                raise ValueError(f"{name}={value}: must be a number of at least {least}")
+    if config.replay.source != "none" and min(config.replay.batch_size, config.replay.pool) < 1:
+        raise ValueError("replay.batch_size and replay.pool: must be at least 1; to replay nothing give replay=none")
     if not 0 <= config.evaluation.probe_rollouts <= config.evaluation.n_rollouts:
         raise ValueError(
             f"evaluation.probe_rollouts={config.evaluation.probe_rollouts}: must be 0 to evaluation.n_rollouts"
@@ -140,7 +153,8 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
+def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
+    """The policy that a configuration describes."""
     return PolicySpec(
         tasks=[task.name for task in tasks],
         network=OmegaConf.to_container(config.network),  # type: ignore[arg-type]
@@ -184,19 +198,8 @@ def _replay(config, spec: PolicySpec, normalizer, windows, evaluator: Evaluator)
         return DrawnReplay(lambda teacher, task, count, generator: windows[task]().sample(count, generator))
     if settings.source == "rollout":
         return DrawnReplay(_rollouts(evaluator))
-    options = OmegaConf.to_container(settings.network)
-    assert isinstance(options, dict)
-    model = WindowGenerator(
-        network=options.pop("name"),  # type: ignore[arg-type]
-        network_options=options,
-        diffusion=Diffusion(**settings.diffusion, device=normalizer.low.device),
-        normalizer=normalizer,
-        observation_steps=spec.observation_steps,
-        action_steps=spec.action_steps,
-        action_size=spec.action_size,
-    ).to(normalizer.low.device)
     return GeneratedReplay(
-        model,
+        make_generator(settings, spec, normalizer),
         OptimizerSettings(learning_rate=settings.learning_rate),
         updates=settings.updates,
         batch_size=config.batch_size,
@@ -221,7 +224,8 @@ def _rollouts(evaluator: Evaluator) -> Draw:
     return draw
 
 
-def _parts(config: DictConfig, policy, replay: ReplaySource | None) -> Parts:
+def make_parts(config: DictConfig, policy: DiffusionPolicy, replay: ReplaySource | None) -> Parts:
+    """What a configuration gives a method to work with."""
     return Parts(
         policy=policy,
         optimizer=OptimizerSettings(**config.optimizer),
@@ -254,7 +258,8 @@ def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
         "seed": config.seed,
         "updates_per_task": config.updates_per_task,
         "parameters": sum(p.numel() for p in method.policy.network.parameters()),
-        "versions": {name: version(name) for name in PACKAGES},
+        "command": " ".join(["python -m policy.train", *sys.argv[1:]]),
+        "versions": {name: version(name) for name in PACKAGES} | {"commit": commit()},
         "hardware": hardware(),
     }
 

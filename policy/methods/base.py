@@ -145,7 +145,9 @@ class Learner:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         def part(name: str) -> dict[str, Tensor]:
             prefix = f"{name}/"
-            return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+            return {key[len(prefix) :]: value.to(device) for key, value in state.items() if key.startswith(prefix)}
+
+        device = self._optimization.vector.device
 
         self._optimization.load_state_dict(part("policy"))
         self._teacher.network.load_state_dict(part("teacher"))

@@ -1,0 +1,192 @@
+import copy
+
+import pytest
+import torch
+from tiny import action_error, learn, make_method, make_parts, make_policy, make_replay, make_windows
+from torch import nn
+
+from policy.agent import join
+from policy.flat import concatenate
+from policy.methods import METHODS, build_method
+from policy.methods.base import random_stream
+from policy.optimization import OptimizerSettings
+
+REPLAYING = {"replay", "trust_region"}
+PENALISED = {"ewc", "trust_region"}
+
+
+@pytest.fixture(params=list(METHODS))
+def name(request):
+    return request.param
+
+
+def parameters(policy):
+    return concatenate(dict(policy.named_parameters()))
+
+
+def test_every_method_learns_ends_and_goes_on(name):
+    """The contract: begin_task, update, end_task; the state restores it; a second task follows."""
+    method = make_method(name)
+    metrics = learn(method, 0, 150)
+    losses = [entry["loss"] for entry in metrics]
+    assert sum(losses[-20:]) < 0.5 * sum(losses[:20])
+    assert all(isinstance(value, float) for entry in metrics for value in entry.values())
+    assert action_error(method.policy, 0) < 0.03
+    restored = make_method(name, policy=make_policy(seed=9))
+    restored.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
+    assert torch.equal(parameters(restored.policy), parameters(method.policy))
+    second, other = learn(method, 1, 150, last=True), learn(restored, 1, 150, last=True)
+    assert second == other
+    assert torch.equal(parameters(restored.policy), parameters(method.policy))
+    assert action_error(method.policy, 1) < 0.05
+    assert ("distillation" in second[-1]) == (name in REPLAYING)
+    assert any("penalty" in entry for entry in second) == (name in PENALISED)
+
+
+def test_the_state_restores_the_middle_of_a_task(name):
+    method = make_method(name)
+    learn(method, 0, 10)
+    windows = make_windows(1)
+
+    def advance(method, start, stop):
+        for update in range(start, stop):
+            method.update(windows.sample(16, torch.Generator().manual_seed(update)))
+
+    method.begin_task(1, 12)
+    advance(method, 0, 7)
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    restored = make_method(name, policy=make_policy(seed=9))
+    restored.load_state_dict(state)
+    restored.begin_task(1, 12, continued=True)
+    for either in (method, restored):
+        advance(either, 7, 12)
+    found = restored.state_dict()
+    assert found.keys() == method.state_dict().keys()
+    assert all(torch.equal(value, found[key]) for key, value in method.state_dict().items())
+
+
+def test_nothing_is_prepared_after_the_last_task(name):
+    method = make_method(name, "generator")
+    method.begin_task(0, 2)
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    assert list(method.end_task(make_windows(0), True)) == []
+    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items())
+    updates = list(method.end_task(make_windows(0), False))
+    assert len(updates) == (5 if name in REPLAYING else 0)
+    assert ("penalty/directions" in method.state_dict()) == (name in PENALISED)
+
+
+def test_finetuning_forgets_and_replay_does_not():
+    errors = {}
+    for name in ("finetune", "replay", "trust_region"):
+        method = make_method(name)
+        learn(method, 0, 200)
+        before = action_error(method.policy, 0)
+        learn(method, 1, 200, last=True)
+        errors[name] = before, action_error(method.policy, 0), action_error(method.policy, 1)
+    assert all(before < 0.02 for before, _, _ in errors.values()), errors
+    assert errors["finetune"][1] > 0.15, errors
+    for name in ("replay", "trust_region"):
+        assert errors[name][1] < 0.04, errors
+        assert errors[name][2] < 0.05, errors
+
+
+def test_generated_windows_keep_the_first_task_too():
+    parts = make_parts("generator")
+    object.__setattr__(parts, "replay", make_generated())
+    method = build_method("replay", parts)
+    learn(method, 0, 200)
+    learn(method, 1, 200, last=True)
+    assert action_error(method.policy, 0) < 0.06
+    assert action_error(method.policy, 1) < 0.06
+
+
+def make_generated():
+    return make_replay("generator", updates=500, pool=400)
+
+
+class Recorder(nn.Module):
+    """A linear denoiser: x, k and the condition to the output, by one matrix."""
+
+    def __init__(self, *, sample_steps, sample_size, condition_size):
+        super().__init__()
+        self.shape = (sample_steps, sample_size)
+        self.linear = nn.Linear(sample_steps * sample_size + 1 + condition_size, sample_steps * sample_size)
+
+    def forward(self, x, k, condition):
+        given = torch.cat([x.flatten(1), k[:, None] / 20, condition], dim=1)
+        return self.linear(given).unflatten(1, self.shape)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.7])
+@pytest.mark.parametrize("name", ["finetune", "replay"])
+def test_an_update_follows_the_first_two_terms_of_equation_8(monkeypatch, name, beta):
+    """One update against L_t + beta L_GD written out sample by sample, on a linear network."""
+    from policy.networks import NETWORKS
+
+    monkeypatch.setitem(NETWORKS, "linear", Recorder)
+    monkeypatch.setattr("tiny.NETWORK", {})
+    policy = make_policy()
+    torch.manual_seed(4)
+    policy.network = Recorder(sample_steps=3, sample_size=2, condition_size=8)
+    parts = make_parts(policy=policy, optimizer=OptimizerSettings(learning_rate=0.1, warmup=0, weight_decay=0.0))
+    object.__setattr__(parts, "distillation_weight", beta)
+    method = build_method(name, parts)
+    learn(method, 0, 3)
+    teacher = copy.deepcopy(method.policy)
+    method.begin_task(1, 10)
+    seen = []
+    monkeypatch.setattr(method._optimization, "step", lambda loss: seen.append(loss) or 0.0)
+    # A first update, so that student and teacher differ.
+    with torch.no_grad():
+        method._optimization.vector.add_(0.1 * torch.randn(method._optimization.vector.shape))
+    batch = make_windows(1, 9)
+    method.update(batch)
+    student = method._optimization.model
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(seen[0], list(student.parameters()))])
+
+    # The randomness that the seed prescribes: replay drawn at the task's start, then batch, steps and noise.
+    old = make_windows(0).sample(200, random_stream(torch.device("cpu"), 3, 1, 1))
+    stream = random_stream(torch.device("cpu"), 3, 1, 0, 0)
+    both = batch if name == "finetune" else join([batch, old.sample(32, stream)])
+    k = torch.randint(20, (len(both),), generator=stream)
+    noise = torch.randn((len(both), 3, 2), generator=stream)
+    first, second = torch.zeros(()), torch.zeros(())
+    for i in range(len(both)):
+        x0, c = both.actions[i], policy.condition(both.observations[i : i + 1], both.task[i : i + 1])
+        signal = float(student.diffusion.sqrt_abar[k[i]])
+        xk = (signal * x0 + (1 - signal**2) ** 0.5 * noise[i])[None]
+        if i < 9:
+            first = first + (student.network(xk, k[i : i + 1], c)[0] - x0).square().sum() / 6 / 9
+        else:
+            taught = teacher.network(xk, k[i : i + 1], c)[0].detach()
+            second = second + (student.network(xk, k[i : i + 1], c)[0] - taught).square().sum() / 6 / 32
+    expected = torch.autograd.grad(first + beta * second, list(student.parameters()))
+    torch.testing.assert_close(gradient, torch.cat([g.flatten() for g in expected]), rtol=1e-4, atol=1e-6)
+    if name == "replay":
+        assert second > 1e-3
+
+
+def displacement(method):
+    """|mu^T (theta - theta*)| of the first task's anchor, at the parameters and not at their average."""
+    state = method.state_dict()
+    residual = state["penalty/directions"][0].double() @ state["policy/model"].double() - state["penalty/offsets"][0]
+    return abs(float(residual))
+
+
+@pytest.mark.parametrize("name", sorted(PENALISED))
+def test_a_strong_trust_region_holds_the_projected_displacement(name):
+    found = {}
+    for strength in (0.0, 1.0, 1e6):
+        method = make_method(name, strength=strength)
+        learn(method, 0, 120)
+        learn(method, 1, 120, last=True)
+        found[strength] = displacement(method)
+    assert found[1e6] < 1e-2 * found[0.0], found
+    assert found[1e6] <= found[1.0] <= found[0.0], found
+
+
+def test_an_unknown_method_lists_the_choices():
+    with pytest.raises(ValueError, match=r"unknown method 'trust_regoin'.*did you mean 'trust_region'"):
+        make_method("trust_regoin")
