@@ -156,14 +156,17 @@ def _drop_lines_after(path: Path, progress: Progress) -> None:
 
 def commit() -> str | None:
     """The git commit of this code, with "+" if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
     try:
-        run = {"cwd": here, "capture_output": True, "text": True, "check": True}
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).parent
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def hardware() -> dict[str, Any]:
