@@ -103,7 +103,7 @@ def _groups() -> list[str]:
 
 def _check_types(config: DictConfig, defaults: DictConfig, prefix: str) -> None:
     """ValueError for a value of another kind than the default; null stands for anything."""
-    for key in defaults:
+    for key in map(str, defaults):
         if OmegaConf.is_missing(defaults, key):
             continue
         default, value, option = defaults[key], config[key], f"{prefix}{key}"
@@ -152,7 +152,7 @@ def _misspelt(name: str, error: HydraException) -> ValueError | None:
 
 
 def _options(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in config:
+    for key in map(str, config):
         value = None if OmegaConf.is_missing(config, key) else config[key]
         yield f"{prefix}{key}"
         if isinstance(value, DictConfig):

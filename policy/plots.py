@@ -35,7 +35,9 @@ def _success(progress: Progress, names: Sequence[str], updates: int):
             x.append((later + 1) * updates)
             found.append(progress.successes[later][task])
         bounds = np.array([wilson(sum(successes), len(successes)) for successes in found])
-        (line,) = axes.plot(x, [rate(successes) for successes in found], marker="o", markersize=3, label=name)
+        width = 1.0 + 1.5 * (len(names) - task) / len(names)  # tasks at the same height stay visible
+        rates = [rate(successes) for successes in found]
+        (line,) = axes.plot(x, rates, marker="o", markersize=2 * width, linewidth=width, label=name, clip_on=False)
         axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=line.get_color(), alpha=0.15, linewidth=0)
     for task, name in enumerate(names):
         axes.axvline(task * updates, color="0.6", linewidth=0.8, linestyle="--")

@@ -32,7 +32,7 @@ from policy.methods.base import Parts
 from policy.optimization import OptimizerSettings
 from policy.record import RunRecord, commit, hardware
 from policy.replay import REPLAYS, Draw, DrawnReplay, GeneratedReplay, ReplaySource
-from policy.training import LoopSettings, Progress, TaskWindows, train
+from policy.training import Evaluate, LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
 
 PACKAGES = ("torch", "mujoco", "robosuite", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge")
@@ -62,62 +62,69 @@ def run(config: DictConfig) -> dict[str, Any]:
     elif (folder / "config.yaml").exists():
         raise ValueError(f"{folder} holds a run already; continue it with resume={folder}, or choose another name=")
     tasks = check(config)
-    torch.manual_seed(config.seed)
     device = _device(config.device)
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
-
-    before = time.perf_counter()
-    recording = config.demonstrations
-    stores = [
-        collect_with_bar(
-            task, Path(recording.path), episodes=recording.episodes, noise=recording.noise, workers=config.workers
-        )
-        for task in tasks
-    ]
-    demonstration_seconds = time.perf_counter() - before
-
-    normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
-    spec = make_spec(config, tasks)
-    windows = [_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
-    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
-    evaluate = evaluator.on(EVALUATION[: config.evaluation.n_rollouts])
-    n_probes = config.evaluation.probe_rollouts
-    replay = _replay(config, spec, normalizer, windows, evaluator)
-    method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay))
-
-    progress, state = _resume(folder)
-    facts = _facts(config, spec, method)
-    manifest = {"policy": describe(spec), "versions": facts["versions"]}
-    names = [task.name for task in tasks]
-    record = RunRecord(
-        folder, names, config.updates_per_task, lambda: method.policy.state_dict(), manifest, facts, progress
-    )
-    settings = LoopSettings(config.updates_per_task, config.batch_size, config.checkpoint_every, config.seed)
     try:
-        train(
-            method,
-            windows,
-            lambda policy, i: evaluate(PolicyActor(policy, i), i),
-            (lambda policy, i: evaluator.on(EVALUATION[:n_probes])(PolicyActor(policy, i), i)) if n_probes else None,
-            record,
-            settings,
-            progress,
-            state,
-        )
-    except (KeyboardInterrupt, FloatingPointError, OSError) as error:
-        record.close()
-        kept = checkpoint.newest(folder / "checkpoints")
-        hint = f"continue with: python -m policy.train resume={folder}" if kept else "nothing was saved yet"
-        tqdm.write(f"stopped; {hint}")
-        raise error
+        stores = [_demonstrations(config, task) for task in tasks]
+        collected = time.perf_counter() - started
+        progress, record = _learn(config, folder, tasks, stores, device)
+    except (KeyboardInterrupt, FloatingPointError, OSError):
+        tqdm.write(f"stopped; continue with: python -m policy.train resume={folder}")
+        raise
     seconds = {
-        "demonstrations": demonstration_seconds,
+        "demonstrations": collected,
         "training": progress.training_seconds,
         "evaluation": progress.evaluation_seconds,
     }
     # A resumed run did part of its work in other processes.
     seconds["total"] = max(time.perf_counter() - started, sum(seconds.values()))
     return record.finish(progress, {name: round(value, 1) for name, value in seconds.items()})
+
+
+def _learn(
+    config: DictConfig, folder: Path, tasks: list[Task], stores: list[DemonstrationStore], device: torch.device
+) -> tuple[Progress, RunRecord]:
+    """Put the run together and learn what is left of it."""
+    torch.manual_seed(config.seed)
+    normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
+    spec = make_spec(config, tasks)
+    windows = [_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
+    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
+    replay = _replay(config, spec, normalizer, windows, evaluator)
+    method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay))
+    progress, state = _resume(folder)
+    facts = _facts(config, spec, method)
+    record = RunRecord(
+        folder,
+        spec.tasks,
+        config.updates_per_task,
+        lambda: method.policy.state_dict(),
+        {"policy": describe(spec), "versions": facts["versions"]},
+        facts,
+        progress,
+    )
+    settings = LoopSettings(config.updates_per_task, config.batch_size, config.checkpoint_every, config.seed)
+    evaluate = _success(evaluator, config.evaluation.n_rollouts)
+    probe = _success(evaluator, config.evaluation.probe_rollouts) if config.evaluation.probe_rollouts else None
+    try:
+        train(method, windows, evaluate, probe, record, settings, progress, state)
+    except BaseException:
+        record.close()
+        raise
+    return progress, record
+
+
+def _success(evaluator: Evaluator, episodes: int) -> Evaluate:
+    """Success of a policy on a task in the first `episodes` evaluation episodes."""
+    evaluate = evaluator.on(EVALUATION[:episodes])
+    return lambda policy, task: evaluate(PolicyActor(policy, task), task)
+
+
+def _demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
+    settings = config.demonstrations
+    return collect_with_bar(
+        task, Path(settings.path), episodes=settings.episodes, noise=settings.noise, workers=config.workers
+    )
 
 
 def check(config: DictConfig) -> list[Task]:

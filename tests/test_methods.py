@@ -35,10 +35,11 @@ def test_every_method_learns_ends_and_goes_on(name):
     restored = make_method(name, policy=make_policy(seed=9))
     restored.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
     assert torch.equal(parameters(restored.policy), parameters(method.policy))
-    second, other = learn(method, 1, 150, last=True), learn(restored, 1, 150, last=True)
+    second, other = learn(method, 1, 60, last=True), learn(restored, 1, 60, last=True)
     assert second == other
     assert torch.equal(parameters(restored.policy), parameters(method.policy))
-    assert action_error(method.policy, 1) < 0.05
+    losses = [entry["loss"] for entry in second]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     assert ("distillation" in second[-1]) == (name in REPLAYING)
     assert any("penalty" in entry for entry in second) == (name in PENALISED)
 
@@ -83,13 +84,13 @@ def test_finetuning_forgets_and_replay_does_not():
         method = make_method(name)
         learn(method, 0, 200)
         before = action_error(method.policy, 0)
-        learn(method, 1, 200, last=True)
+        learn(method, 1, 350, last=True)
         errors[name] = before, action_error(method.policy, 0), action_error(method.policy, 1)
     assert all(before < 0.02 for before, _, _ in errors.values()), errors
-    assert errors["finetune"][1] > 0.15, errors
+    assert errors["finetune"][1] > 0.3, errors
     for name in ("replay", "trust_region"):
-        assert errors[name][1] < 0.04, errors
-        assert errors[name][2] < 0.05, errors
+        assert errors[name][1] < 0.02, errors
+        assert errors[name][2] < 0.02, errors
 
 
 def test_generated_windows_keep_the_first_task_too():
@@ -97,9 +98,9 @@ def test_generated_windows_keep_the_first_task_too():
     object.__setattr__(parts, "replay", make_generated())
     method = build_method("replay", parts)
     learn(method, 0, 200)
-    learn(method, 1, 200, last=True)
-    assert action_error(method.policy, 0) < 0.06
-    assert action_error(method.policy, 1) < 0.06
+    learn(method, 1, 400, last=True)
+    assert action_error(method.policy, 0) < 0.04
+    assert action_error(method.policy, 1) < 0.02
 
 
 def make_generated():

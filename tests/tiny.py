@@ -12,6 +12,8 @@ from policy.normalizer import Normalizer
 from policy.optimization import OptimizerSettings
 from policy.replay import DrawnReplay, GeneratedReplay
 
+torch.set_num_threads(1)  # networks this small wait for threads longer than they compute
+
 SIZES = (3, 2)  # Do of the two tasks
 NETWORK = {"width": 24, "depth": 1, "embedding": 16, "context": 16}
 OPTIMIZER = OptimizerSettings(learning_rate=5e-3, warmup=5, ema_decay=0.95)
