@@ -205,7 +205,7 @@ class DemonstrationStore:
         """
         sizes = {"action_size": action_size, "observation_sizes": observation_sizes}
         found = {**self.attributes, **{name: getattr(self, name) for name in sizes}}
-        for name, wanted in {**sizes, **attributes}.items():
+        for name, wanted in {**attributes, **sizes}.items():
             if wanted is not None and (name not in found or found[name] != wanted):
                 recorded = repr(found[name]) if name in found else "not recorded"
                 remedy = f"name another store, or {COLLECT}"

@@ -41,8 +41,8 @@ def save(folder: Path, task: int, name: str, update: int | None, checkpoint: Che
     temporary = folder / f".{uuid.uuid4().hex}.partial"
     temporary.mkdir(parents=True)
     try:
-        save_file(_contiguous(checkpoint.weights), temporary / "model.safetensors")
-        save_file(_contiguous(checkpoint.state), temporary / "state.safetensors")
+        _write(checkpoint.weights, temporary / "model.safetensors")
+        _write(checkpoint.state, temporary / "state.safetensors")
         manifest = {"schema": SCHEMA, "task": task, "update": update, **checkpoint.manifest}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
         for file in temporary.iterdir():
@@ -85,6 +85,13 @@ def newest(folder: Path | str) -> Path | None:
             update = match["update"]
             found.append((int(match[1]), float("inf") if update is None else int(update), path))
     return max(found)[2] if found else None
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(_contiguous(tensors), path)
+    except SafetensorError as error:  # what safetensors makes of the system's refusal
+        raise OSError(f"{path.parent.parent}: no checkpoint can be written ({error}); free disk space") from error
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -32,6 +32,8 @@ def run(config: DictConfig) -> dict[str, Any]:
         raise ValueError(f"n_rollouts={config.n_rollouts}, slots={config.slots}: must be at least 1")
     if config.seed in DEMONSTRATION:
         raise ValueError(f"seed={config.seed} starts demonstrations; evaluate from {DEMONSTRATION.stop} on")
+    if config.checkpoint is None:
+        raise ValueError("checkpoint= is missing; give runs/<name> or a folder in its checkpoints/")
     checkpoint = find_checkpoint(config.checkpoint)
     policy, spec = load_policy(checkpoint, config.device)
     tasks = task_sequence(list(config.env) or spec.tasks)

@@ -92,7 +92,7 @@ def _learn(
     evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
     replay = _replay(config, spec, normalizer, windows, evaluator)
     method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay))
-    progress, state = _resume(folder)
+    progress, state = _resume(folder, spec)
     facts = _facts(config, spec, method)
     record = RunRecord(
         folder,
@@ -247,12 +247,16 @@ def make_parts(config: DictConfig, policy: DiffusionPolicy, replay: ReplaySource
     )
 
 
-def _resume(folder: Path) -> tuple[Progress, dict[str, torch.Tensor] | None]:
+def _resume(folder: Path, spec: PolicySpec) -> tuple[Progress, dict[str, torch.Tensor] | None]:
     """What the run in `folder` had reached; a fresh start where it had saved nothing."""
     newest = checkpoint.newest(folder / "checkpoints")
     if newest is None:
         return Progress(), None
     found = checkpoint.load(newest)
+    if found.manifest["policy"] != describe(spec):
+        raise checkpoint.CheckpointError(
+            f"{newest}: of another architecture than {folder / 'config.yaml'} describes; restore that file"
+        )
     return Progress(**found.manifest["progress"]), found.state
 
 

@@ -135,8 +135,6 @@ def test_resumed_at_any_checkpoint_the_run_ends_the_same(name, source, checkpoin
     assert rest == whole[len(whole) - len(rest) :]
 
 
-class Killed(Exception):
-    pass
 
 
 @pytest.mark.parametrize("update", [3, 17])

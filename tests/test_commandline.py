@@ -1,0 +1,344 @@
+"""What a user types, and what comes back: one line for bad input, `--help`, task lists, several runs."""
+
+import json
+import resource
+import shutil
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+from tiny_run import call, make_demonstrations, options, start
+
+from configs import commandline
+from datasets.store import DemonstrationStore
+from policy import checkpoint, evaluate, train
+from policy.optimization import Optimization
+from tools import collect
+
+
+@pytest.fixture(scope="module")
+def demonstrations(tmp_path_factory):
+    return make_demonstrations(tmp_path_factory.mktemp("stores"), ["lift", "can"])
+
+
+@pytest.fixture
+def stores(demonstrations, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(demonstrations, tmp_path / "stores")
+
+
+@pytest.fixture
+def fails(tmp_path, monkeypatch, capsys):
+    """Calls an entry point with arguments that it must refuse; the one line that it says."""
+
+    def call_and_read(arguments, main=train.main):
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        assert call(main, arguments, monkeypatch) == 2
+        err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:") or "Trace" in line]
+        assert len(err) == 1
+        assert err[0].startswith("error: ")
+        return err[0]
+
+    return call_and_read
+
+
+REFUSED = [
+    ("env=lift,cann", ["'cann'", "'can'", "square"]),
+    ("env=", ["env=", "lift, can, square"]),
+    ("env=lift,can,lift", ["repeats lift", "once"]),
+    ("method=trust_regoin", ["trust_regoin", "trust_region"]),
+    ("network=mpl", ["mpl", "mlp"]),
+    ("replay=genrator", ["genrator", "generator"]),
+    ("updates_per_tsk=3", ["'updates_per_tsk'", "'updates_per_task'", "--help"]),
+    ("network.widht=3", ["'network.widht'", "'network.width'"]),
+    ("hydra.run.dr=x", ["hydra.run.dr"]),
+    ("seed", ["seed"]),
+    ("updates_per_task=0", ["updates_per_task=0", "at least 1"]),
+    ("updates_per_task=-4", ["updates_per_task=-4", "at least 1"]),
+    ("updates_per_task=1.5", ["updates_per_task=1.5", "whole number"]),
+    ("updates_per_task=abc", ["updates_per_task=abc", "whole number"]),
+    ("seed=abc", ["seed=abc", "whole number"]),
+    ("seed=-1", ["seed=-1", "at least 0"]),
+    ("seed=null", ["seed=None", "whole number"]),
+    ("batch_size=-1", ["batch_size=-1", "at least 1"]),
+    ("workers=abc", ["workers=abc"]),
+    ("workers=0", ["workers=0", "at least 1"]),
+    ("checkpoint_every=0", ["checkpoint_every=0"]),
+    ("network.width=-8", ["network.width=-8"]),
+    ("network.width=wide", ["network.width=wide", "whole number"]),
+    ("evaluation.probe_rollouts=-1", ["probe_rollouts=-1"]),
+    ("evaluation=5", ["evaluation=5", "group"]),
+    ("optimizer.learning_rate=fast", ["optimizer.learning_rate=fast", "a number"]),
+    ("optimizer.learning_rate=-1", ["optimizer.learning_rate=-1"]),
+    ("demonstrations.noise=-0.1", ["demonstrations.noise=-0.1"]),
+    ("demonstrations.path=[a,b]", ["demonstrations.path", "text"]),
+    ("replay.updates=0", ["replay.updates=0"]),
+    ("replay.pool=-5", ["replay.pool"]),
+    ("fisher.samples=0", ["fisher.samples=0"]),
+    ("device=gpu", ["'gpu'", "cpu"]),
+    ("resume=nowhere", ["nowhere", "directory of a run"]),
+]
+
+
+@pytest.mark.parametrize(("argument", "said"), REFUSED, ids=[argument for argument, _ in REFUSED])
+def test_a_bad_value_gives_one_line(fails, monkeypatch, argument, said):
+    monkeypatch.setattr(train, "collect_with_bar", lambda *a, **k: pytest.fail("it went to work"))
+    line = fails([argument])
+    assert all(part in line for part in said), line
+
+
+@pytest.mark.parametrize(("argument", "said"), [("diffusion.prediction=sampel", "'sampel'"), ("executed_steps=9", "9")])
+def test_a_value_that_the_library_refuses(fails, demonstrations, argument, said):
+    assert said in fails(options(demonstrations, None, argument))
+
+
+def attributes(store, **changes):
+    DemonstrationStore.open(store, "a").update_attributes(changes)
+
+
+def test_a_store_of_another_task(fails, stores):
+    shutil.rmtree(stores / "can.zarr")
+    shutil.copytree(stores / "lift.zarr", stores / "can.zarr")
+    line = fails(options(stores))
+    assert "can.zarr: task is 'lift', wanted 'can'" in line
+    assert "tools.collect" in line
+
+
+def test_a_store_of_another_simulator_version(fails, stores):
+    attributes(stores / "lift.zarr", versions={"mujoco": "2.1.0"})
+    line = fails(options(stores))
+    assert "made with mujoco 2.1.0, running mujoco 3" in line
+    assert "tools.collect" in line
+
+
+def test_a_store_of_another_action_size(fails, stores):
+    old = DemonstrationStore.open(stores / "lift.zarr")
+    shutil.rmtree(stores / "lift.zarr")
+    kept = ("task", "expert", "noise", "simulator", "versions")
+    DemonstrationStore.create(
+        stores / "lift.zarr", old.observation_sizes, 4, {name: old.attributes[name] for name in kept},
+        scalar_types={"seed": "int64"},
+    )  # fmt: skip
+    line = fails(options(stores))
+    assert "action_size is 4, wanted 7" in line
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited", "attributes"])
+def test_a_damaged_store(fails, stores, damage):
+    chunk = max((stores / "can.zarr" / "data" / "object").rglob("c/*/0"), key=lambda path: path.stat().st_size)
+    content = chunk.read_bytes()
+    if damage == "truncated":
+        chunk.write_bytes(content[: len(content) // 2])
+    elif damage == "edited":
+        chunk.write_bytes(content[:40] + bytes(b ^ 255 for b in content[40:60]) + content[60:])
+    else:
+        root = stores / "can.zarr" / "zarr.json"
+        root.write_text(root.read_text().replace('"noise": 0.2', '"noise": 0.3'))
+    line = fails(options(stores))
+    assert "can.zarr" in line
+    assert "edited" in line
+    assert "restore a copy" in line
+
+
+def run_once(tmp_path, demonstrations, monkeypatch, *extra):
+    folder = tmp_path / "run"
+    assert call(train.main, options(demonstrations, folder, "updates_per_task=8", *extra), monkeypatch) == 0
+    return folder
+
+
+def test_a_run_its_directory_and_a_checkpoint_of_another_architecture(
+    fails, tmp_path, demonstrations, monkeypatch, capsys
+):
+    folder = run_once(tmp_path, demonstrations, monkeypatch, "method=finetune", "replay=none")
+    assert "average success" in capsys.readouterr().out
+    config = OmegaConf.load(folder / "config.yaml")
+    assert list(config.env) == ["lift", "can"]
+    assert config.method.name == "finetune"
+    assert "hydra" not in config
+
+    line = fails(options(demonstrations, folder))
+    assert "holds a run already" in line
+    assert f"resume={folder}" in line
+
+    config.network.width = 17
+    OmegaConf.save(config, folder / "config.yaml")
+    line = fails([f"resume={folder}"])
+    assert "another architecture" in line
+    assert "restore" in line
+
+    manifest = folder / "checkpoints" / "1_can" / "manifest.json"
+    value = json.loads(manifest.read_text())
+    value["policy"]["network"]["width"] = 17
+    manifest.write_text(json.dumps(value))
+    line = fails([f"checkpoint={folder}", "n_rollouts=1"], evaluate.main)
+    assert "do not fit the architecture" in line
+    assert "nope" in fails(["checkpoint=nope"], evaluate.main)
+    assert "checkpoint" in fails([], evaluate.main)
+
+
+def poison(monkeypatch, at):
+    step, calls = Optimization.step, []
+
+    def poisoned(self, loss):
+        calls.append(1)
+        return step(self, loss * float("nan") if len(calls) == at else loss)
+
+    monkeypatch.setattr(Optimization, "step", poisoned)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_run_resumable(fails, tmp_path, demonstrations, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        poison(patch, at=12 + 7)
+        line = fails(options(demonstrations, folder, "method=finetune", "replay=none"))
+    assert "the loss is nan at update 6" in line
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"0_lift", "1_can@4"}
+    assert call(train.main, [f"resume={folder}"], monkeypatch) == 0
+    assert (folder / "summary.json").exists()
+
+
+def test_an_absurd_learning_rate_stops_in_one_line(fails, tmp_path, demonstrations):
+    line = fails(options(demonstrations, tmp_path / "run", "optimizer.learning_rate=1e30", "optimizer.warmup=1"))
+    assert "the loss is" in line
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoints(fails, tmp_path, demonstrations, monkeypatch):
+    folder, write, calls = tmp_path / "run", checkpoint.save_file, []
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) == 10:  # the fifth checkpoint's state
+            raise OSError(28, "No space left on device")
+        write(tensors, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        line = fails(options(demonstrations, folder, "method=finetune", "replay=none"))
+    assert "No space left on device" in line
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"0_lift", "1_can@4"} - (
+        {"1_can@4"} if not (folder / "checkpoints" / "1_can@4").exists() else set()
+    )
+    assert checkpoint.load(checkpoint.newest(folder / "checkpoints"))
+    assert call(train.main, [f"resume={folder}"], monkeypatch) == 0
+
+
+def limit_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+
+def test_a_disk_that_is_really_full_gives_one_line(tmp_path, demonstrations):
+    process = start(options(demonstrations, tmp_path / "run", "network.width=256"), tmp_path, preexec_fn=limit_files)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    assert sum(line.startswith("error:") for line in err.splitlines()) == 1
+    assert not (tmp_path / "run" / "checkpoints" / "0_lift").exists()
+
+
+MEANINGS = {"updates_per_task", "checkpoint_every", "learning_rate", "probe_rollouts", "inference_steps", "episodes"}
+
+
+@pytest.mark.parametrize(("main", "name"), [(train.main, "train"), (evaluate.main, "evaluate"), (collect.main, "collect")])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_lists_every_option_with_its_meaning(monkeypatch, capsys, main, name, flag):
+    assert call(main, [flag], monkeypatch) == 0
+    out = capsys.readouterr().out
+    import hydra
+
+    with hydra.initialize_config_module("configs", version_base="1.3"):
+        config = hydra.compose(name)
+    lines = out.splitlines()
+    for option in leaves(config):
+        found = [line for line in lines if f"{option}:" in line]
+        assert found, option
+        assert any("#" in line for line in found) or option == "clip", option
+    assert "hydra" not in out.replace("hydra.run.dir", "")
+    if name == "train":
+        assert leaves(config) >= MEANINGS
+        for choice in ("finetune", "ewc", "trust_region", "unet1d_paper", "rollout", "demonstrations", "rank1", "smoke"):
+            assert f"  {choice}" in out, choice
+
+
+def leaves(config):
+    found = set()
+    for key in config:
+        value = None if OmegaConf.is_missing(config, key) else config[key]
+        found |= leaves(value) if OmegaConf.is_dict(value) else {key}
+    return found
+
+
+@pytest.fixture
+def seen(monkeypatch, tmp_path):
+    """The configurations that the run's function got, instead of runs."""
+    found = []
+
+    def spy(config):
+        found.append((OmegaConf.to_container(config, resolve=True), HydraConfig.get().runtime.output_dir))
+
+    monkeypatch.setattr(train, "run", spy)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+@pytest.mark.parametrize("given", ["env=lift,can,square", "env=[lift,can,square]", None])
+def test_tasks_are_a_list(seen, monkeypatch, given):
+    assert call(train.main, [given] if given else [], monkeypatch) == 0
+    assert [config["env"] for config, _ in seen] == [["lift", "can", "square"]]
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_several_runs(seen, monkeypatch, flag, position):
+    arguments = ["env=lift,can", "seed=0,1", "method=replay,trust_region"]
+    arguments.insert(position, flag)
+    assert call(train.main, arguments, monkeypatch) == 0
+    assert all(config["env"] == ["lift", "can"] for config, _ in seen)
+    found = {(config["seed"], config["method"]["name"]) for config, _ in seen}
+    assert found == {(0, "replay"), (0, "trust_region"), (1, "replay"), (1, "trust_region")}
+    assert len({folder for _, folder in seen}) == 4
+
+
+def test_a_run_has_a_directory_of_its_own(seen, monkeypatch, tmp_path):
+    for arguments in ([], ["name=mine"], ["hydra.run.dir=elsewhere/x"], ["method=ewc"]):
+        assert call(train.main, arguments, monkeypatch) == 0
+    folders = [folder for _, folder in seen]
+    assert folders[1] == str(tmp_path / "runs" / "mine")
+    assert folders[2] == str(tmp_path / "elsewhere" / "x")
+    assert folders[0].endswith("_trust_region")
+    assert folders[3].endswith("_ewc")
+    assert str(tmp_path / "runs" / "20") in folders[0]
+
+
+def test_experiments_and_options_combine(seen, monkeypatch):
+    assert call(train.main, ["experiment=smoke", "method=ewc", "seed=7", "optimizer.learning_rate=1"], monkeypatch) == 0
+    config = seen[0][0]
+    assert config["updates_per_task"] == 60
+    assert (config["seed"], config["method"]["name"], config["optimizer"]["learning_rate"]) == (7, "ewc", 1)
+
+
+def test_an_interrupt_is_130_and_an_empty_error_still_says_something(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for error, code, said in ((KeyboardInterrupt(), 130, ""), (ValueError(), 2, "error: ValueError\n")):
+
+        def fail(config, error=error):
+            raise error
+
+        monkeypatch.setattr(train, "run", fail)
+        assert call(train.main, [], monkeypatch) == code
+        assert capsys.readouterr().err == said
+    with pytest.raises(SystemExit):
+        commandline.fail(ValueError("two\nlines"))
+    assert capsys.readouterr().err == "error: two lines\n"
+
+
+def test_collect_refuses_bad_values(fails):
+    for argument, said in (("episodes=0", "episodes=0"), ("noise=2", "noise=2"), ("env=lfit", "'lift'"), ("episodes=x", "whole")):
+        assert said in fails([argument], collect.main)
+
+
+def test_a_process_ends_with_code_2_and_no_traceback(tmp_path):
+    process = start(["env=lift,cann"], tmp_path)
+    out, err = process.communicate(timeout=240)
+    assert (process.returncode, out) == (2, "")
+    assert err == "error: unknown task 'cann' (did you mean 'can'?); choose from lift, can, square, robosuite\n"

@@ -1,0 +1,56 @@
+"""A whole run on the command line that takes seconds: its options, and demonstrations of two episodes a task."""
+
+import os
+import subprocess
+import sys
+
+from hydra.core.global_hydra import GlobalHydra
+
+OPTIONS = (
+    "updates_per_task=12 batch_size=16 checkpoint_every=4 device=cpu workers=1 optimizer.warmup=2 "
+    "network.width=16 network.depth=1 diffusion.train_steps=20 diffusion.inference_steps=2 "
+    "demonstrations.episodes=2 evaluation.n_rollouts=1 evaluation.probe_rollouts=0 evaluation.slots=1 "
+    "replay.batch_size=16 replay.pool=32 replay.updates=6 replay.network.width=16 replay.network.depth=1 "
+    "replay.diffusion.train_steps=20 replay.diffusion.inference_steps=2 fisher.samples=64"
+).split()
+
+
+def make_demonstrations(folder, tasks):
+    """Stores of two episodes; blocks of two, since fifty at once would take most of the test's time."""
+    from envs.tasks import TASKS
+    from tools import collect
+
+    block, collect.BLOCK = collect.BLOCK, 2
+    try:
+        for task in tasks:
+            collect.collect(TASKS[task], folder / f"{task}.zarr", episodes=2, noise=0.2, workers=1)
+    finally:
+        collect.BLOCK = block
+    return folder
+
+
+def options(demonstrations, run=None, *extra):
+    where = [f"demonstrations.path={demonstrations}"] + ([f"hydra.run.dir={run}"] if run else [])
+    return ["env=lift,can", *OPTIONS, *where, *map(str, extra)]
+
+
+def call(main, arguments, monkeypatch):
+    """The exit code of an entry point in this process."""
+    GlobalHydra.instance().clear()
+    monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as exit:
+        return exit.code or 0
+    finally:
+        GlobalHydra.instance().clear()
+    return 0
+
+
+def start(arguments, cwd, module="policy.train", **options):
+    """An entry point as a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
