@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 ERROR = 2
 INTERRUPTED = 130
@@ -31,7 +32,7 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
     if {"--help", "-h"} & set(arguments):
         print(help_text(name))
         return
-    sys.argv[1:] = arguments + _resume_directory(arguments)
+    failed: list[Exception] = []
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=name)
     def job(config: DictConfig) -> None:
@@ -41,20 +42,23 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
         except (ValueError, OSError, FloatingPointError, OmegaConfBaseException) as error:
-            fail(error)
+            report(error)
+            failed.append(error)  # the other runs of a sweep go on
 
     try:
         _check(name, arguments)
+        sys.argv[1:] = arguments + _resume_directory(arguments)
         job()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        fail(error)
+        report(error)
+        failed.append(error)
+    if failed:
+        raise SystemExit(ERROR)
 
 
-def fail(error: BaseException) -> None:
-    """One line on stderr, exit code 2."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"error: {text}", file=sys.stderr)
-    raise SystemExit(ERROR)
+def report(error: BaseException) -> None:
+    """One line on stderr."""
+    print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
 
 
 def help_text(name: str) -> str:
@@ -90,15 +94,25 @@ def _plain(argument: str) -> str:
 
 
 def _resume_directory(arguments: list[str]) -> list[str]:
-    """A resumed run goes on in its own directory."""
+    """A resumed run goes on in its own directory, with its own configuration."""
     found = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
-    return [f"hydra.run.dir={found[-1]}"] if found and found[-1] not in ("", "null") else []
+    if not found or found[-1] in ("", "null"):
+        return []
+    others = [argument for argument in arguments if not argument.startswith(("resume=", "hydra."))]
+    if others:
+        raise ValueError(f"resume= reads everything from its run; leave out {' '.join(others)}")
+    folder = found[-1].strip("'")
+    if not (Path(folder) / "config.yaml").exists():
+        raise ValueError(f"resume={folder}: no run is there; give a directory that holds config.yaml")
+    return [f"hydra.run.dir={found[-1]}"]
 
 
 def _groups() -> list[str]:
-    """The groups' choices of the running job, as overrides."""
-    choices = HydraConfig.get().runtime.choices
-    return [f"{group}={choice}" for group, choice in choices.items() if choice and not group.startswith("hydra/")]
+    """The groups' choices of the running job, and where it looked for them, as overrides."""
+    running = HydraConfig.get()
+    choices = running.runtime.choices.items()
+    chosen = [f"{group}={choice}" for group, choice in choices if choice and not group.startswith("hydra/")]
+    return [f"hydra.searchpath={list(running.searchpath)}", *chosen]
 
 
 def _check_types(config: DictConfig, defaults: DictConfig, prefix: str) -> None:
@@ -128,16 +142,23 @@ def _kind(default: object) -> tuple[str, tuple[type, ...]]:
 
 
 def _check(name: str, arguments: list[str]) -> None:
-    """Compose the configuration once in order to report a misspelt option in one line; sweeps are left to hydra."""
-    if MULTIRUN & set(arguments):
-        return
+    """Compose the configuration in order to report a misspelt option in one line; of a sweep, each value by itself."""
     flagged = {value for flag, value in pairwise(["", *arguments]) if flag.startswith("-") and "=" not in value}
     overrides = [a for a in arguments if not a.startswith("-") and a not in flagged]
     with hydra.initialize_config_module("configs", version_base="1.3"):
         try:
-            hydra.compose(name, overrides)
+            for chosen in _each(overrides) if MULTIRUN & set(arguments) else [overrides]:
+                hydra.compose(name, chosen)
         except HydraException as error:
             raise _misspelt(name, error) or error from error
+
+
+def _each(overrides: list[str]) -> Iterator[list[str]]:
+    """Every value of a plain comma list alone; what else hydra can sweep over is left to it."""
+    for override in overrides:
+        key, _, values = override.partition("=")
+        if not set(values) & set("[{('\"") and not key.startswith("hydra"):
+            yield from ([f"{key}={value}"] for value in values.split(","))
 
 
 def _misspelt(name: str, error: HydraException) -> ValueError | None:
@@ -146,6 +167,11 @@ def _misspelt(name: str, error: HydraException) -> ValueError | None:
     if not found:
         return None
     known = list(_options(hydra.compose(name)))
+    if found[1] in known:
+        group = found[1].partition(".")[0]
+        return ValueError(
+            f"unknown option {found[1]!r}: the {group}= that you chose does not have it; --help lists all"
+        )
     near = get_close_matches(found[1], known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return ValueError(f"unknown option {found[1]!r}: {hint}--help lists all")
@@ -163,6 +189,10 @@ def load_yaml(path: Path) -> DictConfig:
     """A configuration that a run wrote."""
     if not path.exists():
         raise ValueError(f"{path}: no such file; give the directory of a run")
-    loaded = OmegaConf.load(path)
-    assert isinstance(loaded, DictConfig)
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); restore it") from error
+    if not isinstance(loaded, DictConfig):
+        raise ValueError(f"{path}: holds no options; restore it")
     return loaded

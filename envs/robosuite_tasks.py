@@ -135,7 +135,7 @@ class RobosuiteSimulator:
         return bool(self._env._check_success())
 
     def observe(self, episodes: list[Episode]) -> np.ndarray:
-        """Flat observations [n, Do], float32, read after the last physics step.
+        """Flat observations [n, Do], float32, after the last physics step (poses as of its start, 2 ms before).
 
         robosuite's `step` returns what its sensors saw at the first physics step of the control interval, and object
         poses in the gripper's frame one control step later still; these are the values without that delay.

@@ -103,7 +103,7 @@ def get_task(name: str) -> Task:
 
 def task_sequence(names: str | Sequence[str]) -> list[Task]:
     """Tasks in learning order, from `"lift,can"` or a list, with aliases expanded; ValueError if empty or repeated."""
-    listed = names.split(",") if isinstance(names, str) else list(names)
+    listed = names.split(",") if isinstance(names, str) else [str(name) for name in names]
     listed = [name.strip() for name in listed if name.strip()]
     expanded = [task for name in listed for task in ALIASES.get(name, (name,))]
     if not expanded:

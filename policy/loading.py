@@ -11,6 +11,7 @@ import torch
 
 from policy.agent import DiffusionPolicy
 from policy.checkpoint import CheckpointError, load, newest
+from policy.choices import unknown
 from policy.diffusion import Diffusion
 from policy.normalizer import Normalizer
 
@@ -57,13 +58,25 @@ def make_policy(spec: PolicySpec, normalizer: Normalizer) -> DiffusionPolicy:
     ).to(device)
 
 
+def find_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, or with `auto` the GPU if there is one; ValueError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise unknown("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda: torch finds no GPU; use device=cpu")
+    return torch.device(name)
+
+
 def load_policy(path: Path | str, device: str = "cpu") -> tuple[DiffusionPolicy, PolicySpec]:
     """The policy of a checkpoint folder, or of the newest checkpoint of a run; CheckpointError if it cannot be."""
+    place = find_device(device)
     folder = find_checkpoint(path)
     checkpoint = load(folder)
     try:
         spec = PolicySpec(**checkpoint.manifest["policy"])
-        policy = make_policy(spec, Normalizer(len(spec.tasks), spec.observation_size).to(device))
+        policy = make_policy(spec, Normalizer(len(spec.tasks), spec.observation_size).to(place))
         policy.load_state_dict(checkpoint.weights)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -111,8 +111,8 @@ def probe_grid(updates_per_task: int) -> list[int]:
 class Recovery:
     """Updates until a task was back at `target` of its success just after it was learned.
 
-    Never back: `updates` is None and `censored_at` the last count probed. Both are None where nothing can be
-    said: no probe, or no success to come back to.
+    0: no probe found it below. Fallen below and never back: `updates` is None and `censored_at` the last count
+    probed. Both are None where nothing can be said: no probe, or no success to come back to.
     """
 
     target: float
@@ -126,7 +126,11 @@ def recovery(
     just_learned: float | None,
     fractions: Sequence[float] = FRACTIONS,
 ) -> list[Recovery]:
-    """When each fraction of `just_learned` is first reached along a probe curve; None or NaN is no probe."""
+    """When each fraction of `just_learned` is reached again along a probe curve; None or NaN is no probe.
+
+    Counted from the first probe below the fraction: the first probes after a transition find a policy that has hardly
+    moved yet, and it is not their success that says how fast a task comes back.
+    """
     probes = [
         (count, rate) for count, rate in zip(counts, rates, strict=True) if rate is not None and not math.isnan(rate)
     ]
@@ -139,7 +143,10 @@ def recovery(
 
 def _first_reach(probes: list[tuple[int, float]], fraction: float, just_learned: float) -> Recovery:
     threshold = fraction * just_learned - 1e-9  # a rate equal to the product must not fall to its rounding
-    reached = next((count for count, rate in probes if rate >= threshold), None)
+    fallen = next((i for i, (_, rate) in enumerate(probes) if rate < threshold), None)
+    if fallen is None:
+        return Recovery(fraction, 0, None)
+    reached = next((count for count, rate in probes[fallen:] if rate >= threshold), None)
     return Recovery(fraction, reached, probes[-1][0] if reached is None else None)
 
 

@@ -57,12 +57,14 @@ class Optimization(Generic[Model]):
         self._ema.updates = 0
 
     def step(self, loss: Tensor) -> float:
-        """One update down the gradient of `loss`; the learning rate it took. ValueError if the loss is not finite."""
+        """One update down the gradient of `loss`; the learning rate it took. FloatingPointError where not finite."""
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at update {self.update}")
         self._gradient.zero_()
         loss.backward()
         norm = torch.linalg.vector_norm(self._gradient)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient is not finite at update {self.update}; lower the learning rate")
         self._gradient.mul_((self.settings.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0))
         rate = self.settings.rate(self.update, self.updates)
         self._adam.param_groups[0]["lr"] = rate

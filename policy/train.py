@@ -26,7 +26,7 @@ from policy.agent import Batch, DiffusionPolicy, PolicyActor, join
 from policy.choices import unknown
 from policy.fisher import find_fisher
 from policy.generator import make_generator
-from policy.loading import PolicySpec, describe, make_normalizer, make_policy
+from policy.loading import PolicySpec, describe, find_device, make_normalizer, make_policy
 from policy.methods import METHODS, build_method
 from policy.methods.base import Parts
 from policy.optimization import OptimizerSettings
@@ -62,17 +62,18 @@ def run(config: DictConfig) -> dict[str, Any]:
     elif (folder / "config.yaml").exists():
         raise ValueError(f"{folder} holds a run already; continue it with resume={folder}, or choose another name=")
     tasks = check(config)
-    device = _device(config.device)
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
+    device = find_device(config.device)
+    if not config.resume:
+        _write_config(config, folder / "config.yaml")
     try:
         stores = [_demonstrations(config, task) for task in tasks]
         collected = time.perf_counter() - started
-        progress, record = _learn(config, folder, tasks, stores, device)
+        progress, record = _learn(config, folder, tasks, stores, device, collected)
     except (KeyboardInterrupt, FloatingPointError, OSError):
         tqdm.write(f"stopped; continue with: python -m policy.train resume={folder}")
         raise
     seconds = {
-        "demonstrations": collected,
+        "demonstrations": progress.demonstration_seconds,
         "training": progress.training_seconds,
         "evaluation": progress.evaluation_seconds,
     }
@@ -82,7 +83,12 @@ def run(config: DictConfig) -> dict[str, Any]:
 
 
 def _learn(
-    config: DictConfig, folder: Path, tasks: list[Task], stores: list[DemonstrationStore], device: torch.device
+    config: DictConfig,
+    folder: Path,
+    tasks: list[Task],
+    stores: list[DemonstrationStore],
+    device: torch.device,
+    collected: float,
 ) -> tuple[Progress, RunRecord]:
     """Put the run together and learn what is left of it."""
     torch.manual_seed(config.seed)
@@ -92,14 +98,13 @@ def _learn(
     evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
     replay = _replay(config, spec, normalizer, windows, evaluator)
     method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay))
-    progress, state = _resume(folder, spec)
-    facts = _facts(config, spec, method)
+    progress, state, facts = _resume(folder, spec, _facts(config, spec, method), collected)
     record = RunRecord(
         folder,
         spec.tasks,
         config.updates_per_task,
         lambda: method.policy.state_dict(),
-        {"policy": describe(spec), "versions": facts["versions"]},
+        {"policy": describe(spec), "facts": facts},
         facts,
         progress,
     )
@@ -132,6 +137,8 @@ def check(config: DictConfig) -> list[Task]:
     tasks = task_sequence(list(config.env))
     if config.method.name not in METHODS:
         raise unknown("method", config.method.name, METHODS)
+    if config.method.name == "replay" and config.replay.source == "none":
+        raise ValueError("method=replay replay=none would replay nothing; choose a replay=, or method=finetune")
     if config.replay.source not in REPLAYS:
         raise unknown("replay", config.replay.source, REPLAYS)
     for names, least in ((AT_LEAST_ONE, 1), (NOT_NEGATIVE, 0)):
@@ -145,19 +152,20 @@ def check(config: DictConfig) -> list[Task]:
         raise ValueError(
             f"evaluation.probe_rollouts={config.evaluation.probe_rollouts}: must be 0 to evaluation.n_rollouts"
         )
+    if not 0.0 <= config.demonstrations.noise <= 1.0:
+        raise ValueError(f"demonstrations.noise={config.demonstrations.noise}: must be 0 to 1, in units of the action")
     if len({task.action_size for task in tasks}) > 1:
         raise ValueError("env= mixes tasks with different action sizes; choose tasks of one suite")
     return tasks
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device=cuda: torch finds no GPU; use device=cpu")
-    if name not in ("cpu", "cuda"):
-        raise unknown("device", name, ("auto", "cpu", "cuda"))
-    return torch.device(name)
+def _write_config(config: DictConfig, path: Path) -> None:
+    """The resolved configuration, whole or not at all, with paths that hold from any directory."""
+    config = config.copy()
+    config.demonstrations.path = str(Path(config.demonstrations.path).absolute())
+    partial = path.with_suffix(".partial")
+    OmegaConf.save(config, partial, resolve=True)
+    partial.replace(path)
 
 
 def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
@@ -247,24 +255,28 @@ def make_parts(config: DictConfig, policy: DiffusionPolicy, replay: ReplaySource
     )
 
 
-def _resume(folder: Path, spec: PolicySpec) -> tuple[Progress, dict[str, torch.Tensor] | None]:
-    """What the run in `folder` had reached; a fresh start where it had saved nothing."""
+def _resume(
+    folder: Path, spec: PolicySpec, facts: dict[str, Any], collected: float
+) -> tuple[Progress, dict[str, torch.Tensor] | None, dict[str, Any]]:
+    """What the run in `folder` had reached and how it began; a fresh start where it had saved nothing."""
     newest = checkpoint.newest(folder / "checkpoints")
     if newest is None:
-        return Progress(), None
+        return Progress(demonstration_seconds=collected), None, facts
     found = checkpoint.load(newest)
-    if found.manifest["policy"] != describe(spec):
+    begun = found.manifest["facts"]
+    same = ("method", "replay", "fisher", "seed", "updates_per_task")
+    if found.manifest["policy"] != describe(spec) or any(begun[name] != facts[name] for name in same):
         raise checkpoint.CheckpointError(
-            f"{newest}: of another architecture than {folder / 'config.yaml'} describes; restore that file"
+            f"{newest}: of another architecture or method than {folder / 'config.yaml'} describes; restore that file"
         )
-    return Progress(**found.manifest["progress"]), found.state
+    return Progress(**found.manifest["progress"]), found.state, begun
 
 
 def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
     return {
         "method": config.method.name,
-        "replay": config.replay.source,
-        "fisher": config.fisher.name,
+        "replay": config.replay.source if method.uses_replay else "none",
+        "fisher": config.fisher.name if method.uses_fisher else "none",
         "network": spec.network["name"],
         "seed": config.seed,
         "updates_per_task": config.updates_per_task,

@@ -39,6 +39,7 @@ class Progress:
     update: int = 0  # of the current task
     successes: list[list[list[bool]]] = field(default_factory=list)  # [after task i][task j][rollout]
     probes: list[dict[str, Any]] = field(default_factory=list)  # {while_learning, task, update, successes}
+    demonstration_seconds: float = 0.0
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
 
@@ -104,7 +105,8 @@ def _learn(
     progress: Progress,
 ) -> None:
     """All updates of one task, with probes of the earlier tasks on the grid and a checkpoint now and then."""
-    method.begin_task(progress.task, settings.updates_per_task, continued=progress.update > 0)
+    with _Clock(progress, "training_seconds"):
+        method.begin_task(progress.task, settings.updates_per_task, continued=progress.update > 0)
     grid = set(probe_grid(settings.updates_per_task)) if probe is not None and progress.task else set()
     while progress.update < settings.updates_per_task:
         with _Clock(progress, "training_seconds"):

@@ -55,7 +55,7 @@ def is_unsafe(called):
 
 def test_there_is_something_to_check():
     names = {name(path) for path in FILES}
-    assert ENTRY_POINTS <= names
+    assert names >= ENTRY_POINTS
     assert {"envs/tasks.py", "datasets/store.py", "policy/methods/base.py", "tools/collect.py"} <= names
     assert imports("def f():\n    from envs.tasks import x\nimport os.path as p") == {"envs", "os"}
     assert any(map(is_unsafe, calls("import torch\ntorch.load('x')")))
@@ -87,5 +87,13 @@ def test_packages_say_nothing_on_import():
     for path in FILES:
         if path.name == "__init__.py":
             kinds = {type(node) for node in ast.parse(path.read_text()).body}
-            assert kinds <= {ast.Expr, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef}
+            assert kinds <= {
+                ast.Expr,
+                ast.Import,
+                ast.ImportFrom,
+                ast.Assign,
+                ast.AnnAssign,
+                ast.FunctionDef,
+                ast.ClassDef,
+            }
             assert len(path.read_text().splitlines()) < 60, name(path)

@@ -48,7 +48,9 @@ def learned():
         yields = list(source.end_task(task, distribution(task), stream))
         assert [entry[:2] for entry in yields] == [(i + 1, UPDATES) for i in range(UPDATES)]
         assert yields[-1][2] < 0.5 * yields[0][2]
-        made.append([source.windows(make_policy(), i, 1000, torch.Generator().manual_seed(5)) for i in range(task + 1)])
+        made.append(
+            [source.windows(make_policy(), i, 1000, torch.Generator().manual_seed(5)) for i in range(task + 1)]
+        )
     return made
 
 

@@ -7,9 +7,7 @@ from torch import nn
 
 from policy.optimization import Optimization, OptimizerSettings
 
-SETTINGS = OptimizerSettings(
-    learning_rate=0.02, warmup=4, weight_decay=0.05, max_gradient_norm=2.5, ema_decay=0.9
-)
+SETTINGS = OptimizerSettings(learning_rate=0.02, warmup=4, weight_decay=0.05, max_gradient_norm=2.5, ema_decay=0.9)
 UPDATES = 20
 
 

@@ -97,7 +97,9 @@ def test_the_final_weights_and_state_are_those_of_the_undisturbed_run(runs):
 def test_the_measurements_are_the_same_and_no_line_is_written_twice(runs):
     whole, broken = lines(runs["whole"]), lines(runs["broken"])
     assert whole == broken
-    keys = [json.dumps({k: e.get(k) for k in ("kind", "task", "update", "evaluated", "generator_update")}) for e in broken]
+    keys = [
+        json.dumps({k: e.get(k) for k in ("kind", "task", "update", "evaluated", "generator_update")}) for e in broken
+    ]
     assert len(set(keys)) == len(keys)
     assert sum(e["kind"] == "update" for e in broken) == 2 * 3
     summaries = [json.loads((runs[name] / "summary.json").read_text()) for name in ("whole", "broken")]

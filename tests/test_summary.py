@@ -104,7 +104,11 @@ def printed(function, *arguments):
 def test_the_table_after_a_task():
     text = printed(print_task, Progress(task=1, successes=finished().successes[:2]), NAMES)
     assert "after learning can (2 of 3)" in text
-    rows = {line.split("│")[1].strip(): [c.strip() for c in line.split("│")[2:-1]] for line in text.splitlines() if "│" in line}
+    rows = {
+        line.split("│")[1].strip(): [c.strip() for c in line.split("│")[2:-1]]
+        for line in text.splitlines()
+        if "│" in line
+    }
     low, high = wilson(2, 4)
     assert rows["lift"] == ["50", f"{100 * low:.0f} to {100 * high:.0f}", "100"]
     assert rows["can"][0] == rows["can"][2] == "50"

@@ -135,8 +135,6 @@ def test_resumed_at_any_checkpoint_the_run_ends_the_same(name, source, checkpoin
     assert rest == whole[len(whole) - len(rest) :]
 
 
-
-
 @pytest.mark.parametrize("update", [3, 17])
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(monkeypatch, update):
     state, progress, _ = uninterrupted("replay", "generator")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from envs.seeds import DEMONSTRATION
 from envs.tasks import Task, task_sequence
 from envs.vector import VectorEnv
 
-BLOCK = 50  # episodes that run together and are appended to the store together
+SLOTS = 50  # episodes that run at the same time
+APPEND = 8  # finished episodes that are appended together
 PATIENCE = 20  # attempts for each success before giving up
 
 
@@ -67,17 +68,33 @@ class NoisyExpert:
         return executed
 
 
-def record(env: VectorEnv, noise: float, seeds: Sequence[int]) -> Iterator[Episode]:
-    """The successful episodes of `seeds`, in their order."""
+def record(env: VectorEnv, noise: float, seeds: Sequence[int], keep: Callable[[list[Episode]], None]) -> None:
+    """Run the noisy expert from `seeds`; `keep` gets the successful episodes in their order, as soon as that is known.
+
+    What is known is kept when something interrupts, too.
+    """
     expert = NoisyExpert(env, noise)
-    recorded: dict[int, _Recording] = {}
+    waiting = list(seeds)[::-1]
+    ended: dict[int, Episode | None] = {}
+    ready: list[Episode] = []
 
-    def keep(result: Rollout) -> None:
-        recorded[result.seed] = expert.recordings[result.slot]
+    def flush(least: int) -> None:
+        while waiting and waiting[-1] in ended:
+            episode = ended.pop(waiting.pop())
+            ready.extend([episode] if episode is not None else [])
+        if len(ready) >= least:
+            keep(ready)
+            ready.clear()
 
-    for result in rollout(env, expert, seeds, keep):
-        if result.success:
-            yield _episode(env.task, result.seed, recorded[result.seed])
+    def on_end(result: Rollout) -> None:
+        recording = expert.recordings[result.slot]
+        ended[result.seed] = _episode(env.task, result.seed, recording) if result.success else None
+        flush(APPEND)
+
+    try:
+        rollout(env, expert, seeds, on_end)
+    finally:
+        flush(1)
 
 
 def _episode(task: Task, seed: int, recording: _Recording) -> Episode:
@@ -93,29 +110,38 @@ def _episode(task: Task, seed: int, recording: _Recording) -> Episode:
     )
 
 
-def open_or_create(env: VectorEnv, path: Path, noise: float) -> DemonstrationStore:
-    """The store of these demonstrations, made if there is none; StoreError if what is there is something else."""
+def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> DemonstrationStore:
+    """The store of these demonstrations, for reading if it holds `episodes`, else for appending, made if there is none.
+
+    StoreError if what is there is something else.
+    """
     task, simulator = env.task, env.simulator
-    identity = {"task": task.name, "expert": task.expert, "noise": noise, "simulator": simulator.fingerprint}
-    if path.exists():
-        store = DemonstrationStore.open(path, "a")
-        store.require(
-            action_size=task.action_size,
-            observation_sizes=task.sizes,
-            versions=simulator.versions,
-            strict=True,
-            **identity,
+    identity = {
+        "task": task.name,
+        "expert": task.expert,
+        "noise": noise,
+        "simulator": simulator.fingerprint,
+        "bounds": [task.low.tolist(), task.high.tolist()],
+    }
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return DemonstrationStore.create(
+            path,
+            task.sizes,
+            task.action_size,
+            {**identity, "versions": simulator.versions, "seeds_from": DEMONSTRATION.start},
+            extra_sizes={"executed_action": task.action_size},
+            scalar_types={"seed": "int64"},
         )
-        return store
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return DemonstrationStore.create(
-        path,
-        task.sizes,
-        task.action_size,
-        {**identity, "versions": simulator.versions, "seeds_from": DEMONSTRATION.start},
-        extra_sizes={"executed_action": task.action_size},
-        scalar_types={"seed": "int64"},
+    store = DemonstrationStore.open(path)
+    store.require(
+        action_size=task.action_size,
+        observation_sizes=task.sizes,
+        versions=simulator.versions,
+        strict=True,
+        **identity,
     )
+    return store if len(store) >= episodes else DemonstrationStore.open(path, "a")
 
 
 def collect(
@@ -132,24 +158,34 @@ def collect(
     Interrupted, it keeps its finished episodes and goes on from there. `progress(done, tried)` is called as it grows.
     Raises StoreError where the store belongs to another task, noise or simulator.
     """
-    with VectorEnv(task, BLOCK, workers) as env:
-        store = open_or_create(env, path, noise)
+    with VectorEnv(task, min(SLOTS, episodes), workers) as env:
+        store = open_or_create(env, path, noise, episodes)
         recorded = store.scalars()["seed"]
         start = int(recorded[-1]) + 1 if len(recorded) else DEMONSTRATION.start
-        while len(store) < episodes:
-            if start - DEMONSTRATION.start > PATIENCE * (len(store) + BLOCK):
-                raise ValueError(
-                    f"{task.name}: the expert solved {len(store)} of {start} episodes with noise={noise}; lower noise"
-                )
-            found = list(record(env, noise, range(start, start + BLOCK)))
+
+        def keep(found: list[Episode]) -> None:
             store.extend(found[: episodes - len(store)])
-            start += BLOCK
             if progress is not None:
-                progress(len(store), start - DEMONSTRATION.start)
-        tried = int(store.scalars()["seed"][-1]) + 1 - DEMONSTRATION.start
-        if store.attributes.get("attempts") != tried:
-            store.update_attributes({"attempts": tried, "discarded": 1.0 - len(store) / tried})
+                progress(len(store), int(found[-1].scalars["seed"]) + 1 - DEMONSTRATION.start)
+
+        while len(store) < episodes:
+            tried = start - DEMONSTRATION.start
+            if tried > PATIENCE * (len(store) + SLOTS):
+                raise ValueError(
+                    f"{task.name}: the expert solved {len(store)} of {tried} episodes with noise={noise}; lower noise"
+                )
+            stop = start + episodes - len(store)
+            record(env, noise, range(start, stop), keep)
+            start = stop
+    _note_attempts(store)
     return store
+
+
+def _note_attempts(store: DemonstrationStore) -> None:
+    """Write into the store how many episodes were tried and which share was thrown away."""
+    tried = int(store.scalars()["seed"][-1]) + 1 - DEMONSTRATION.start
+    if store.attributes.get("attempts") != tried:
+        store.update_attributes({"attempts": tried, "discarded": 1.0 - len(store) / tried})
 
 
 def collect_with_bar(task: Task, folder: Path, *, episodes: int, noise: float, workers: int | None):

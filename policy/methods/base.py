@@ -19,7 +19,9 @@ from policy.replay import GeneratorUpdate, ReplaySource
 
 Metrics = dict[str, float]
 
-PENALTY_EVERY = 4  # updates between proximal steps, each of four times the size: a quarter of the cost
+PENALTY_EVERY = 4
+"""Updates between proximal steps, each of four times the size, at a quarter of the cost. A probe that falls between
+two of them sees a policy that is up to three updates past the last."""
 
 
 class Method(Protocol):
@@ -28,6 +30,9 @@ class Method(Protocol):
     To resume within a task, `load_state_dict` and then `begin_task(..., continued=True)`. All randomness is keyed by
     the seed, the task and the update, so that it goes on as it would have.
     """
+
+    uses_replay: bool
+    uses_fisher: bool
 
     @property
     def policy(self) -> DiffusionPolicy: ...  # the one to evaluate
@@ -73,6 +78,7 @@ class Learner:
 
     def __init__(self, parts: Parts, *, replay: bool, trust_region: bool):
         self._parts = parts
+        self.uses_replay, self.uses_fisher = replay, trust_region
         self._replay = parts.replay if replay else None
         self._optimization = Optimization(parts.policy, parts.optimizer)
         self._penalty = parts.fisher.penalty(parts.trust_region_strength) if trust_region else None
