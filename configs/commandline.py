@@ -12,6 +12,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -154,11 +155,16 @@ def _check(name: str, arguments: list[str]) -> None:
 
 
 def _each(overrides: list[str]) -> Iterator[list[str]]:
-    """Every value of a plain comma list alone; what else hydra can sweep over is left to it."""
-    for override in overrides:
-        key, _, values = override.partition("=")
-        if not set(values) & set("[{('\"") and not key.startswith("hydra"):
-            yield from ([f"{key}={value}"] for value in values.split(","))
+    """Every value of a swept option beside the first of the other ones."""
+    values = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        swept = override.is_discrete_sweep()
+        choices = override.sweep_string_iterator() if swept else []
+        values.append([f"{override.get_key_element()}={choice}" for choice in choices] or [override.input_line])
+    first = [choices[0] for choices in values]
+    yield first
+    for i, choices in enumerate(values):
+        yield from ([*first[:i], choice, *first[i + 1 :]] for choice in choices[1:])
 
 
 def _misspelt(name: str, error: HydraException) -> ValueError | None:

@@ -3,4 +3,5 @@
 DEMONSTRATION = range(0, 1_000_000)
 EVALUATION = range(10_000_000, 11_000_000)
 SELECTION = range(20_000_000, 21_000_000)
+CHOICES = {"evaluation": EVALUATION, "selection": SELECTION}  # evaluation.seeds=
 REPLAY = range(30_000_000, 31_000_000)  # rollouts of the previous policy (replay=rollout)

@@ -19,7 +19,8 @@ from configs import commandline
 from datasets.store import DemonstrationStore
 from datasets.windows import Windows
 from envs.evaluator import Evaluator
-from envs.seeds import EVALUATION, REPLAY
+from envs.seeds import CHOICES as SEEDS
+from envs.seeds import REPLAY
 from envs.tasks import Task, task_sequence
 from policy import checkpoint
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, join
@@ -109,19 +110,21 @@ def _learn(
         progress,
     )
     settings = LoopSettings(config.updates_per_task, config.batch_size, config.checkpoint_every, config.seed)
-    evaluate = _success(evaluator, config.evaluation.n_rollouts)
-    probe = _success(evaluator, config.evaluation.probe_rollouts) if config.evaluation.probe_rollouts else None
+    seeds, probes = seed_range(config.evaluation.seeds), config.evaluation.probe_rollouts
+    evaluate = _success(evaluator, seeds[: config.evaluation.n_rollouts])
+    probe = _success(evaluator, seeds[:probes]) if probes else None
     try:
         train(method, windows, evaluate, probe, record, settings, progress, state)
+        facts["diverged_rollouts"] = evaluator.diverged
     except BaseException:
         record.close()
         raise
     return progress, record
 
 
-def _success(evaluator: Evaluator, episodes: int) -> Evaluate:
-    """Success of a policy on a task in the first `episodes` evaluation episodes."""
-    evaluate = evaluator.on(EVALUATION[:episodes])
+def _success(evaluator: Evaluator, seeds: range) -> Evaluate:
+    """Success of a policy on a task in the episodes of `seeds`."""
+    evaluate = evaluator.on(seeds)
     return lambda policy, task: evaluate(PolicyActor(policy, task), task)
 
 
@@ -154,9 +157,17 @@ def check(config: DictConfig) -> list[Task]:
         )
     if not 0.0 <= config.demonstrations.noise <= 1.0:
         raise ValueError(f"demonstrations.noise={config.demonstrations.noise}: must be 0 to 1, in units of the action")
+    seed_range(config.evaluation.seeds)
     if len({task.action_size for task in tasks}) > 1:
         raise ValueError("env= mixes tasks with different action sizes; choose tasks of one suite")
     return tasks
+
+
+def seed_range(name: str) -> range:
+    """The episodes to evaluate on."""
+    if name not in SEEDS:
+        raise unknown("evaluation.seeds", name, SEEDS)
+    return SEEDS[name]
 
 
 def _write_config(config: DictConfig, path: Path) -> None:
@@ -280,6 +291,7 @@ def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
         "network": spec.network["name"],
         "seed": config.seed,
         "updates_per_task": config.updates_per_task,
+        "evaluation_seeds": config.evaluation.seeds,
         "parameters": sum(p.numel() for p in method.policy.network.parameters()),
         "command": " ".join(["python -m policy.train", *sys.argv[1:]]),
         "versions": {name: version(name) for name in PACKAGES} | {"commit": commit()},

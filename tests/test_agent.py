@@ -168,7 +168,7 @@ def test_bad_options():
         make_policy(fourier_octaves=-1)
     with pytest.raises(ValueError, match=r"executed_steps must be in 1\.\.3"):
         make_policy(steps=(2, 3, 4))
-    with pytest.raises(ValueError, match="unknown option of network 'mlp' 'widht'.*did you mean 'width'"):
+    with pytest.raises(ValueError, match=r"unknown option of network 'mlp' 'widht'.*did you mean 'width'"):
         make_policy(network={"widht": 3})
 
 

@@ -89,7 +89,7 @@ def test_a_new_method_network_and_task_work_in_a_run(added, tmp_path, monkeypatc
 def test_options_of_a_new_network_are_checked(added, monkeypatch, capsys):
     assert call(train.main, [added, "network=bilinear", "network.scael=2"], monkeypatch) == 2
     assert "error: unknown option 'network.scael'" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="unknown option of network 'bilinear' 'scael'.*did you mean 'scale'"):
+    with pytest.raises(ValueError, match=r"unknown option of network 'bilinear' 'scael'.*did you mean 'scale'"):
         build_network("bilinear", sample_steps=1, sample_size=2, condition_size=3, scael=1)
 
 

@@ -96,7 +96,15 @@ def test_recovery_reads_the_first_reach():
 def test_recovery_counts_equality_in_spite_of_rounding():
     """0.8 * 0.9 is above 0.72 in floating point."""
     assert 0.8 * 0.9 > 0.72
-    assert metrics.recovery([2], [0.72], 0.9, fractions=[0.8])[0].updates == 2
+    assert metrics.recovery([2, 4], [0.5, 0.72], 0.9, fractions=[0.8])[0].updates == 4
+
+
+def test_recovery_counts_from_the_fall_on():
+    """The first probes after a transition find a policy that has hardly moved."""
+    collapsed = metrics.recovery([2, 4, 6, 8], [1.0, 1.0, 0.3, 0.0], just_learned=1.0, fractions=[0.9])[0]
+    assert (collapsed.updates, collapsed.censored_at) == (N, 8)
+    dipped = metrics.recovery([2, 4, 6, 8], [1.0, 0.85, 0.85, 0.95], just_learned=1.0, fractions=[0.9, 0.8])
+    assert [(r.updates, r.censored_at) for r in dipped] == [(8, N), (0, N)]
 
 
 def test_recovery_without_a_probe_or_a_success_says_nothing():

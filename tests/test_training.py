@@ -66,7 +66,7 @@ def measured(progress):
 
 
 def test_tasks_are_learned_probed_evaluated_and_saved_in_order():
-    _, progress, log = uninterrupted("trust_region", "generator")
+    _, _, log = uninterrupted("trust_region", "generator")
     first = [("update", 0, i) for i in range(1, 13)]
     for after, update in ((5, 5), (11, 10), (14, 12)):
         first.insert(after, ("save", 0, update))

@@ -6,7 +6,30 @@ import sys
 
 from hydra.core.global_hydra import GlobalHydra
 
-OPTIONS = ["updates_per_task=12", "batch_size=16", "checkpoint_every=4", "device=cpu", "workers=1", "optimizer.warmup=2", "network.width=16", "network.depth=1", "diffusion.train_steps=20", "diffusion.inference_steps=2", "demonstrations.episodes=2", "evaluation.n_rollouts=1", "evaluation.probe_rollouts=0", "evaluation.slots=1", "replay.batch_size=16", "replay.pool=32", "replay.updates=6", "replay.network.width=16", "replay.network.depth=1", "replay.diffusion.train_steps=20", "replay.diffusion.inference_steps=2", "fisher.samples=64"]
+OPTIONS = [
+    "updates_per_task=12",
+    "batch_size=16",
+    "checkpoint_every=4",
+    "device=cpu",
+    "workers=1",
+    "optimizer.warmup=2",
+    "network.width=16",
+    "network.depth=1",
+    "diffusion.train_steps=20",
+    "diffusion.inference_steps=2",
+    "demonstrations.episodes=2",
+    "evaluation.n_rollouts=1",
+    "evaluation.probe_rollouts=0",
+    "evaluation.slots=1",
+    "replay.batch_size=16",
+    "replay.pool=32",
+    "replay.updates=6",
+    "replay.network.width=16",
+    "replay.network.depth=1",
+    "replay.diffusion.train_steps=20",
+    "replay.diffusion.inference_steps=2",
+    "fisher.samples=64",
+]
 
 
 def make_demonstrations(folder, tasks):

@@ -111,7 +111,7 @@ def _episode(task: Task, seed: int, recording: _Recording) -> Episode:
 
 
 def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> DemonstrationStore:
-    """The store of these demonstrations, for reading if it holds `episodes`, else for appending, made if there is none.
+    """The store of these demonstrations: for reading if it is complete, else for appending, made if there is none.
 
     StoreError if what is there is something else.
     """
@@ -141,7 +141,8 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
         strict=True,
         **identity,
     )
-    return store if len(store) >= episodes else DemonstrationStore.open(path, "a")
+    complete = len(store) >= episodes and store.attributes.get("attempts") == _attempts(store)
+    return store if complete else DemonstrationStore.open(path, "a")
 
 
 def collect(
@@ -177,15 +178,15 @@ def collect(
             stop = start + episodes - len(store)
             record(env, noise, range(start, stop), keep)
             start = stop
-    _note_attempts(store)
+    tried = _attempts(store)
+    if store.attributes.get("attempts") != tried:
+        store.update_attributes({"attempts": tried, "discarded": 1.0 - len(store) / tried})
     return store
 
 
-def _note_attempts(store: DemonstrationStore) -> None:
-    """Write into the store how many episodes were tried and which share was thrown away."""
-    tried = int(store.scalars()["seed"][-1]) + 1 - DEMONSTRATION.start
-    if store.attributes.get("attempts") != tried:
-        store.update_attributes({"attempts": tried, "discarded": 1.0 - len(store) / tried})
+def _attempts(store: DemonstrationStore) -> int:
+    """Episodes that were tried for those in the store."""
+    return int(store.scalars()["seed"][-1]) + 1 - DEMONSTRATION.start
 
 
 def collect_with_bar(task: Task, folder: Path, *, episodes: int, noise: float, workers: int | None):
