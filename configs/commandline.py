@@ -155,13 +155,14 @@ def _check(name: str, arguments: list[str]) -> None:
 
 
 def _each(overrides: list[str]) -> Iterator[list[str]]:
-    """Every value of a swept option beside the first of the other ones."""
+    """The options that are not swept, which hydra composes first; then every value of one beside the others' first."""
     values = []
     for override in OverridesParser.create().parse_overrides(overrides):
         swept = override.is_discrete_sweep()
         choices = override.sweep_string_iterator() if swept else []
         values.append([f"{override.get_key_element()}={choice}" for choice in choices] or [override.input_line])
     first = [choices[0] for choices in values]
+    yield [choices[0] for choices in values if len(choices) == 1]
     yield first
     for i, choices in enumerate(values):
         yield from ([*first[:i], choice, *first[i + 1 :]] for choice in choices[1:])

@@ -46,7 +46,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _recovery(entries: list[dict[str, Any]]) -> Table:
-    table = Table(title="updates until an earlier task was back at a share of its success just after learning")
+    table = Table(title="updates until an earlier task was back at a share of its success (0: never below it)")
     targets = sorted({entry["target"] for entry in entries}, reverse=True)
     for column in ("task", "while learning", *(f"{100 * target:.0f} %" for target in targets)):
         table.add_column(column, justify="right" if "%" in column else "left")

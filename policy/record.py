@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -94,7 +95,9 @@ class RunRecord:
 
     def finish(self, progress: Progress, seconds: dict[str, float]) -> dict[str, Any]:
         """Write summary.json and print the final tables."""
-        summary = {**self._facts, **summarize(progress, self.names), "seconds": seconds}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
+        measured = {"seconds": seconds, "peak_memory_mib": peak}
+        summary = {**self._facts, **summarize(progress, self.names), **measured}
         write_json(self.folder / "summary.json", summary)
         print_summary(self._console, summary)
         self._console.print(f"everything is in {self.folder}")

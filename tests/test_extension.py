@@ -17,7 +17,6 @@ from policy import train
 from policy.methods import METHODS
 from policy.methods.base import Learner
 from policy.networks import NETWORKS, build_network
-from tools import collect
 
 
 class Bilinear(nn.Module):
@@ -48,11 +47,6 @@ class Alternating(Learner):
 
 def alternating(parts):
     return Alternating(parts, replay=False, trust_region=False)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(collect, "BLOCK", 2)
 
 
 @pytest.fixture

@@ -165,7 +165,9 @@ def collect(
         start = int(recorded[-1]) + 1 if len(recorded) else DEMONSTRATION.start
 
         def keep(found: list[Episode]) -> None:
-            store.extend(found[: episodes - len(store)])
+            # Interrupted after the store took them, the same episodes come once more.
+            new = [episode for episode in found if episode.scalars["seed"] not in store.scalars()["seed"]]
+            store.extend(new[: episodes - len(store)])
             if progress is not None:
                 progress(len(store), int(found[-1].scalars["seed"]) + 1 - DEMONSTRATION.start)
 
