@@ -157,10 +157,10 @@ def _check(name: str, arguments: list[str]) -> None:
 def _each(overrides: list[str]) -> Iterator[list[str]]:
     """The options that are not swept, which hydra composes first; then every value of one beside the others' first."""
     values = []
-    for override in OverridesParser.create().parse_overrides(overrides):
+    for text, override in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True):
         swept = override.is_discrete_sweep()
         choices = override.sweep_string_iterator() if swept else []
-        values.append([f"{override.get_key_element()}={choice}" for choice in choices] or [override.input_line])
+        values.append([f"{override.get_key_element()}={choice}" for choice in choices] or [text])
     first = [choices[0] for choices in values]
     yield [choices[0] for choices in values if len(choices) == 1]
     yield first
