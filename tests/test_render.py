@@ -80,7 +80,7 @@ def test_a_policy_is_filmed_and_its_failure_too(command, monkeypatch):
     spec = PolicySpec(
         tasks=["can", "lift"], network={"name": "mlp"}, diffusion={"train_steps": 10, "inference_steps": 2},
         observation_steps=2, action_steps=4, executed_steps=2, observation_size=23, action_size=7,
-        task_conditioning="embedding",
+        task_conditioning="embedding", fourier_octaves=1,
     )  # fmt: skip
     policy = make_policy(spec, make_normalizer([(TASKS[name].low, TASKS[name].high) for name in spec.tasks]))
     monkeypatch.setattr(export_video, "load_policy", lambda path, device: (policy, spec))

@@ -1,6 +1,7 @@
 """A whole run on the command line that takes seconds: its options, and demonstrations of two episodes a task."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -60,10 +61,15 @@ def call(main, arguments, monkeypatch):
     return 0
 
 
+def _listen_to_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(arguments, cwd, module="policy.train", **options):
-    """An entry point as a process of its own."""
+    """An entry point as a process of its own, which Ctrl-C reaches even where a shell that ran this ignores it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=options.pop("preexec_fn", _listen_to_interrupts), **options,
     )  # fmt: skip
