@@ -11,31 +11,19 @@ impedance, null-space posture torques towards the initial joints).
 
 from __future__ import annotations
 
-import ctypes
-import glob
 import logging
-import os
 from typing import NamedTuple
 
-import llvmlite.binding as llvm
 import mujoco
 import numpy as np
-from numba import njit, types
+from numba import njit
+
+from envs.native import diverged, mj_full_m, mj_jac_site, mj_step1, mj_step2
 
 logging.disable(logging.WARNING)  # robosuite warns at import of optional parts that are not used here
 from robosuite.utils.transform_utils import quat2mat  # noqa: E402
 
 logging.disable(logging.NOTSET)
-
-_LIBRARY = glob.glob(os.path.join(os.path.dirname(mujoco.__file__), "libmujoco.*"))[0]
-ctypes.CDLL(_LIBRARY, mode=ctypes.RTLD_GLOBAL)
-llvm.load_library_permanently(_LIBRARY)
-
-_address = types.intp
-_mj_step1 = types.ExternalFunction("mj_step1", types.void(_address, _address))
-_mj_step2 = types.ExternalFunction("mj_step2", types.void(_address, _address))
-_mj_jac_site = types.ExternalFunction("mj_jacSite", types.void(_address, _address, _address, _address, types.int32))
-_mj_full_m = types.ExternalFunction("mj_fullM", types.void(_address, _address, _address))
 
 ARM = 7  # joints of the Panda arm; they are the first degrees of freedom of the model
 NULLSPACE_KP = 10.0  # robosuite.utils.control_utils.nullspace_torques
@@ -135,14 +123,8 @@ class Episode:
 
     @property
     def diverged(self) -> bool:
-        """Whether MuJoCo found a bad state (it then resets the data itself) or a joint position is not finite."""
-        warnings = self.data.warning
-        bad = (
-            mujoco.mjtWarning.mjWARN_BADQPOS,
-            mujoco.mjtWarning.mjWARN_BADQVEL,
-            mujoco.mjtWarning.mjWARN_BADQACC,
-        )
-        return any(warnings[int(kind)].number for kind in bad) or not np.isfinite(self.data.qpos).all()
+        """Whether the simulation failed."""
+        return diverged(self.data)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -241,7 +223,7 @@ def _control_step(model, data, controller, action, initial, gripper, views, work
     goal_position, goal_rotation = np.zeros(3), np.zeros((3, 3))
     jacobian, inertia = np.zeros((6, ARM)), np.zeros((ARM, ARM))
     for substep in range(controller.substeps):
-        _mj_step1(model, data)
+        mj_step1(model, data)
         position = site_xpos[controller.site]
         rotation = site_xmat[controller.site].reshape(3, 3)
         if substep == 0:
@@ -257,8 +239,8 @@ def _control_step(model, data, controller, action, initial, gripper, views, work
             for i in range(2):
                 middle, half = 0.5 * (high[ARM + i] + low[ARM + i]), 0.5 * (high[ARM + i] - low[ARM + i])
                 control[ARM + i] = min(max(middle + half * gripper[i], low[ARM + i]), high[ARM + i])
-        _mj_jac_site(model, data, jacp.ctypes.data, jacr.ctypes.data, np.int32(controller.site))
-        _mj_full_m(model, full_inertia.ctypes.data, sparse_inertia.ctypes.data)
+        mj_jac_site(model, data, jacp.ctypes.data, jacr.ctypes.data, np.int32(controller.site))
+        mj_full_m(model, full_inertia.ctypes.data, sparse_inertia.ctypes.data)
         jacobian[:3] = jacp[:, :ARM]
         jacobian[3:] = jacr[:, :ARM]
         inertia[:] = full_inertia[:ARM, :ARM]
@@ -268,4 +250,4 @@ def _control_step(model, data, controller, action, initial, gripper, views, work
         )  # fmt: skip
         for j in range(ARM):
             control[j] = min(max(torques[j], low[j]), high[j])
-        _mj_step2(model, data)
+        mj_step2(model, data)

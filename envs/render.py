@@ -26,8 +26,9 @@ from envs.vector import VectorEnv
 Show = Callable[[np.ndarray], None]  # takes the frames [height, width, 3] of a film in turn
 
 CAMERAS = {"Lift": "sideview", "PickPlaceCan": "agentview", "NutAssemblySquare": "sideview"}
-VISUAL_GROUP = 1  # robosuite's geoms: 0 collides, 1 is seen
-FRAMES_PER_SECOND = 20  # a frame a control step: real time
+CAMERA = "corner3"  # of every Meta-World model
+SEEN = {"robosuite": ([1], []), "metaworld": ([0, 1], [0, 1])}  # groups of geoms and sites (marks) that are shown
+FRAMES_PER_SECOND = 20  # a frame a control step: real time for robosuite, a quarter of it for Meta-World
 HOLD = 20  # frames for which an episode's last picture stays
 WHITE, GREEN, RED = (255, 255, 255), (120, 230, 120), (255, 120, 110)
 LIBRARIES = {"libegl1": ("libEGL.so.1",), "libgl1": ("libOpenGL.so.0", "libGL.so.1")}  # Debian package: one of these
@@ -40,7 +41,7 @@ class RenderError(ValueError):
 class Camera:
     """Pictures of a model's episodes from one of its cameras. To be closed, in the thread that made it."""
 
-    def __init__(self, model: mujoco.MjModel, name: str, width: int, height: int):
+    def __init__(self, model: mujoco.MjModel, name: str, width: int, height: int, suite: str = "robosuite"):
         names = [model.camera(i).name for i in range(model.ncam)]
         if name not in names:
             raise RenderError(f"unknown camera {name!r}; choose from {', '.join(names)}")
@@ -53,9 +54,9 @@ class Camera:
         self._view = mujoco.MjvCamera()
         self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(name)
         self._options = mujoco.MjvOption()
-        self._options.geomgroup[:] = 0
-        self._options.geomgroup[VISUAL_GROUP] = 1
-        self._options.sitegroup[:] = 0
+        geoms, sites = SEEN[suite]
+        self._options.geomgroup[:] = [group in geoms for group in range(len(self._options.geomgroup))]
+        self._options.sitegroup[:] = [group in sites for group in range(len(self._options.sitegroup))]
         self._rectangle = mujoco.MjrRect(0, 0, width, height)
 
     def picture(self, data: mujoco.MjData) -> UInt8[np.ndarray, "height width 3"]:
@@ -80,7 +81,9 @@ class FilmedEnv(VectorEnv):
 
     def __init__(self, task: Task, show: Show, *, camera: str | None = None, width: int = 640, height: int = 480):
         super().__init__(task, 1, 1)
-        self._camera = Camera(self.simulator.model, camera or CAMERAS[task.simulator], width, height)
+        camera = camera or CAMERAS.get(task.simulator, CAMERA)
+        self._camera = Camera(self.simulator.model, camera, width, height, task.suite)
+        self._frequency = self.simulator.fingerprint["control_frequency"]
         self._show = show
         self._seed = self._steps = 0
 
@@ -110,7 +113,7 @@ class FilmedEnv(VectorEnv):
             self._show(frame)
 
     def _frame(self, outcome: str, color: tuple[int, int, int]) -> np.ndarray:
-        seconds = self._steps / FRAMES_PER_SECOND
+        seconds = self._steps / self._frequency
         text = f"{self.task.name}   seed {self._seed}   {seconds:5.2f} s"
         return caption(self._camera.picture(self.episodes[0].data), text, outcome, color)
 

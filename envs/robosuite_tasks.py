@@ -6,16 +6,16 @@ import logging
 import os
 import xml.etree.ElementTree as ElementTree
 from importlib.metadata import version
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import gymnasium
 import mujoco
 import numpy as np
 
 from envs.osc import Controller, Episode, read_controller
-from envs.tasks import Task, get_task
+from envs.tasks import Task
 
 OBJECTS = {"Lift": "cube", "PickPlaceCan": "Can", "NutAssemblySquare": "SquareNut"}
 CONSTRUCTION_SEED = 0  # fixes what robosuite draws when it builds a model (the size of Lift's cube)
@@ -46,8 +46,8 @@ def make_robosuite(task: Task, **options) -> Any:
 class RobosuiteSimulator:
     """Everything that the episodes of one robosuite task share: model, controller, start states, success condition.
 
-    An episode is an `envs.osc.Episode` from `new_episode`. `step` may run for different episodes in different threads;
-    `reset`, `success` and `observe` may not.
+    An episode is an `envs.osc.Episode` from `new_episode`. `reset` and `step` may run for different episodes in
+    different threads; `success` and `observe` may not.
     """
 
     def __init__(self, task: Task):
@@ -60,6 +60,7 @@ class RobosuiteSimulator:
         self._samplers = _light_samplers(self._env)
         self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
         self._qpos = self.model.qpos0.copy()
+        self._drawing = Lock()
 
         name = OBJECTS[task.simulator]
         names = self._env.sim.model
@@ -105,7 +106,9 @@ class RobosuiteSimulator:
 
     def reset(self, episode: Episode, seed: int) -> None:
         """Start `episode` from the initial state that robosuite's own distributions draw with `seed`."""
-        episode.reset(self.initial_qpos(seed))
+        with self._drawing:
+            qpos = self.initial_qpos(seed)
+        episode.reset(qpos)
 
     def initial_qpos(self, seed: int) -> np.ndarray:
         """Joint positions drawn as robosuite's reset draws them: joint noise first, then object placements."""
@@ -261,46 +264,3 @@ def _relative(frame: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
     vector = aw * b + bw * a + np.cross(a, b)
     w = aw * bw - np.sum(a * b, axis=1, keepdims=True)
     return np.concatenate([vector, w], axis=1) * np.where(w < 0.0, -1.0, 1.0)
-
-
-class RobosuiteEnv(gymnasium.Env):
-    """A robosuite task as a gymnasium environment with robomimic's low-dimensional observation.
-
-    Actions [7] in [-1, 1]: change of the gripper's position (0.05 m for 1) and orientation (0.5 rad for 1) in the
-    robot's base frame, then the gripper (positive closes). 20 steps a second. The episode terminates on success with
-    reward 1. `reset(seed=s)` gives the same state for the same s in any process.
-    """
-
-    metadata = {"render_modes": [], "render_fps": 20}  # noqa: RUF012
-
-    def __init__(self, task: str):
-        self.task = get_task(task)
-        self.simulator = RobosuiteSimulator(self.task)
-        self._episode = self.simulator.new_episode()
-        self._steps = 0
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_size,), np.float32)
-        self.observation_space = gymnasium.spaces.Dict(
-            {
-                key: gymnasium.spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
-                for key, (low, high) in self.task.observations.items()
-            }
-        )
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
-        super().reset(seed=seed)
-        state_seed = seed if seed is not None else int(self.np_random.integers(2**31))
-        self.simulator.reset(self._episode, state_seed)
-        self._steps = 0
-        return self._observation(), {"seed": state_seed}
-
-    def step(self, action):
-        self.simulator.step(self._episode, action)
-        self._steps += 1
-        diverged = self._episode.diverged
-        success = not diverged and self.simulator.success(self._episode)
-        truncated = diverged or self._steps >= self.task.horizon
-        info = {"success": success, "diverged": diverged}
-        return self._observation(), float(success), success, truncated, info
-
-    def _observation(self) -> dict[str, np.ndarray]:
-        return self.task.split(self.simulator.observe([self._episode])[0])

@@ -15,6 +15,8 @@ FINGERS: Bounds = ((0.0, -0.04), (0.04, 0.0))  # joint positions of the Panda gr
 TABLE: Bounds = ((-0.35, -0.35, 0.78), (0.35, 0.35, 1.18))  # workspace in the world frame, metres
 BINS: Bounds = ((-0.25, -0.55, 0.78), (0.45, 0.55, 1.23))
 REACH: Bounds = ((-0.3, -0.3, -0.3), (0.3, 0.3, 0.3))  # object relative to the gripper, metres
+HAND: Bounds = ((-0.525, 0.348, -0.0525, 0.0), (0.525, 1.025, 0.7, 1.0))  # Meta-World: world frame, metres; opening
+PLACE: Bounds = ((-0.6, 0.0, -0.1), (0.6, 1.1, 0.7))  # Meta-World's objects; zeros where there is none
 
 
 def _join(*parts: Bounds) -> Bounds:
@@ -30,6 +32,19 @@ def _robosuite(workspace: Bounds, object_bounds: Bounds) -> dict[str, Bounds]:
         "robot0_eef_quat": UNIT_QUATERNION,
         "robot0_gripper_qpos": FINGERS,
     }
+
+
+def _metaworld() -> dict[str, Bounds]:
+    """Hand position and opening, two objects' positions and quaternions, both of the step before, the goal."""
+    objects = _join(PLACE, UNIT_QUATERNION, PLACE, UNIT_QUATERNION)
+    return {"hand": HAND, "objects": objects, "previous_hand": HAND, "previous_objects": objects, "goal": PLACE}
+
+
+# Continual World's ten tasks in their order (arXiv 2105.10919).
+CW10 = (
+    "hammer", "push-wall", "faucet-close", "push-back", "stick-pull", "handle-press-side", "push", "shelf-place",
+    "window-close", "peg-unplug-side",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,10 +101,11 @@ TASKS = {
             "square", "robosuite", "NutAssemblySquare", "square", 400,
             _robosuite(TABLE, _join(REACH, UNIT_QUATERNION, TABLE, UNIT_QUATERNION)),
         ),
+        *(Task(name, "metaworld", f"{name}-v3", f"{name}-v3", 200, _metaworld(), action_size=4) for name in CW10),
     )
 }  # fmt: skip
 
-ALIASES: dict[str, tuple[str, ...]] = {"robosuite": ("lift", "can", "square")}
+ALIASES: dict[str, tuple[str, ...]] = {"robosuite": ("lift", "can", "square"), "cw10": CW10}
 
 
 def get_task(name: str) -> Task:

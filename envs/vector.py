@@ -4,39 +4,80 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from envs.tasks import Task
+from envs.workers import WorkerError, Workers
+
+TIMEOUT = 60.0  # seconds after which a simulation that has not finished a control step or reset counts as hanging
 
 
-def _robosuite(task: Task) -> Any:
+class Episode(Protocol):
+    """One running simulation; `diverged` once MuJoCo has found a bad state."""
+
+    data: Any
+
+    @property
+    def diverged(self) -> bool: ...
+
+
+class Simulator(Protocol):
+    """What a suite offers for one task. `reset` and `step` may run for different episodes in different threads."""
+
+    model: Any  # MuJoCo's
+    task: Task
+
+    @property
+    def landmarks(self) -> dict[str, np.ndarray]: ...
+    @property
+    def versions(self) -> dict[str, str]: ...
+    @property
+    def fingerprint(self) -> dict[str, Any]: ...
+    def new_episode(self) -> Any: ...
+    def reset(self, episode: Any, seed: int) -> None: ...
+    def step(self, episode: Any, action: np.ndarray) -> None: ...
+    def success(self, episode: Any) -> bool: ...
+    def observe(self, episodes: list[Any]) -> np.ndarray: ...
+
+
+class SimulationError(ValueError):
+    """A simulation failed or hangs; names the task and the seed."""
+
+
+def _robosuite(task: Task) -> Simulator:
     from envs.robosuite_tasks import RobosuiteSimulator
 
     return RobosuiteSimulator(task)
 
 
-# A suite makes simulators with `new_episode`, `reset`, `step`, `success` and `observe`.
-SUITES: dict[str, Callable[[Task], Any]] = {"robosuite": _robosuite}
+def _metaworld(task: Task) -> Simulator:
+    from envs.metaworld_tasks import MetaworldSimulator
+
+    return MetaworldSimulator(task)
+
+
+SUITES: dict[str, Callable[[Task], Simulator]] = {"robosuite": _robosuite, "metaworld": _metaworld}
 
 
 class VectorEnv:
     """`slots` running episodes of one task, stepped by `workers` threads (default: one a processor core).
 
     Stepping is native and holds no interpreter lock. What an episode does depends on its seed and its actions alone,
-    not on the slot, the number of slots or the number of workers.
+    not on the slot, the number of slots or the number of workers. SimulationError, naming the seed, where a simulation
+    raises or does not come back within `timeout` seconds.
     """
 
-    def __init__(self, task: Task, slots: int, workers: int | None = None):
+    def __init__(self, task: Task, slots: int, workers: int | None = None, timeout: float = TIMEOUT):
         if slots < 1 or (workers is not None and workers < 1):
             raise ValueError(f"slots and workers must be at least 1, got {slots} and {workers}")
         self.task = task
         self.simulator = SUITES[task.suite](task)
         self.episodes = [self.simulator.new_episode() for _ in range(slots)]
         self.workers = min(workers or os.cpu_count() or 1, slots)
-        self._pool = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
+        self._seeds = [-1] * slots
+        self._workers = Workers(self.workers, timeout)
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -44,12 +85,15 @@ class VectorEnv:
     def reset(self, slots: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
         """Start episodes from `seeds` in `slots`; observations [n, Do]."""
         for slot, seed in zip(slots, seeds, strict=True):
-            self.simulator.reset(self.episodes[slot], seed)
+            self._seeds[slot] = seed
+        self._run(lambda slot, seed: self.simulator.reset(self.episodes[slot], seed), zip(slots, seeds, strict=True))
         return self.observe(slots)
 
     def step(self, slots: Sequence[int], actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One control step: observations [n, Do], success [n], diverged [n] (a failed simulation, not a success)."""
-        self._run(list(zip(slots, actions, strict=True)))
+        self._run(
+            lambda slot, action: self.simulator.step(self.episodes[slot], action), zip(slots, actions, strict=True)
+        )
         episodes = [self.episodes[slot] for slot in slots]
         diverged = np.array([episode.diverged for episode in episodes])
         success = np.array([not bad and self.simulator.success(e) for e, bad in zip(episodes, diverged, strict=True)])
@@ -61,8 +105,7 @@ class VectorEnv:
 
     def close(self) -> None:
         """Stop the worker threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        self._workers.close()
 
     def __enter__(self) -> VectorEnv:
         return self
@@ -70,14 +113,9 @@ class VectorEnv:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _run(self, jobs: list[tuple[int, np.ndarray]]) -> None:
-        if self._pool is None:
-            self._step_all(jobs)
-            return
-        parts = [jobs[worker :: self.workers] for worker in range(self.workers)]
-        for future in [self._pool.submit(self._step_all, part) for part in parts if part]:
-            future.result()
-
-    def _step_all(self, jobs: list[tuple[int, np.ndarray]]) -> None:
-        for slot, action in jobs:
-            self.simulator.step(self.episodes[slot], action)
+    def _run(self, function: Callable[..., None], jobs) -> None:
+        try:
+            self._workers.run(function, jobs)
+        except WorkerError as error:
+            seed = self._seeds[error.slot]
+            raise SimulationError(f"{self.task.name}: simulation of seed {seed} failed: {error}") from error

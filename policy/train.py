@@ -36,7 +36,9 @@ from policy.replay import REPLAYS, Draw, DrawnReplay, GeneratedReplay, ReplaySou
 from policy.training import Evaluate, LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
 
-PACKAGES = ("torch", "mujoco", "robosuite", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge")
+PACKAGES = (
+    "torch", "mujoco", "robosuite", "metaworld", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge",
+)  # fmt: skip
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
 AT_LEAST_ONE = (
     "updates_per_task", "batch_size", "checkpoint_every", "observation_steps", "action_steps", "workers",

@@ -22,11 +22,14 @@ def check(function):
         return function
 
 
-# numba cannot compile functions that the hook has wrapped.
-checked = [f"envs.{module.name}" for module in iter_modules(envs.__path__) if module.name != "osc"]
+COMPILED = ("native", "osc", "metaworld_tasks")  # numba cannot compile functions that the hook has wrapped
+checked = [f"envs.{module.name}" for module in iter_modules(envs.__path__) if module.name not in COMPILED]
 install_import_hook(["policy", "datasets", *checked], "conftest.check")
 
 from envs.tasks import TASKS  # noqa: E402
+from envs.vector import SUITES  # noqa: E402
+
+BUILDERS = dict(SUITES)  # tests replace those in the table by the session's simulators
 
 
 @pytest.fixture(params=list(TASKS))
@@ -35,12 +38,22 @@ def task(request):
     return TASKS[request.param]
 
 
+@pytest.fixture(params=[name for name, task in TASKS.items() if task.suite == "robosuite"])
+def robosuite_task(request):
+    """Every row of robosuite."""
+    return TASKS[request.param]
+
+
+@pytest.fixture(params=[name for name, task in TASKS.items() if task.suite == "metaworld"])
+def metaworld_task(request):
+    """Every row of Meta-World."""
+    return TASKS[request.param]
+
+
 @pytest.fixture(scope="session")
 def simulator_of():
     """The simulator of a task, built once a session."""
-    from envs.robosuite_tasks import RobosuiteSimulator
-
-    return by_name(RobosuiteSimulator)
+    return by_name(lambda task: BUILDERS[task.suite](task))
 
 
 @pytest.fixture(scope="session")

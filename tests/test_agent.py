@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from tiny import SIZES, make_policy, make_windows
+from tiny import make_normalizer as tiny_normalizer
 
 from policy.agent import Batch, PolicyActor, join
 from policy.checkpoint import CheckpointError
-from policy.loading import PolicySpec
+from policy.loading import PolicySpec, make_normalizer
 from policy.loading import make_policy as from_spec
 
 
@@ -109,12 +110,55 @@ def test_an_episodes_noise_depends_on_its_seed_alone():
     assert together[11].shape == (3, 2, 2)  # the executed part of a chunk
     for other in (elsewhere, reused):
         for seed, chunks in other.items():
-            np.testing.assert_allclose(chunks, together[seed], rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(chunks, together[seed])
     same_view = PolicyActor(policy, 0)
     for slot, seed in ((0, 1), (1, 2)):
         same_view.begin(slot, seed)
     first, second = same_view.act([0, 1], np.zeros((2, 2, 3), np.float32))
     assert np.abs(first - second).max() > 1e-3
+
+
+@pytest.mark.parametrize(("width", "sizes"), [(256, (2, 4, 23, 7)), (512, (2, 4, 39, 4)), (96, (2, 8, 19, 7))])
+def test_an_episode_does_not_depend_on_its_company(width, sizes):
+    """The same chunk bit for bit, however many episodes plan together and on however many threads."""
+    history_steps, steps, observation_size, action_size = sizes
+    spec = PolicySpec(
+        tasks=["a"],
+        network={"name": "mlp", "width": width, "depth": 3},
+        diffusion={"train_steps": 100, "inference_steps": 10, "prediction": "sample"},
+        observation_steps=history_steps,
+        action_steps=steps,
+        executed_steps=steps,
+        observation_size=observation_size,
+        action_size=action_size,
+        task_conditioning="embedding",
+        fourier_octaves=3,
+    )
+    torch.manual_seed(0)
+    low, high = -np.ones(observation_size, np.float32), np.ones(observation_size, np.float32)
+    policy = from_spec(spec, make_normalizer([(low, high)]))
+    for parameter in policy.network.parameters():  # away from the zeros of the start
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    rng = np.random.default_rng(0)
+    histories = rng.uniform(-1, 1, (100, history_steps, observation_size)).astype(np.float32)
+
+    def plan(slots):
+        actor = PolicyActor(policy, 0)
+        for slot in slots:
+            actor.begin(slot, slot)
+        return actor.act(slots, histories[slots])
+
+    threads, all_slots = torch.get_num_threads(), list(range(100))
+    try:
+        torch.set_num_threads(1)
+        expected = plan(all_slots)
+        for torch_threads in (1, 2):
+            torch.set_num_threads(torch_threads)
+            for count in (1, 2, 3, 10, 15, 16, 17, 33, 50, 100):
+                slots = rng.permutation(all_slots)[:count].tolist()
+                np.testing.assert_array_equal(plan(slots), expected[slots], err_msg=f"{count} on {torch_threads}")
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_histories_of_a_smaller_task_are_padded():
@@ -185,9 +229,7 @@ def test_the_spec_makes_the_policy_that_it_describes():
         task_conditioning="embedding",
         fourier_octaves=1,
     )
-    from tiny import make_normalizer
-
-    policy = from_spec(spec, make_normalizer())
+    policy = from_spec(spec, tiny_normalizer())
     assert len(policy.network.blocks) == 2
     assert policy.diffusion.train_steps == 7
     assert spec.network["name"] == "mlp"  # building it takes nothing from the spec

@@ -9,7 +9,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("configs", "datasets", "envs", "policy", "tools")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 ENTRY_POINTS = {"policy/train.py", "policy/evaluate.py"}
-SIMULATION = {"envs", "tools", "zarr", "robosuite", "mujoco", "hydra", "omegaconf", "gymnasium", "robomimic"}
+SIMULATION = {
+    "envs", "tools", "zarr", "robosuite", "metaworld", "mujoco", "hydra", "omegaconf", "gymnasium", "robomimic",
+}  # fmt: skip
 FORBIDDEN = {
     "envs": {"datasets", "policy", "tools", "configs", "hydra", "omegaconf"},
     "datasets": {"envs", "policy", "tools", "configs", "hydra", "omegaconf"},

@@ -11,6 +11,12 @@ from envs.tasks import TASKS
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
+@pytest.fixture
+def task(robosuite_task):
+    """Tasks of robosuite only."""
+    return robosuite_task
+
+
 def follow(reference):
     """A native episode in the state of a robosuite environment, controller's memory included."""
     model, data = reference.sim.model._model, reference.sim.data._data

@@ -1,28 +1,21 @@
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import mujoco
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
-from envs import robosuite_tasks
 from envs.experts import EXPERTS
 from envs.osc import Episode
-from envs.robosuite_tasks import OBJECTS, RobosuiteEnv
+from envs.robosuite_tasks import OBJECTS
 from envs.tasks import TASKS
 
 WIDTH = {0: (7, 6), 2: (1, 1), 3: (1, 1)}  # numbers in qpos and qvel of a free, slide and hinge joint
 
 
 @pytest.fixture
-def env(simulator_of, task, monkeypatch):
-    """The gymnasium environment of a task on the simulator that the session shares."""
-    monkeypatch.setattr(robosuite_tasks, "RobosuiteSimulator", simulator_of)
-    return RobosuiteEnv(task.name)
+def task(robosuite_task):
+    """Tasks of robosuite only."""
+    return robosuite_task
 
 
 def joints(model, names):
@@ -204,83 +197,3 @@ def test_success_is_judged_on_the_episode_given(simulator_of):
             episode.reset(qpos)
             assert simulator.success(episode) is wanted
             del episode
-
-
-# The gymnasium environment.
-
-
-def test_gymnasiums_checker_passes(env):
-    check_env(env, skip_render_check=True)
-
-
-STARTS = """
-from envs.robosuite_tasks import RobosuiteSimulator
-from envs.tasks import TASKS
-for task in TASKS.values():
-    simulator = RobosuiteSimulator(task)
-    print(task.name, *[simulator.initial_qpos(seed).tobytes().hex() for seed in (7, 8)])
-"""
-
-
-def test_a_seed_gives_the_same_state_in_another_process(simulator_of):
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONHASHSEED": "123"}
-    command = [sys.executable, "-c", STARTS]
-    out = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True).stdout
-    lines = [line.split() for line in out.splitlines()]
-    states = {name: hexes for name, *hexes in lines if name in TASKS}
-    assert set(states) == set(TASKS)
-    for name, hexes in states.items():
-        simulator = simulator_of(TASKS[name])
-        assert hexes == [simulator.initial_qpos(seed).tobytes().hex() for seed in (7, 8)]
-
-
-def test_a_reset_depends_on_its_seed_alone(env):
-    first, info = env.reset(seed=3)
-    assert info["seed"] == 3
-    for _ in range(5):
-        env.step(env.action_space.sample())
-    other, _ = env.reset(seed=4)
-    again, _ = env.reset(seed=3)
-    for key, value in first.items():
-        np.testing.assert_array_equal(value, again[key])
-    assert not np.array_equal(first["object"], other["object"])
-    assert not np.array_equal(first["robot0_eef_pos"], other["robot0_eef_pos"])
-
-
-def test_resets_without_a_seed_differ_and_follow_from_the_last_seed(env):
-    runs = []
-    for _ in range(2):
-        env.reset(seed=11)
-        runs.append([env.reset()[0]["object"] for _ in range(2)])
-    np.testing.assert_array_equal(runs[0], runs[1])
-    assert not np.array_equal(runs[0][0], runs[0][1])
-
-
-def test_the_horizon_truncates(env):
-    env.reset(seed=0)
-    for step in range(1, env.task.horizon + 1):
-        _, reward, terminated, truncated, info = env.step(np.zeros(7, np.float32))
-        assert (reward, terminated, info) == (0.0, False, {"success": False, "diverged": False})
-        assert truncated == (step == env.task.horizon)
-
-
-def test_success_terminates_with_reward_one(env):
-    expert = EXPERTS[env.task.expert](env.simulator.landmarks)
-    observation, _ = env.reset(seed=0)
-    total = 0.0
-    for _ in range(env.task.horizon):
-        observation, reward, terminated, truncated, info = env.step(expert.act(observation))
-        total += reward
-        if terminated or truncated:
-            break
-    assert (terminated, truncated, info["success"], total) == (True, False, True, 1.0)
-
-
-def test_a_diverged_simulation_truncates_without_reward(env, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # MuJoCo logs its warnings to the working directory
-    env.reset(seed=0)
-    env._episode.data.qvel[0] = 1e12
-    _, reward, terminated, truncated, info = env.step(np.zeros(7, np.float32))
-    assert (reward, terminated, truncated) == (0.0, False, True)
-    assert info == {"success": False, "diverged": True}

@@ -24,8 +24,8 @@ class RandomActor:
 
     observation_steps = 3
 
-    def __init__(self, chunk=4):
-        self.chunk = chunk
+    def __init__(self, env, chunk=4):
+        self.chunk, self.action_size = chunk, env.task.action_size
         self.rng, self.seed_of, self.seen, self.calls = {}, {}, {}, []
 
     def begin(self, slot, seed):
@@ -38,7 +38,7 @@ class RandomActor:
         self.calls.append(list(slots))
         for slot, observations in zip(slots, history, strict=True):
             self.seen[self.seed_of[slot]].append(observations.copy())
-        return np.stack([self.rng[slot].uniform(-1, 1, (self.chunk, 7)) for slot in slots])
+        return np.stack([self.rng[slot].uniform(-1, 1, (self.chunk, self.action_size)) for slot in slots])
 
 
 class Expert:
@@ -58,7 +58,7 @@ class Expert:
 
 
 def run(env, seeds, chunk=4):
-    actor = RandomActor(chunk)
+    actor = RandomActor(env, chunk)
     with env:
         results = rollout(env, actor, seeds)
     seen = {seed: np.stack(histories) for seed, histories in actor.seen.items()}
@@ -79,14 +79,15 @@ def test_results_do_not_depend_on_slots_or_workers(make_env):
 
 
 def test_results_keep_the_order_of_seeds_when_episodes_end_out_of_order(make_env, task):
-    seeds = [4, 0, 9, 6, 1, 3]
+    seeds = [4, 0, 9, 6, 1, 3, 8, 2]
     with make_env(5, horizon=task.horizon) as env:
         ended = []
         results = rollout(env, Expert(env), seeds, lambda result: ended.append(result.seed))
     assert [result.seed for result in results] == seeds
     assert sorted(ended) == sorted(seeds)
     assert ended != seeds
-    assert all(result.success and result.steps < task.horizon for result in results)
+    assert all(result.success == (result.steps < task.horizon) for result in results)
+    assert sum(result.success for result in results) >= (8 if task.suite == "robosuite" else 2)
 
 
 def test_the_history_starts_with_copies_of_the_first_observation_and_then_slides(make_env, simulator_of, task):
@@ -100,12 +101,13 @@ def test_the_history_starts_with_copies_of_the_first_observation_and_then_slides
     expected = [simulator.observe([episode])[0]] * 3
     for history in histories:
         np.testing.assert_array_equal(history, np.stack(expected[-3:]))
-        simulator.step(episode, rng.uniform(-1, 1, (1, 7))[0])
+        simulator.step(episode, rng.uniform(-1, 1, (1, task.action_size))[0])
         expected.append(simulator.observe([episode])[0])
 
 
 def test_a_chunk_is_executed_whole_before_the_next_plan_and_cut_at_the_horizon(make_env):
-    env, actor = make_env(2), RandomActor(chunk=10)
+    env = make_env(2)
+    actor = RandomActor(env, chunk=10)
     with env:
         results = rollout(env, actor, [1, 2, 3])
     assert [result.steps for result in results] == [HORIZON] * 3
@@ -120,7 +122,7 @@ class Saboteur(RandomActor):
     """Breaks the simulation of one seed before its second plan."""
 
     def __init__(self, env, target):
-        super().__init__()
+        super().__init__(env)
         self.env, self.target = env, target
 
     def act(self, slots, history):

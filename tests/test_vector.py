@@ -5,7 +5,7 @@ import pytest
 
 from envs import vector
 from envs.tasks import TASKS
-from envs.vector import VectorEnv
+from envs.vector import SimulationError, VectorEnv
 
 
 @pytest.fixture
@@ -79,24 +79,28 @@ def test_workers_default_to_the_cores_and_never_exceed_the_slots(make_env, monke
             assert (len(env), env.workers) == (slots, expected)
 
 
-def test_an_error_in_a_worker_is_raised(make_env):
+def test_a_simulation_that_fails_is_named_with_its_seed(make_env, task, monkeypatch):
     with make_env(2, 2) as env:
-        env.reset([0, 1], [0, 1])
-        env.simulator.step = lambda *_: 1 / 0
-        try:
-            with pytest.raises(ZeroDivisionError):
-                env.step([0, 1], np.zeros((2, 7)))
-        finally:
-            del env.simulator.step
+        env.reset([0, 1], [10, 11])
+        monkeypatch.setattr(env.simulator, "step", lambda episode, _: 1 / (episode is env.episodes[0]), raising=False)
+        with pytest.raises(SimulationError, match=f"{task.name}: simulation of seed 11 failed: ZeroDivisionError"):
+            env.step([0, 1], np.zeros((2, task.action_size)))
 
 
-def test_close_stops_the_threads(make_env):
-    before = threading.active_count()
-    with make_env(2, 2) as env:
-        env.reset([0, 1], [0, 1])
-        env.step([0, 1], np.zeros((2, 7)))
-        assert threading.active_count() > before
-    assert threading.active_count() == before
+def test_a_simulation_that_hangs_is_named_with_its_seed(simulator_of, monkeypatch):
+    task, release = TASKS["lift"], threading.Event()
+    monkeypatch.setitem(vector.SUITES, task.suite, simulator_of)
+    with VectorEnv(task, 2, 2, timeout=0.4) as env:
+        env.reset([0, 1], [10, 11])
+        step = env.simulator.step
+
+        def hang(episode, action):
+            release.wait() if episode is env.episodes[1] else step(episode, action)
+
+        monkeypatch.setattr(env.simulator, "step", hang, raising=False)
+        with pytest.raises(SimulationError, match=r"lift: simulation of seed 11 failed: no answer in 0\.4 s"):
+            env.step([0, 1], np.zeros((2, task.action_size)))
+        release.set()
 
 
 @pytest.mark.parametrize(("slots", "workers"), [(0, None), (-1, 1), (1, 0)])

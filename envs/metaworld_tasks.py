@@ -1,0 +1,178 @@
+"""Meta-World tasks (v3): start states, observations and success conditions from metaworld, stepping in parallel.
+
+Every episode has an environment of metaworld's own class. What is replaced: the physics of a control step and of the
+hand's way to its start run as one native call without the interpreter lock, and rewards are not computed. A reset of
+metaworld moves bodies and sites of the model, so every thread has a model of its own (20 MB), into which
+the places of the episode that it steps are written.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from importlib.metadata import version
+from typing import Any
+
+import mujoco
+import numpy as np
+from metaworld import _encode_task
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
+from numba import njit
+
+from envs.native import diverged, mj_forward, mj_step
+from envs.tasks import Task
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+class _WithoutRewards:
+    """In front of an environment's class: rewards of the grasp, which cost more than the physics, are not computed."""
+
+    touching_main_object = False
+
+    def _gripper_caging_reward(self, *_, **__) -> float:
+        return 0.0
+
+
+class _FastHand(SawyerXYZEnv):
+    """Behind an environment's class: the hand goes to its start in one native call, once for every seed."""
+
+    _starts: dict[int, np.ndarray]  # state of the simulation one physics step before the hand's arrival, by seed
+    _seed: int | None  # None: the hand stays where it is
+
+    def _reset_hand(self, steps: int = 50) -> None:
+        if self._seed is not None:
+            self.data.mocap_pos[0] = self.hand_init_pos
+            self.data.mocap_quat[0] = (1.0, 0.0, 1.0, 0.0)
+            self.data.ctrl[:] = (-1.0, 1.0)
+            self._approach(self._seed, steps * self.frame_skip)
+        self.init_tcp = self.tcp_center
+
+    def _approach(self, seed: int, steps: int) -> None:
+        if seed in self._starts:
+            mujoco.mj_setState(self.model, self.data, self._starts[seed], STATE)
+        else:
+            mujoco.mj_step(self.model, self.data, nstep=steps - 1)
+            state = np.empty(mujoco.mj_stateSize(self.model, STATE))
+            mujoco.mj_getState(self.model, self.data, state, STATE)
+            self._starts[seed] = state
+        mujoco.mj_step(self.model, self.data)  # leaves the derived quantities that metaworld reads
+
+
+class Episode:
+    """One running simulation: metaworld's environment with MuJoCo data of its own."""
+
+    def __init__(self, template: SawyerXYZEnv):
+        self.data = mujoco.MjData(template.model)
+        self.env: Any = object.__new__(type(template))
+        self.env.__dict__.update(template.__dict__, data=self.data)
+        self.observation = np.zeros(template.sawyer_observation_space.shape)
+        self.success = False
+        self._places = (template.model.body_pos.copy(), template.model.site_pos.copy())
+        self._arrays = (self.data.mocap_pos, self.data.mocap_quat, self.data.ctrl)
+        self._limits = (template.mocap_low, template.mocap_high, float(template.action_scale))
+
+    def reset(self, model: mujoco.MjModel, seed: int) -> None:
+        """Start as metaworld does with the random vector that its own rule draws first with `seed`."""
+        env = self.env
+        env.model = model
+        env.np_random = np.random.default_rng(seed)
+        env._freeze_rand_vec, env._seed = False, None
+        env.reset_model()  # draws, and moves the model's bodies
+        env._freeze_rand_vec, env._seed = True, seed
+        mujoco.mj_resetData(model, self.data)
+        self._see(env.reset_model())
+        self.observation[18:36] = self.observation[:18]
+        self.success = False
+        self._places = (model.body_pos.copy(), model.site_pos.copy())
+
+    def step(self, model: mujoco.MjModel, action: np.ndarray) -> None:
+        """Advance one control step under `action` [4] in [-1, 1]."""
+        model.body_pos[:], model.site_pos[:] = self._places
+        action = np.asarray(action, dtype=np.float64)
+        _control_step(model._address, self.data._address, action, self.env.frame_skip, *self._arrays, *self._limits)
+        self._see(self.env._get_obs())
+        if not self.diverged:
+            self.success = bool(self.env.evaluate_state(self.observation, action)[1]["success"])
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the simulation failed."""
+        return diverged(self.data)
+
+    def _see(self, observation: np.ndarray) -> None:
+        space = self.env.sawyer_observation_space
+        self.observation = np.clip(observation, space.low, space.high)
+
+
+@njit(cache=True, nogil=True)
+def _control_step(model, data, action, substeps, mocap_position, mocap_quaternion, control, low, high, scale):
+    """metaworld's step: the hand's target moves, the fingers are driven, the physics follows."""
+    for i in range(3):
+        target = mocap_position[0, i] + min(max(action[i], -1.0), 1.0) * scale
+        mocap_position[0, i] = min(max(target, low[i]), high[i])
+    mocap_quaternion[0] = np.array([1.0, 0.0, 1.0, 0.0])
+    control[0], control[1] = action[3], -action[3]
+    for _ in range(substeps):
+        mj_step(model, data)
+    mj_forward(model, data)
+
+
+class MetaworldSimulator:
+    """Everything that the episodes of one Meta-World task share. `reset` and `step` may run in different threads."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        cls = ALL_V3_ENVIRONMENTS[task.simulator]
+        self._template = type(cls.__name__, (_WithoutRewards, cls, _FastHand), {"_starts": {}, "_seed": None})()
+        visible_goal = {"env_cls": cls, "rand_vec": None, "partially_observable": False}
+        self._template.set_task(_encode_task(task.simulator, visible_goal))
+        self._template.seeded_rand_vec = True
+        self.model = self._template.model
+        self._of_thread = threading.local()
+
+    @property
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Nothing: experts of Meta-World read the observation alone."""
+        return {}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what decides how an episode goes."""
+        return {name: version(name) for name in ("mujoco", "metaworld")}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the recorded actions mean: environment, controller and rate."""
+        return {
+            "suite": "metaworld",
+            "environment": self.task.simulator,
+            "control_frequency": self._template.metadata["render_fps"],
+            "substeps": self._template.frame_skip,
+            "action_scale": float(self._template.action_scale),
+        }
+
+    def new_episode(self) -> Episode:
+        return Episode(self._template)
+
+    def reset(self, episode: Episode, seed: int) -> None:
+        episode.reset(self._own_model(), seed)
+
+    def step(self, episode: Episode, action: np.ndarray) -> None:
+        episode.step(self._own_model(), action)
+
+    def _own_model(self) -> mujoco.MjModel:
+        """The calling thread's."""
+        if not hasattr(self._of_thread, "model"):
+            self._of_thread.model = copy.copy(self.model)
+        return self._of_thread.model
+
+    def success(self, episode: Episode) -> bool:
+        """metaworld's own success condition after the last step."""
+        return episode.success
+
+    def observe(self, episodes: list[Episode]) -> np.ndarray:
+        """Flat observations [n, 39], float32."""
+        flat = np.array([episode.observation for episode in episodes], dtype=np.float32)
+        return np.clip(flat, self.task.low, self.task.high)

@@ -1,0 +1,34 @@
+"""libmujoco for compiled functions: numba calls it directly, without the interpreter lock.
+
+Addresses are `MjModel._address`, `MjData._address` and `array.ctypes.data`. Compiled functions are cached on disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+
+import llvmlite.binding as llvm
+import mujoco
+import numpy as np
+from numba import types
+
+_LIBRARY = glob.glob(os.path.join(os.path.dirname(mujoco.__file__), "libmujoco.*"))[0]
+ctypes.CDLL(_LIBRARY, mode=ctypes.RTLD_GLOBAL)
+llvm.load_library_permanently(_LIBRARY)
+
+_address = types.intp
+mj_step = types.ExternalFunction("mj_step", types.void(_address, _address))
+mj_step1 = types.ExternalFunction("mj_step1", types.void(_address, _address))
+mj_step2 = types.ExternalFunction("mj_step2", types.void(_address, _address))
+mj_forward = types.ExternalFunction("mj_forward", types.void(_address, _address))
+mj_jac_site = types.ExternalFunction("mj_jacSite", types.void(_address, _address, _address, _address, types.int32))
+mj_full_m = types.ExternalFunction("mj_fullM", types.void(_address, _address, _address))
+
+_BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}")) for name in ("QPOS", "QVEL", "QACC")]
+
+
+def diverged(data: mujoco.MjData) -> bool:
+    """Whether MuJoCo found a bad state (it then resets the data itself) or a joint position is not finite."""
+    return any(data.warning[kind].number for kind in _BAD) or not np.isfinite(data.qpos).all()

@@ -1,0 +1,86 @@
+"""Threads that step episodes, and notice when one of them fails or never comes back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any
+
+Job = tuple[Any, ...]  # arguments of the function; the first is the slot
+
+
+class WorkerError(RuntimeError):
+    """A simulation failed or hangs; names the slot. The workers that it belongs to cannot be used any more."""
+
+    def __init__(self, slot: int, reason: str):
+        super().__init__(reason)
+        self.slot = slot
+
+
+class Workers:
+    """`count` threads that share out jobs; a job that takes more than `timeout` seconds counts as hanging.
+
+    Threads suffice because stepping is native and does not hold the interpreter lock. They are daemons, so that one
+    that hangs in native code does not keep the program from ending.
+    """
+
+    def __init__(self, count: int, timeout: float):
+        self.timeout = timeout
+        self._done: SimpleQueue[WorkerError | None] = SimpleQueue()
+        self._inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(count)]
+        self._current: list[Job | None] = [None] * count
+        self._threads = [Thread(target=self._serve, args=(worker,), daemon=True) for worker in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def __len__(self) -> int:
+        return len(self._inboxes)
+
+    def run(self, function: Callable[..., None], jobs: Iterable[Job]) -> None:
+        """`function(*job)` for every job, in any order. Raises WorkerError for the first that fails or hangs."""
+        shared = deque(jobs)
+        used = self._inboxes[: len(shared)]
+        for inbox in used:
+            inbox.put((function, shared))
+        failures = [failure for failure in [self._wait() for _ in used] if failure is not None]
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        """End the threads; one that hangs is left behind."""
+        for inbox in self._inboxes:
+            inbox.put(None)
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+
+    def _wait(self) -> WorkerError | None:
+        """A worker's report. Looks twice, so that a process that was only suspended does not count as hanging."""
+        seen: Sequence[Job | None] = [None] * len(self)
+        while True:
+            try:
+                return self._done.get(timeout=self.timeout / 2.0)
+            except Empty:
+                now = list(self._current)
+                stuck = [job for job, before in zip(now, seen, strict=True) if job is not None and job is before]
+                if stuck:
+                    raise WorkerError(stuck[0][0], f"no answer in {self.timeout:g} s") from None
+                seen = now
+
+    def _serve(self, worker: int) -> None:
+        while (work := self._inboxes[worker].get()) is not None:
+            function, jobs = work
+            failure = None
+            while failure is None:
+                try:
+                    self._current[worker] = job = jobs.popleft()
+                except IndexError:
+                    break
+                try:
+                    function(*job)
+                except BaseException as error:  # whatever it was, the caller is told
+                    failure = WorkerError(job[0], f"{type(error).__name__}: {error}")
+                    failure.__cause__ = error
+            self._current[worker] = None
+            self._done.put(failure)
