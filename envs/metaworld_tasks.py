@@ -20,7 +20,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from numba import njit
 
-from envs.native import diverged, mj_forward, mj_step
+from envs.native import failed, mj_forward, mj_step
 from envs.tasks import Task
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -68,9 +68,11 @@ class Episode:
         self.env: Any = object.__new__(type(template))
         self.env.__dict__.update(template.__dict__, data=self.data)
         self.observation = np.zeros(template.sawyer_observation_space.shape)
-        self.success = False
+        self.action = np.zeros(4)  # of the last step
+        self.diverged = self.success = False
         self._places = (template.model.body_pos.copy(), template.model.site_pos.copy())
-        self._arrays = (self.data.mocap_pos, self.data.mocap_quat, self.data.ctrl)
+        data = self.data
+        self._arrays = (data.mocap_pos, data.mocap_quat, data.ctrl, data.qpos, data.warning.number)
         self._limits = (template.mocap_low, template.mocap_high, float(template.action_scale))
 
     def reset(self, model: mujoco.MjModel, seed: int) -> None:
@@ -84,22 +86,17 @@ class Episode:
         mujoco.mj_resetData(model, self.data)
         self._see(env.reset_model())
         self.observation[18:36] = self.observation[:18]
-        self.success = False
+        self.diverged = self.success = False
         self._places = (model.body_pos.copy(), model.site_pos.copy())
 
     def step(self, model: mujoco.MjModel, action: np.ndarray) -> None:
         """Advance one control step under `action` [4] in [-1, 1]."""
         model.body_pos[:], model.site_pos[:] = self._places
-        action = np.asarray(action, dtype=np.float64)
-        _control_step(model._address, self.data._address, action, self.env.frame_skip, *self._arrays, *self._limits)
+        self.action = np.asarray(action, dtype=np.float64)
+        self.diverged = _control_step(
+            model._address, self.data._address, self.action, self.env.frame_skip, *self._arrays, *self._limits
+        )
         self._see(self.env._get_obs())
-        if not self.diverged:
-            self.success = bool(self.env.evaluate_state(self.observation, action)[1]["success"])
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the simulation failed."""
-        return diverged(self.data)
 
     def _see(self, observation: np.ndarray) -> None:
         space = self.env.sawyer_observation_space
@@ -107,7 +104,9 @@ class Episode:
 
 
 @njit(cache=True, nogil=True)
-def _control_step(model, data, action, substeps, mocap_position, mocap_quaternion, control, low, high, scale):
+def _control_step(
+    model, data, action, substeps, mocap_position, mocap_quaternion, control, qpos, warnings, low, high, scale
+):
     """metaworld's step: the hand's target moves, the fingers are driven, the physics follows."""
     for i in range(3):
         target = mocap_position[0, i] + min(max(action[i], -1.0), 1.0) * scale
@@ -117,10 +116,14 @@ def _control_step(model, data, action, substeps, mocap_position, mocap_quaternio
     for _ in range(substeps):
         mj_step(model, data)
     mj_forward(model, data)
+    return failed(warnings, qpos)
 
 
 class MetaworldSimulator:
-    """Everything that the episodes of one Meta-World task share. `reset` and `step` may run in different threads."""
+    """Everything that the episodes of one Meta-World task share.
+
+    An episode is an `Episode` from `new_episode`. Different episodes may be used in different threads.
+    """
 
     def __init__(self, task: Task):
         self.task = task
@@ -160,7 +163,9 @@ class MetaworldSimulator:
         episode.reset(self._own_model(), seed)
 
     def step(self, episode: Episode, action: np.ndarray) -> None:
+        """One control step, after which `episode.success` and `episode.diverged` say how it went."""
         episode.step(self._own_model(), action)
+        episode.success = not episode.diverged and self.success(episode)
 
     def _own_model(self) -> mujoco.MjModel:
         """The calling thread's."""
@@ -169,8 +174,8 @@ class MetaworldSimulator:
         return self._of_thread.model
 
     def success(self, episode: Episode) -> bool:
-        """metaworld's own success condition after the last step."""
-        return episode.success
+        """metaworld's own success condition on the episode's state."""
+        return bool(episode.env.evaluate_state(episode.observation, episode.action)[1]["success"])
 
     def observe(self, episodes: list[Episode]) -> np.ndarray:
         """Flat observations [n, 39], float32."""

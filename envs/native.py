@@ -12,7 +12,7 @@ import os
 import llvmlite.binding as llvm
 import mujoco
 import numpy as np
-from numba import types
+from numba import njit, types
 
 _LIBRARY = glob.glob(os.path.join(os.path.dirname(mujoco.__file__), "libmujoco.*"))[0]
 ctypes.CDLL(_LIBRARY, mode=ctypes.RTLD_GLOBAL)
@@ -26,9 +26,16 @@ mj_forward = types.ExternalFunction("mj_forward", types.void(_address, _address)
 mj_jac_site = types.ExternalFunction("mj_jacSite", types.void(_address, _address, _address, _address, types.int32))
 mj_full_m = types.ExternalFunction("mj_fullM", types.void(_address, _address, _address))
 
-_BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}")) for name in ("QPOS", "QVEL", "QACC")]
+BAD = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}")) for name in ("QPOS", "QVEL", "QACC"))
 
 
-def diverged(data: mujoco.MjData) -> bool:
-    """Whether MuJoCo found a bad state (it then resets the data itself) or a joint position is not finite."""
-    return any(data.warning[kind].number for kind in _BAD) or not np.isfinite(data.qpos).all()
+@njit(cache=True, nogil=True)
+def failed(warnings, qpos):
+    """Whether MuJoCo found a bad state (it then resets the data itself) or a joint position is not finite.
+
+    `warnings` is `MjData.warning.number`.
+    """
+    for kind in BAD:
+        if warnings[kind] > 0:
+            return True
+    return not np.isfinite(qpos).all()

@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 from numba import njit
 
-from envs.native import diverged, mj_full_m, mj_jac_site, mj_step1, mj_step2
+from envs.native import failed, mj_full_m, mj_jac_site, mj_step1, mj_step2
 
 logging.disable(logging.WARNING)  # robosuite warns at import of optional parts that are not used here
 from robosuite.utils.transform_utils import quat2mat  # noqa: E402
@@ -93,16 +93,20 @@ def read_controller(env) -> Controller:
 
 
 class Episode:
-    """One running simulation: MuJoCo data, the arrays of it that the controller reads, and the controller's memory."""
+    """One running simulation: MuJoCo data, the arrays of it that the controller reads, and the controller's memory.
+
+    `diverged` once MuJoCo has found a bad state; `success` is for whoever judges it to keep.
+    """
 
     def __init__(self, model: mujoco.MjModel):
         self.model = model
         self.data = mujoco.MjData(model)
         self.initial_joints = np.zeros(ARM)  # null-space posture
         self.gripper_command = np.zeros(2)  # in [-1, 1], one a finger
+        self.diverged = self.success = False
         self._views = (
             self.data.qpos, self.data.qvel, self.data.ctrl, self.data.site_xpos, self.data.site_xmat,
-            self.data.qfrc_bias, self.data.qM,
+            self.data.qfrc_bias, self.data.qM, self.data.warning.number,
         )  # fmt: skip
         self._work = (np.zeros((3, model.nv)), np.zeros((3, model.nv)), np.zeros((model.nv, model.nv)))
 
@@ -113,18 +117,14 @@ class Episode:
         mujoco.mj_forward(self.model, self.data)
         self.initial_joints[:] = qpos[:ARM]
         self.gripper_command[:] = 0.0
+        self.diverged = self.success = False
 
     def step(self, controller: Controller, action: np.ndarray) -> None:
         """Advance one control step under `action` [7] in [-1, 1]: pose change in the base frame, gripper closing."""
-        _control_step(
+        self.diverged = _control_step(
             self.model._address, self.data._address, controller, np.asarray(action, dtype=np.float64),
             self.initial_joints, self.gripper_command, self._views, self._work,
         )  # fmt: skip
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the simulation failed."""
-        return diverged(self.data)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -216,7 +216,7 @@ def _torques(controller, goal_position, goal_rotation, position, rotation, jacob
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _control_step(model, data, controller, action, initial, gripper, views, work):
-    qpos, qvel, control, site_xpos, site_xmat, bias, sparse_inertia = views
+    qpos, qvel, control, site_xpos, site_xmat, bias, sparse_inertia, warnings = views
     jacp, jacr, full_inertia = work
     low, high = controller.control_low, controller.control_high
     base = controller.base_rotation
@@ -251,3 +251,4 @@ def _control_step(model, data, controller, action, initial, gripper, views, work
         for j in range(ARM):
             control[j] = min(max(torques[j], low[j]), high[j])
         mj_step2(model, data)
+    return failed(warnings, qpos)

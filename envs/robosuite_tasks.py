@@ -46,8 +46,7 @@ def make_robosuite(task: Task, **options) -> Any:
 class RobosuiteSimulator:
     """Everything that the episodes of one robosuite task share: model, controller, start states, success condition.
 
-    An episode is an `envs.osc.Episode` from `new_episode`. `reset` and `step` may run for different episodes in
-    different threads; `success` and `observe` may not.
+    An episode is an `envs.osc.Episode` from `new_episode`. Different episodes may be used in different threads.
     """
 
     def __init__(self, task: Task):
@@ -60,7 +59,7 @@ class RobosuiteSimulator:
         self._samplers = _light_samplers(self._env)
         self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
         self._qpos = self.model.qpos0.copy()
-        self._drawing = Lock()
+        self._one_at_a_time = Lock()  # robosuite keeps state of its own
 
         name = OBJECTS[task.simulator]
         names = self._env.sim.model
@@ -106,7 +105,7 @@ class RobosuiteSimulator:
 
     def reset(self, episode: Episode, seed: int) -> None:
         """Start `episode` from the initial state that robosuite's own distributions draw with `seed`."""
-        with self._drawing:
+        with self._one_at_a_time:
             qpos = self.initial_qpos(seed)
         episode.reset(qpos)
 
@@ -130,12 +129,15 @@ class RobosuiteSimulator:
         return qpos
 
     def step(self, episode: Episode, action: np.ndarray) -> None:
+        """One control step, after which `episode.success` and `episode.diverged` say how it went."""
         episode.step(self.controller, action)
+        episode.success = not episode.diverged and self.success(episode)
 
     def success(self, episode: Episode) -> bool:
         """robosuite's own success condition on the episode's state."""
-        self._env.sim.data = self._wrapper(episode)
-        return bool(self._env._check_success())
+        with self._one_at_a_time:
+            self._env.sim.data = self._wrapper(episode)
+            return bool(self._env._check_success())
 
     def observe(self, episodes: list[Episode]) -> np.ndarray:
         """Flat observations [n, Do], float32, after the last physics step (poses as of its start, 2 ms before).

@@ -43,8 +43,7 @@ class TaskEnv(gymnasium.Env):
     def step(self, action):
         self.simulator.step(self._episode, action)
         self._steps += 1
-        diverged = self._episode.diverged
-        success = not diverged and self.simulator.success(self._episode)
+        success, diverged = self._episode.success, self._episode.diverged
         truncated = diverged or self._steps >= self.task.horizon
         info = {"success": success, "diverged": diverged}
         return self._observation(), float(success), success, truncated, info

@@ -14,17 +14,11 @@ from envs.workers import WorkerError, Workers
 TIMEOUT = 60.0  # seconds after which a simulation that has not finished a control step or reset counts as hanging
 
 
-class Episode(Protocol):
-    """One running simulation; `diverged` once MuJoCo has found a bad state."""
-
-    data: Any
-
-    @property
-    def diverged(self) -> bool: ...
-
-
 class Simulator(Protocol):
-    """What a suite offers for one task. `reset` and `step` may run for different episodes in different threads."""
+    """What a suite offers for one task. Different episodes may be used in different threads.
+
+    An episode has `data` (MuJoCo's), `success` and `diverged` (whether MuJoCo has found a bad state) after a step.
+    """
 
     model: Any  # MuJoCo's
     task: Task
@@ -95,8 +89,8 @@ class VectorEnv:
             lambda slot, action: self.simulator.step(self.episodes[slot], action), zip(slots, actions, strict=True)
         )
         episodes = [self.episodes[slot] for slot in slots]
-        diverged = np.array([episode.diverged for episode in episodes])
-        success = np.array([not bad and self.simulator.success(e) for e, bad in zip(episodes, diverged, strict=True)])
+        success = np.array([episode.success for episode in episodes], dtype=bool)
+        diverged = np.array([episode.diverged for episode in episodes], dtype=bool)
         return self.simulator.observe(episodes), success, diverged
 
     def observe(self, slots: Sequence[int]) -> np.ndarray:

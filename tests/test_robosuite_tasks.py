@@ -186,6 +186,17 @@ def test_success_is_robosuites(simulator_of, reference_of, task):
     assert not any(seen[:-1])
 
 
+def test_an_experts_episodes_end_as_in_robosuite(simulator_of, reference_of, task):
+    """The same actions from the same start: verdict and step of 100 whole episodes, contact included."""
+    simulator, reference, agreed = simulator_of(task), reference_of(task), 0
+    for seed in range(100):
+        actions = [action for _, action in play(simulator, seed)][:-1]
+        reset_reference(reference, seed)
+        ended = [reference.step(action) and bool(reference._check_success()) for action in actions]
+        agreed += ended[-1] and not any(ended[:-1])
+    assert agreed >= 99
+
+
 def test_success_is_judged_on_the_episode_given(simulator_of):
     """Also when another, dropped episode lay at the same address."""
     simulator = simulator_of(TASKS["lift"])

@@ -1,0 +1,121 @@
+"""What users would otherwise step: robosuite's and metaworld's own environments, an episode for each given seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.tasks import Task
+from envs.vector import SUITES
+
+
+class StockEnv(gymnasium.Env):
+    """Episodes of the seeds in turn, each from the same start as ours; once they are used up, a step does nothing.
+
+    Observations are those of the table of tasks, so that an expert sees what it sees in ours.
+    """
+
+    def __init__(self, task: Task, seeds: Sequence[int]):
+        self.task = task
+        self.observation_space = gymnasium.spaces.Box(task.low, task.high)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (task.action_size,), np.float64)
+        self._waiting = list(seeds)[::-1]
+        self._running = False
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        self._running, self._steps = bool(self._waiting), 0
+        observation = self.start(self._waiting.pop()) if self._running else np.zeros(self.task.observation_size)
+        return np.clip(observation.astype(np.float32), self.task.low, self.task.high), {}
+
+    def step(self, action):
+        if not self._running:
+            return self.task.low, 0.0, False, False, {}
+        observation, success = self.advance(action)
+        self._steps += 1
+        clipped = np.clip(observation.astype(np.float32), self.task.low, self.task.high)
+        return clipped, float(success), success, self._steps >= self.task.horizon, {}
+
+    def start(self, seed: int) -> np.ndarray:
+        """Start an episode; its observation [Do]."""
+        raise NotImplementedError
+
+    def advance(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        """One control step of the stock environment: observation [Do] and success."""
+        raise NotImplementedError
+
+
+class StockRobosuite(StockEnv):
+    """robosuite's own stepping, observations and resets (soft unless `hard`)."""
+
+    def __init__(self, task: Task, seeds: Sequence[int] = (), hard: bool = False):
+        from envs.robosuite_tasks import make_robosuite
+
+        super().__init__(task, seeds)
+        self.env: Any = make_robosuite(task, hard_reset=hard)
+
+    def start(self, seed: int) -> np.ndarray:
+        initializer = self.env.placement_initializer
+        self.env.rng = np.random.default_rng(seed)
+        for sampler in getattr(initializer, "samplers", {"": initializer}).values():
+            sampler.rng = self.env.rng
+        return self._flat(self.env.reset())
+
+    def advance(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        observation, reward, _, _ = self.env.step(action)
+        return self._flat(observation), reward > 0.0  # sparse: the success condition
+
+    def _flat(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        keys = ("object-state", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+        return np.concatenate([observation[key] for key in keys])
+
+
+class StockMetaworld(StockEnv):
+    """metaworld's own stepping, rewards and resets, with the random vectors that our seeds draw."""
+
+    def __init__(self, task: Task, seeds: Sequence[int] = ()):
+        from metaworld import _encode_task
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+        super().__init__(task, seeds)
+        self._class = ALL_V3_ENVIRONMENTS[task.simulator]
+        self.env: Any = self._class()
+        self._encode = partial(_encode_task, task.simulator)
+        self._vectors = _random_vectors(task, seeds)
+
+    def start(self, seed: int) -> np.ndarray:
+        if seed not in self._vectors:
+            self._vectors |= _random_vectors(self.task, [seed])
+        vector = self._vectors[seed]
+        content = {"env_cls": self._class, "rand_vec": vector, "partially_observable": False}
+        self.env.set_task(self._encode(content))
+        return self.env.reset()[0]
+
+    def advance(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        observation, _, _, _, info = self.env.step(action)
+        return observation, bool(info["success"])
+
+
+def _random_vectors(task: Task, seeds: Sequence[int]) -> dict[int, np.ndarray]:
+    """What our simulator draws from each seed."""
+    simulator = SUITES[task.suite](task)
+    episode = simulator.new_episode()
+    found = {}
+    for seed in seeds:
+        simulator.reset(episode, seed)
+        found[seed] = episode.env._last_rand_vec
+    return found
+
+
+STOCK = {"robosuite": StockRobosuite, "metaworld": StockMetaworld}
+
+
+def make_stock(task: Task, seeds: Sequence[int]) -> StockEnv:
+    """For a process of its own: one BLAS thread, or they fight over 7 x 7 matrices."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    return STOCK[task.suite](task, seeds)
