@@ -108,6 +108,7 @@ class Episode:
             self.data.qpos, self.data.qvel, self.data.ctrl, self.data.site_xpos, self.data.site_xmat,
             self.data.qfrc_bias, self.data.qM, self.data.warning.number,
         )  # fmt: skip
+        self.poses = (self.data.site_xpos, self.data.xpos, self.data.xquat, self.data.qpos)  # for observers
         self._work = (np.zeros((3, model.nv)), np.zeros((3, model.nv)), np.zeros((model.nv, model.nv)))
 
     def reset(self, qpos: np.ndarray) -> None:
@@ -150,8 +151,8 @@ def _product(a, b):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _solve(a, b):
-    """x with a x = b for symmetric positive definite a (Cholesky; LAPACK's overhead dominates at this size)."""
-    n = a.shape[0]
+    """x [n, m] with a x = b for symmetric positive definite a (Cholesky; LAPACK is slower at this size)."""
+    n, m = b.shape
     lower = np.zeros((n, n))
     for i in range(n):
         for j in range(i + 1):
@@ -159,15 +160,20 @@ def _solve(a, b):
             for k in range(j):
                 total -= lower[i, k] * lower[j, k]
             lower[i, j] = np.sqrt(total) if i == j else total / lower[j, j]
-    x = b.copy()
+    x = np.empty((n, m))
+    x[:] = b
     for i in range(n):
         for k in range(i):
-            x[i] -= lower[i, k] * x[k]
-        x[i] /= lower[i, i]
+            for c in range(m):
+                x[i, c] -= lower[i, k] * x[k, c]
+        for c in range(m):
+            x[i, c] /= lower[i, i]
     for i in range(n - 1, -1, -1):
         for k in range(i + 1, n):
-            x[i] -= lower[k, i] * x[k]
-        x[i] /= lower[i, i]
+            for c in range(m):
+                x[i, c] -= lower[k, i] * x[k, c]
+        for c in range(m):
+            x[i, c] /= lower[i, i]
     return x
 
 
@@ -187,22 +193,24 @@ def _torques(controller, goal_position, goal_rotation, position, rotation, jacob
         error[3] += 0.5 * (rotation[1, c] * goal_rotation[2, c] - rotation[2, c] * goal_rotation[1, c])
         error[4] += 0.5 * (rotation[2, c] * goal_rotation[0, c] - rotation[0, c] * goal_rotation[2, c])
         error[5] += 0.5 * (rotation[0, c] * goal_rotation[1, c] - rotation[1, c] * goal_rotation[0, c])
-    acceleration = controller.kp * error - controller.kd * twist
-
-    inverse_jt = np.zeros((ARM, 6))  # M^-1 J^T
+    acceleration = np.empty((6, 1))
     for i in range(6):
-        inverse_jt[:, i] = _solve(inertia, jacobian[i])
-    mobility = _product(jacobian, inverse_jt)  # J M^-1 J^T, the inverse of the task-space inertia
-    wrench = np.empty(6)
-    wrench[:3] = _solve(mobility[:3, :3], acceleration[:3])
-    wrench[3:] = _solve(mobility[3:, 3:], acceleration[3:])
+        acceleration[i, 0] = controller.kp[i] * error[i] - controller.kd[i] * twist[i]
+
+    mobility = _product(jacobian, _solve(inertia, jacobian.T))  # J M^-1 J^T, the inverse of the task-space inertia
+    linear = _solve(mobility[:3, :3], acceleration[:3])
+    angular = _solve(mobility[3:, 3:], acceleration[3:])
 
     # Null-space torques N^T M a with N = I - M^-1 J^T (J M^-1 J^T)^-1 J, that is M a - J^T (J M^-1 J^T)^-1 J a.
-    drift = np.zeros(6)
+    drift = np.zeros((6, 1))
     for i in range(6):
         for j in range(ARM):
-            drift[i] += jacobian[i, j] * posture[j]
-    wrench -= _solve(mobility, drift)
+            drift[i, 0] += jacobian[i, j] * posture[j]
+    posture_wrench = _solve(mobility, drift)
+    wrench = np.empty(6)
+    for i in range(3):
+        wrench[i] = linear[i, 0] - posture_wrench[i, 0]
+        wrench[3 + i] = angular[i, 0] - posture_wrench[3 + i, 0]
     torques = np.empty(ARM)
     for j in range(ARM):
         total = bias[j]

@@ -18,6 +18,8 @@ from envs.osc import Controller, Episode, read_controller
 from envs.tasks import Task
 
 OBJECTS = {"Lift": "cube", "PickPlaceCan": "Can", "NutAssemblySquare": "SquareNut"}
+# Links of the Panda that no joint position brings into contact; testing them costs a tenth of the simulation.
+APART = (("link0", "link1"), ("link0", "link2"), ("link1", "link3"), ("link2", "link4"), ("link3", "link5"))
 CONSTRUCTION_SEED = 0  # fixes what robosuite draws when it builds a model (the size of Lift's cube)
 
 
@@ -54,7 +56,7 @@ class RobosuiteSimulator:
         self._env = make_robosuite(task)
         self._env.reset()
         self.controller: Controller = read_controller(self._env)
-        self.model = _weld_hidden_objects(self._env)
+        self.model = _lean_model(self._env)
         self._env.sim.model._model = self.model
         self._samplers = _light_samplers(self._env)
         self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
@@ -68,7 +70,8 @@ class RobosuiteSimulator:
         self._site = self._env.robots[0].eef_site_id["right"]
         robot = self._env.robots[0]
         self._arm = robot._ref_joint_pos_indexes
-        self._fingers = [names.get_joint_qpos_addr(j) for j in robot.gripper["right"].joints]
+        fingers = [names.get_joint_qpos_addr(j) for j in robot.gripper["right"].joints]
+        self._fingers = slice(fingers[0], fingers[-1] + 1)
 
     @property
     def landmarks(self) -> dict[str, np.ndarray]:
@@ -145,7 +148,9 @@ class RobosuiteSimulator:
         robosuite's `step` returns what its sensors saw at the first physics step of the control interval, and object
         poses in the gripper's frame one control step later still; these are the values without that delay.
         """
-        raw = np.array([self._read(episode.data) for episode in episodes])
+        raw = np.empty((len(episodes), 16))
+        for row, episode in zip(raw, episodes, strict=True):
+            self._read(episode, row)
         eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
         position, quat = raw[:, 9:12], raw[:, 12:16]
         if self.task.simulator == "Lift":
@@ -155,13 +160,12 @@ class RobosuiteSimulator:
         flat = np.concatenate([*parts, eef, eef_quat, fingers], axis=1).astype(np.float32)
         return np.clip(flat, self.task.low, self.task.high)
 
-    def _read(self, data: mujoco.MjData) -> np.ndarray:
-        """End-effector position, hand quaternion, fingers, object position and quaternion (x, y, z, w): [16]."""
-        hand, body = data.xquat[self._hand], data.xquat[self._body]
-        return np.concatenate(
-            [data.site_xpos[self._site], hand[1:], hand[:1], data.qpos[self._fingers],
-             data.xpos[self._body], body[1:], body[:1]]
-        )  # fmt: skip
+    def _read(self, episode: Episode, row: np.ndarray) -> None:
+        """Into row [16]: end-effector position, hand quaternion, fingers, object position, its quaternion (x, y, z, w)."""
+        sites, bodies, quaternions, qpos = episode.poses
+        hand, body = quaternions[self._hand], quaternions[self._body]
+        row[:3], row[3:6], row[6], row[7:9] = sites[self._site], hand[1:], hand[0], qpos[self._fingers]
+        row[9:12], row[12:15], row[15] = bodies[self._body], body[1:], body[0]
 
     def _wrapper(self, episode: Episode) -> Any:
         """robosuite's view of an episode's MuJoCo data, made once."""
@@ -211,25 +215,29 @@ def _square_landmarks(env, model: mujoco.MjModel) -> dict[str, np.ndarray]:
 LANDMARKS = {"Lift": _lift_landmarks, "PickPlaceCan": _can_landmarks, "NutAssemblySquare": _square_landmarks}
 
 
-def _weld_hidden_objects(env) -> mujoco.MjModel:
-    """The model with the objects that a single-object task hides fixed where it hides them.
+def _lean_model(env) -> mujoco.MjModel:
+    """robosuite's model without what costs time and decides nothing.
 
-    robosuite moves them 10 m away, where they fall for ever and cost most of the simulation of PickPlaceCan (18 of its
-    33 degrees of freedom). Without a joint they keep their body, so that every other identifier stays as it was.
+    The objects that a single-object task hides are fixed where it hides them: robosuite moves them 10 m away, where
+    they fall for ever and cost most of the simulation of PickPlaceCan (18 of its 33 degrees of freedom). Without a
+    joint they keep their body, so that every other identifier stays as it was. Links that cannot touch are not tested
+    for contact, and the force sensors, which no observation has, are off.
     """
     kept = OBJECTS[type(env).__name__]
-    objects = [o for o in env.model.mujoco_objects if o.joints and o.name != kept]
-    if not objects:
-        return env.sim.model._model
+    hidden = {o.root_body for o in env.model.mujoco_objects if o.joints and o.name != kept}
     tree = ElementTree.fromstring(env.model.get_xml())
     for body in tree.iter("body"):
-        if body.get("name") in {o.root_body for o in objects}:
+        if body.get("name") in hidden:
             for joint in [*body.findall("joint"), *body.findall("freejoint")]:
                 body.remove(joint)
             body.set("pos", "10 10 10")
+    contact = ElementTree.SubElement(tree, "contact")
+    for pair in APART:
+        ElementTree.SubElement(contact, "exclude", {f"body{i + 1}": f"robot0_{link}" for i, link in enumerate(pair)})
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, encoding="unicode"))
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
     for i in range(model.nbody):  # what robosuite's reset placed by editing the compiled model
-        if model.body(i).name not in {o.root_body for o in objects}:
+        if model.body(i).name not in hidden:
             model.body_pos[i] = env.sim.model.body_pos[i]
             model.body_quat[i] = env.sim.model.body_quat[i]
     return model

@@ -1,4 +1,5 @@
 import copy
+from itertools import product
 
 import mujoco
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from envs.experts import EXPERTS
 from envs.osc import Episode
-from envs.robosuite_tasks import OBJECTS
+from envs.robosuite_tasks import APART, OBJECTS
 from envs.tasks import TASKS
 
 WIDTH = {0: (7, 6), 2: (1, 1), 3: (1, 1)}  # numbers in qpos and qvel of a free, slide and hinge joint
@@ -81,6 +82,40 @@ def test_welding_moves_hidden_objects_only(simulator_of, reference_of, task):
     moved = np.flatnonzero((model.body_pos != full.body_pos).any(axis=1))
     free = [i for i in range(full.nbody) if full.body_jntnum[i] and full.jnt_type[full.body_jntadr[i]] == 0]
     assert set(moved) <= set(free) - {model.body(f"{OBJECTS[task.simulator]}_main").id}
+
+
+@pytest.mark.parametrize("pair", APART)
+def test_links_that_are_not_tested_for_contact_cannot_touch(simulator_of, pair):
+    """Their least distance over all positions of the joints between them, and a little beyond the limits."""
+    model = simulator_of(TASKS["lift"]).model
+    data, segment = mujoco.MjData(model), np.zeros(6)
+    geoms = [model.geom(f"robot0_{link}_collision").id for link in pair]
+    joints = [model.joint(f"robot0_joint{i}") for i in range(int(pair[0][-1]) + 1, int(pair[1][-1]) + 1)]
+    steps = 31 if len(joints) == 2 else 500
+    distances = []
+    for positions in product(*(np.linspace(j.range[0] - 0.1, j.range[1] + 0.1, steps) for j in joints)):
+        for joint, position in zip(joints, positions, strict=True):
+            data.qpos[joint.qposadr[0]] = position
+        mujoco.mj_kinematics(model, data)
+        distances.append(mujoco.mj_geomDistance(model, data, *geoms, 1.0, segment))
+    assert min(distances) > 9e-4
+    excluded = [(model.body(s >> 16).name, model.body(s & 0xFFFF).name) for s in model.exclude_signature.tolist()]
+    assert tuple(f"robot0_{link}" for link in pair) in excluded
+
+
+def test_leaving_out_what_decides_nothing_does_not_change_a_bit(simulator_of, reference_of):
+    """Lift hides no object: the same model but for contact tests and sensors."""
+    simulator, full = simulator_of(TASKS["lift"]), reference_of(TASKS["lift"]).sim.model._model
+    assert simulator.model.nexclude == full.nexclude + len(APART)
+    for seed in range(3):
+        lean, whole = simulator.new_episode(), Episode(full)
+        lean.reset(simulator.initial_qpos(seed))
+        whole.reset(simulator.initial_qpos(seed))
+        for _, action in play(simulator, seed):
+            lean.step(simulator.controller, action)
+            whole.step(simulator.controller, action)
+            np.testing.assert_array_equal(lean.data.qpos, whole.data.qpos)
+            np.testing.assert_array_equal(lean.data.qvel, whole.data.qvel)
 
 
 @pytest.mark.parametrize("name", ["can", "square"])

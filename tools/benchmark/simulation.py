@@ -44,7 +44,7 @@ from tools.collect import NoisyExpert
 
 TRACES = 3  # expert episodes whose states and actions are stepped
 SLOTS = 48  # episodes that run at the same time in ours
-RESETS, HARD_RESETS = 50, 2
+RESETS, HARD_RESETS = 20, 1
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 RATIOS = ("speedup_per_core", "scaling", "fraction_of_limit", "reset_speedup", "evaluation_speedup")
 PACKAGES = ("mujoco", "robosuite", "metaworld", "gymnasium", "numba", "numpy")
@@ -117,7 +117,7 @@ def measure(task: Task, rounds: int, episodes: int, workers: int) -> dict[str, f
                 rate = timed()
                 if turn:  # the first turn warms up
                     found[name].append(rate)
-        verdicts, evaluations = _evaluate(task, evaluated, episodes, workers, rounds=max(1, rounds // 2))
+        verdicts, evaluations = _evaluate(task, evaluated, episodes, workers, rounds=min(3, rounds))
     return {
         **{f"{name}_per_second": round(statistics.median(rates), 1) for name, rates in found.items()},
         **{f"evaluation_{name}_s": round(statistics.median(s), 2) for name, s in evaluations.items()},
