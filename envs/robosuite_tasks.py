@@ -161,7 +161,7 @@ class RobosuiteSimulator:
         return np.clip(flat, self.task.low, self.task.high)
 
     def _read(self, episode: Episode, row: np.ndarray) -> None:
-        """Into row [16]: end-effector position, hand quaternion, fingers, object position, its quaternion (x, y, z, w)."""
+        """Into row [16]: end-effector position, hand quaternion, fingers, object position, object quaternion."""
         sites, bodies, quaternions, qpos = episode.poses
         hand, body = quaternions[self._hand], quaternions[self._body]
         row[:3], row[3:6], row[6], row[7:9] = sites[self._site], hand[1:], hand[0], qpos[self._fingers]

@@ -22,6 +22,7 @@ from envs.evaluator import Evaluator
 from envs.seeds import CHOICES as SEEDS
 from envs.seeds import REPLAY
 from envs.tasks import Task, task_sequence
+from envs.vector import SimulationError
 from policy import checkpoint
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, join
 from policy.choices import unknown
@@ -72,7 +73,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         stores = [_demonstrations(config, task) for task in tasks]
         collected = time.perf_counter() - started
         progress, record = _learn(config, folder, tasks, stores, device, collected)
-    except (KeyboardInterrupt, FloatingPointError, OSError):
+    except (KeyboardInterrupt, FloatingPointError, OSError, SimulationError):
         tqdm.write(f"stopped; continue with: python -m policy.train resume={folder}")
         raise
     seconds = {
