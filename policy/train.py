@@ -26,7 +26,7 @@ from envs.vector import SimulationError
 from policy import checkpoint
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, join
 from policy.choices import unknown
-from policy.fisher import find_fisher
+from policy.fisher import build_fisher
 from policy.generator import make_generator
 from policy.loading import PolicySpec, describe, find_device, make_normalizer, make_policy
 from policy.methods import METHODS, build_method
@@ -49,7 +49,7 @@ AT_LEAST_ONE = (
 NOT_NEGATIVE = (
     "seed", "optimizer.learning_rate", "optimizer.warmup", "optimizer.weight_decay", "optimizer.max_gradient_norm",
     "optimizer.ema_decay", "replay.learning_rate", "demonstrations.noise", "method.strength",
-    "method.distillation_weight",
+    "method.distillation_weight", "method.radius",
 )  # fmt: skip
 
 
@@ -255,6 +255,8 @@ def _rollouts(evaluator: Evaluator) -> Draw:
 
 def make_parts(config: DictConfig, policy: DiffusionPolicy, replay: ReplaySource | None) -> Parts:
     """What a configuration gives a method to work with."""
+    fisher = dict(config.fisher)
+    samples = fisher.pop("samples")
     return Parts(
         policy=policy,
         optimizer=OptimizerSettings(**config.optimizer),
@@ -262,9 +264,10 @@ def make_parts(config: DictConfig, policy: DiffusionPolicy, replay: ReplaySource
         replay_batch_size=config.replay.batch_size,
         replay_pool=config.replay.pool,
         distillation_weight=config.method.get("distillation_weight", 1.0),
-        fisher=find_fisher(config.fisher.name),
-        fisher_samples=config.fisher.samples,
+        fisher=build_fisher(fisher.pop("name"), **fisher),
+        fisher_samples=samples,
         trust_region_strength=config.method.get("strength", 1.0),
+        trust_region_radius=config.method.get("radius"),
         seed=config.seed,
     )
 

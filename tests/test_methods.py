@@ -75,7 +75,7 @@ def test_nothing_is_prepared_after_the_last_task(name):
     assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items())
     updates = list(method.end_task(make_windows(0), False))
     assert len(updates) == (5 if name in REPLAYING else 0)
-    assert ("penalty/directions" in method.state_dict()) == (name in PENALISED)
+    assert ("trust_region/directions" in method.state_dict()) == (name in PENALISED)
 
 
 def test_finetuning_forgets_and_replay_does_not():
@@ -172,7 +172,8 @@ def test_an_update_follows_the_first_two_terms_of_equation_8(monkeypatch, name, 
 def displacement(method):
     """|mu^T (theta - theta*)| of the first task's anchor, at the parameters and not at their average."""
     state = method.state_dict()
-    residual = state["penalty/directions"][0].double() @ state["policy/model"].double() - state["penalty/offsets"][0]
+    direction, offset = state["trust_region/directions"][0], state["trust_region/offsets"][0]
+    residual = direction.double() @ state["policy/model"].double() - offset
     return abs(float(residual))
 
 
@@ -186,6 +187,19 @@ def test_a_strong_trust_region_holds_the_projected_displacement(name):
         found[strength] = displacement(method)
     assert found[1e6] < 1e-2 * found[0.0], found
     assert found[1e6] <= found[1.0] <= found[0.0], found
+
+
+@pytest.mark.parametrize("fisher", ["rank1", "diagonal", "low_rank"])
+@pytest.mark.parametrize("radius", [None, 1e-3])
+def test_every_fisher_serves_as_penalty_and_as_constraint(fisher, radius):
+    method = make_method("trust_region", fisher=fisher, radius=radius)
+    learn(method, 0, 40)
+    metrics = learn(method, 1, 40, last=True)
+    if radius is None:
+        assert any("penalty" in entry for entry in metrics)
+    else:
+        assert all(entry["trust_region"] <= 1.01 * radius for entry in metrics)
+        assert any(entry["trust_region"] > 0.9 * radius for entry in metrics)
 
 
 def test_an_unknown_method_lists_the_choices():

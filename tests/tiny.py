@@ -4,7 +4,7 @@ import torch
 
 from policy.agent import Batch, DiffusionPolicy
 from policy.diffusion import Diffusion
-from policy.fisher import find_fisher
+from policy.fisher import build_fisher
 from policy.generator import WindowGenerator
 from policy.methods import build_method
 from policy.methods.base import Parts
@@ -77,7 +77,9 @@ def make_replay(source="demonstrations", *, updates=5, pool=32):
     return DrawnReplay(lambda teacher, task, count, generator: make_windows(task).sample(count, generator))
 
 
-def make_parts(source="demonstrations", *, strength=1.0, policy=None, pool=200, optimizer=OPTIMIZER):
+def make_parts(
+    source="demonstrations", *, strength=1.0, radius=None, fisher="rank1", policy=None, pool=200, optimizer=OPTIMIZER
+):
     return Parts(
         policy=policy or make_policy(),
         optimizer=optimizer,
@@ -85,9 +87,10 @@ def make_parts(source="demonstrations", *, strength=1.0, policy=None, pool=200, 
         replay_batch_size=32,
         replay_pool=pool,
         distillation_weight=1.0,
-        fisher=find_fisher("rank1"),
+        fisher=build_fisher(fisher),
         fisher_samples=512,
         trust_region_strength=strength,
+        trust_region_radius=radius,
         seed=3,
     )
 

@@ -13,15 +13,14 @@ from torch import Tensor
 
 from policy.agent import Batch, DiffusionPolicy, WindowSource, join
 from policy.diffusion import masked_mean_square
-from policy.fisher import Rank1
+from policy.fisher import Fisher
 from policy.optimization import Optimization, OptimizerSettings
 from policy.replay import GeneratorUpdate, ReplaySource
+from policy.trust_region import TrustRegion
 
 Metrics = dict[str, float]
 
-PENALTY_EVERY = 4
-"""Updates between proximal steps, each of four times the size, at a quarter of the cost. A probe that falls between
-two of them sees a policy that is up to three updates past the last."""
+FISHER_BATCH = 512
 
 
 class Method(Protocol):
@@ -53,9 +52,10 @@ class Parts:
     replay_batch_size: int
     replay_pool: int  # windows drawn for each earlier task
     distillation_weight: float  # beta of eq. 8
-    fisher: type[Rank1]
+    fisher: Fisher
     fisher_samples: int
     trust_region_strength: float  # lambda of eq. 8
+    trust_region_radius: float | None  # delta of eq. 6, in place of the strength
     seed: int
 
 
@@ -70,10 +70,7 @@ class Learner:
 
     arXiv 2602.02417 eq. 8. Without `replay` the second term is absent, without `trust_region` the third. Squared
     errors are means over the entries of a chunk in both of the first two terms (the paper's 1/2 is part of beta).
-
-    The third term acts as a proximal step of the size of the learning rate after the optimiser's own, decoupled from
-    it as weight decay is in AdamW: Adam divides a gradient by its own size and would turn a stiff pull along a few
-    directions into a step of constant length.
+    The third term acts after the optimiser's step (policy.trust_region).
     """
 
     def __init__(self, parts: Parts, *, replay: bool, trust_region: bool):
@@ -81,7 +78,11 @@ class Learner:
         self.uses_replay, self.uses_fisher = replay, trust_region
         self._replay = parts.replay if replay else None
         self._optimization = Optimization(parts.policy, parts.optimizer)
-        self._penalty = parts.fisher.penalty(parts.trust_region_strength) if trust_region else None
+        self._region = (
+            TrustRegion(parts.fisher.form(), parts.trust_region_strength, parts.trust_region_radius)
+            if trust_region
+            else None
+        )
         self._teacher = copy.deepcopy(self._optimization.average)
         self._old: Batch | None = None
         self._task = 0
@@ -121,8 +122,8 @@ class Learner:
             metrics["distillation"] = distillation.detach()
         rate = self._optimization.step(loss)
         numbers = {name: float(value) for name, value in metrics.items()} | {"learning_rate": rate}
-        if self._penalty is not None and self._optimization.update % PENALTY_EVERY == 0:
-            numbers["penalty"] = self._penalty.proximal_step(self._optimization.vector, PENALTY_EVERY * rate)
+        if self._region is not None:
+            numbers |= self._region.hold(self._optimization.vector, rate, self._optimization.update)
         self._optimization.follow()
         return numbers
 
@@ -133,16 +134,16 @@ class Learner:
         """
         if last:
             return
-        if self._penalty is not None:
-            self._penalty.add(self._estimate(windows))
+        if self._region is not None:
+            self._region.add(self._estimate(windows))
         if self._replay is not None:
             yield from self._replay.end_task(self._task, windows, self._stream(3))
 
     def state_dict(self) -> dict[str, Tensor]:
         parts: dict[str, dict[str, Tensor]] = {"policy": self._optimization.state_dict()}
         parts["teacher"] = self._teacher.network.state_dict()
-        if self._penalty is not None:
-            parts["penalty"] = self._penalty.state_dict()
+        if self._region is not None:
+            parts["trust_region"] = self._region.state_dict()
         if self._replay is not None:
             parts["replay"] = self._replay.state_dict()
         state = {f"{part}/{key}": value for part, tensors in parts.items() for key, value in tensors.items()}
@@ -157,8 +158,8 @@ class Learner:
 
         self._optimization.load_state_dict(part("policy"))
         self._teacher.network.load_state_dict(part("teacher"))
-        if self._penalty is not None:
-            self._penalty.load_state_dict(part("penalty"))
+        if self._region is not None:
+            self._region.load_state_dict(part("trust_region"))
         if self._replay is not None:
             self._replay.load_state_dict(part("replay"))
 
@@ -173,21 +174,25 @@ class Learner:
         """Fisher at the policy just learned, over windows and diffusion steps drawn uniformly (arXiv 2509.23593)."""
         policy = self._optimization.average
         stream = self._stream(2)
-        batches = []
-        for _ in range(0, self._parts.fisher_samples, 512):
-            batch = windows.sample(512, stream)
-            batches.append((batch, *self._noise(batch, stream)))
+        batches = [self._noisy(windows, stream) for _ in range(0, self._parts.fisher_samples, FISHER_BATCH)]
         entries = policy.action_steps * policy.action_size
 
-        def half_squared_errors(parameters, sample):
-            batch, noise, k = sample
-
-            def network(*inputs):
-                return torch.func.functional_call(policy.network, parameters, inputs)
-
-            return 0.5 * entries * policy.loss(batch, noise, k, network)
+        def half_squared_errors(parameters: dict[str, Tensor], sample: tuple[Tensor, ...]) -> Tensor:
+            noisy, k, condition, target = sample
+            output = torch.func.functional_call(policy.network, parameters, (noisy, k, condition))
+            return 0.5 * entries * masked_mean_square(output - target)
 
         return self._parts.fisher.estimate(half_squared_errors, dict(policy.network.named_parameters()), batches)
+
+    @torch.no_grad()
+    def _noisy(self, windows: WindowSource, stream: torch.Generator) -> tuple[Tensor, ...]:
+        """What the denoiser sees of a batch, and its target."""
+        policy = self._optimization.average
+        batch = windows.sample(FISHER_BATCH, stream)
+        noise, k = self._noise(batch, stream)
+        noisy = policy.diffusion.add_noise(batch.actions, noise, k)
+        target = policy.diffusion.target(batch.actions, noise, k)
+        return noisy, k, policy.condition(batch.observations, batch.task), target
 
     def _noise(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         k = self.policy.diffusion.draw_steps(len(batch), generator)
