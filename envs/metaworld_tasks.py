@@ -9,7 +9,9 @@ the places of the episode that it steps are written.
 from __future__ import annotations
 
 import copy
+import math
 import threading
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -35,8 +37,9 @@ class _WithoutRewards:
         return 0.0
 
 
-class _FastHand(SawyerXYZEnv):
-    """Behind an environment's class: the hand goes to its start in one native call, once for every seed."""
+class _Fast(SawyerXYZEnv):
+    """Behind an environment's class: the hand goes to its start in one native call, once for every seed, and the
+    parts of an observation are put together without a search by name."""
 
     _starts: dict[int, np.ndarray]  # state of the simulation one physics step before the hand's arrival, by seed
     _seed: int | None  # None: the hand stays where it is
@@ -58,6 +61,22 @@ class _FastHand(SawyerXYZEnv):
             mujoco.mj_getState(self.model, self.data, state, STATE)
             self._starts[seed] = state
         mujoco.mj_step(self.model, self.data)  # leaves the derived quantities that metaworld reads
+
+    def _get_curr_obs_combined_no_goal(self) -> np.ndarray:
+        hand, right, left = self._hand_and_claws
+        places, quaternions = self._get_pos_objects(), self._get_quat_objects()
+        apart = self.data.xpos[right] - self.data.xpos[left]
+        observation = np.zeros(18)
+        observation[:3] = self.data.xpos[hand]
+        observation[3] = min(max(math.sqrt(apart @ apart) / 0.1, 0.0), 1.0)
+        for i in range(len(places) // 3):
+            observation[4 + 7 * i : 7 + 7 * i] = places[3 * i : 3 * i + 3]
+            observation[7 + 7 * i : 11 + 7 * i] = quaternions[4 * i : 4 * i + 4]
+        return observation
+
+    @cached_property
+    def _hand_and_claws(self) -> list[int]:
+        return [self.data.body(name).id for name in ("hand", "rightclaw", "leftclaw")]
 
 
 class Episode:
@@ -92,10 +111,13 @@ class Episode:
     def step(self, model: mujoco.MjModel, action: np.ndarray) -> None:
         """Advance one control step under `action` [4] in [-1, 1]."""
         model.body_pos[:], model.site_pos[:] = self._places
-        self.action = np.asarray(action, dtype=np.float64)
+        self.action = action
+        low, high, scale = self._limits
+        shift = np.minimum(np.maximum(action[:3], -1.0), 1.0) * scale  # in the precision of the action, as metaworld
         self.diverged = _control_step(
-            model._address, self.data._address, self.action, self.env.frame_skip, *self._arrays, *self._limits
-        )
+            model._address, self.data._address, shift.astype(np.float64), float(action[3]), low, high,
+            self.env.frame_skip, *self._arrays,
+        )  # fmt: skip
         self._see(self.env._get_obs())
 
     def _see(self, observation: np.ndarray) -> None:
@@ -105,14 +127,13 @@ class Episode:
 
 @njit(cache=True, nogil=True)
 def _control_step(
-    model, data, action, substeps, mocap_position, mocap_quaternion, control, qpos, warnings, low, high, scale
+    model, data, shift, effort, low, high, substeps, mocap_position, mocap_quaternion, control, qpos, warnings
 ):
     """metaworld's step: the hand's target moves, the fingers are driven, the physics follows."""
     for i in range(3):
-        target = mocap_position[0, i] + min(max(action[i], -1.0), 1.0) * scale
-        mocap_position[0, i] = min(max(target, low[i]), high[i])
+        mocap_position[0, i] = min(max(mocap_position[0, i] + shift[i], low[i]), high[i])
     mocap_quaternion[0] = np.array([1.0, 0.0, 1.0, 0.0])
-    control[0], control[1] = action[3], -action[3]
+    control[0], control[1] = effort, -effort
     for _ in range(substeps):
         mj_step(model, data)
     mj_forward(model, data)
@@ -128,7 +149,7 @@ class MetaworldSimulator:
     def __init__(self, task: Task):
         self.task = task
         cls = ALL_V3_ENVIRONMENTS[task.simulator]
-        self._template = type(cls.__name__, (_WithoutRewards, cls, _FastHand), {"_starts": {}, "_seed": None})()
+        self._template = type(cls.__name__, (_WithoutRewards, cls, _Fast), {"_starts": {}, "_seed": None})()
         visible_goal = {"env_cls": cls, "rand_vec": None, "partially_observable": False}
         self._template.set_task(_encode_task(task.simulator, visible_goal))
         self._template.seeded_rand_vec = True

@@ -52,7 +52,9 @@ class Rank1:
             along = (mu / norm).to(direction)
             slopes = torch.cat([_slopes(per_sample_loss, at, along, batch) for batch in listed])
             curvature = float(slopes.double().square().mean()) / norm**2
-        return Directions(direction[None], _offsets(direction[None], at), torch.tensor([curvature], dtype=torch.float64))
+        return Directions(
+            direction[None], _offsets(direction[None], at), torch.tensor([curvature], dtype=torch.float64)
+        )
 
     def form(self) -> LowRankForm:
         return LowRankForm()

@@ -107,16 +107,14 @@ class Point:
         self.task = task
 
     def new_episode(self):
-        return type("Episode", (), {"x": np.zeros(2), "diverged": False})()
+        return type("Episode", (), {"x": np.zeros(2), "diverged": False, "success": False})()
 
     def reset(self, episode, seed):
         episode.x = np.random.default_rng(seed).uniform(-1, 1, 2)
 
     def step(self, episode, action):
         episode.x = episode.x + 0.2 * action
-
-    def success(self, episode):
-        return bool(np.abs(episode.x).max() < 0.1)
+        episode.success = bool(np.abs(episode.x).max() < 0.1)
 
     def observe(self, episodes):
         return np.stack([e.x for e in episodes]).astype(np.float32)

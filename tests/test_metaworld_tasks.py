@@ -47,13 +47,14 @@ def start(simulator, seed):
     return episode
 
 
-def follow(simulator, seed, noise):
+def follow(simulator, seed, noise, precision=np.float64):
     """Plays an expert with noise in both simulators; yields the episode, what metaworld's step returned, its state."""
     task, rng = simulator.task, np.random.default_rng(seed)
     episode, expert = start(simulator, seed), EXPERTS[task.expert](simulator.landmarks)
     env, _ = reset_stock(task, episode.env._last_rand_vec)
     for _ in range(task.horizon):
         action = expert.act(task.split(simulator.observe([episode])[0])) + rng.normal(0.0, noise, 4)
+        action = action.astype(precision)
         simulator.step(episode, action)
         observation, _, _, _, info = env.step(action)
         yield episode, observation, bool(info["success"]), state(env.model, env.data)
@@ -92,10 +93,11 @@ def test_random_vectors_are_drawn_as_metaworld_draws_them(simulator_of, task):
     assert len(np.unique(vectors, axis=0)) == 5
 
 
-def test_steps_are_metaworlds(simulator_of, task):
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_steps_are_metaworlds(simulator_of, task, precision):
     simulator, successes = simulator_of(task), 0
     for seed in range(3):
-        for episode, observation, success, expected in follow(simulator, seed, noise=0.1):
+        for episode, observation, success, expected in follow(simulator, seed, 0.1, precision):
             np.testing.assert_array_equal(state(simulator.model, episode.data), expected)
             np.testing.assert_array_equal(episode.observation, observation)
             assert simulator.success(episode) == success
