@@ -58,10 +58,19 @@ class Optimization(Generic[Model]):
 
     def step(self, loss: Tensor) -> float:
         """One update down the gradient of `loss`; the learning rate it took. FloatingPointError where not finite."""
+        self.differentiate(loss)
+        return self.descend()
+
+    def differentiate(self, loss: Tensor) -> Tensor:
+        """The gradient [P] of `loss`, in the buffer that `descend` reads. FloatingPointError for a loss not finite."""
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at update {self.update}")
         self._gradient.zero_()
         loss.backward()
+        return self._gradient
+
+    def descend(self) -> float:
+        """One update down the gradient in the buffer; the learning rate it took. FloatingPointError if not finite."""
         norm = torch.linalg.vector_norm(self._gradient)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient is not finite at update {self.update}; lower the learning rate")

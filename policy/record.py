@@ -65,7 +65,8 @@ class RunRecord:
             self._board.add_scalar(f"train/{name}", value, self._step(progress))
 
     def probed(self, progress: Progress) -> None:
-        for probe in progress.probes[-progress.task :]:
+        now = (progress.task, progress.update)
+        for probe in [p for p in progress.probes if (p["while_learning"], p["update"]) == now]:
             name, success = self.names[probe["task"]], rate(probe["successes"])
             self._write("probe", progress, {"evaluated": name, "success": success})
             self._board.add_scalar(f"success/{name}", success, self._step(progress))

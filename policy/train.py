@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from envs.seeds import REPLAY
 from envs.tasks import Task, task_sequence
 from envs.vector import SimulationError
 from policy import checkpoint
-from policy.agent import Batch, DiffusionPolicy, PolicyActor, join
+from policy.agent import Batch, DiffusionPolicy, PolicyActor, WindowSource, join
 from policy.choices import unknown
 from policy.fisher import build_fisher
 from policy.generator import make_generator
@@ -34,7 +35,7 @@ from policy.methods.base import Parts
 from policy.optimization import OptimizerSettings
 from policy.record import RunRecord, commit, hardware
 from policy.replay import REPLAYS, Draw, DrawnReplay, GeneratedReplay, ReplaySource
-from policy.training import Evaluate, LoopSettings, Progress, TaskWindows, train
+from policy.training import Evaluate, JointWindows, LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
 
 PACKAGES = (
@@ -44,12 +45,13 @@ ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
 AT_LEAST_ONE = (
     "updates_per_task", "batch_size", "checkpoint_every", "observation_steps", "action_steps", "workers",
     "demonstrations.episodes", "evaluation.n_rollouts", "evaluation.slots", "fisher.samples", "replay.updates",
+    "evaluation.probe_tasks",
     "network.width", "network.depth", "replay.network.width", "replay.network.depth",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "optimizer.learning_rate", "optimizer.warmup", "optimizer.weight_decay", "optimizer.max_gradient_norm",
     "optimizer.ema_decay", "replay.learning_rate", "demonstrations.noise", "method.strength",
-    "method.distillation_weight", "method.radius",
+    "method.distillation_weight", "method.radius", "method.inner_rate", "method.momentum",
 )  # fmt: skip
 
 
@@ -101,7 +103,8 @@ def _learn(
     windows = [_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
     evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
     replay = _replay(config, spec, normalizer, windows, evaluator)
-    method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay))
+    everything = partial(_joint, windows)
+    method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay, everything))
     progress, state, facts = _resume(folder, spec, _facts(config, spec, method), collected)
     record = RunRecord(
         folder,
@@ -112,7 +115,10 @@ def _learn(
         facts,
         progress,
     )
-    settings = LoopSettings(config.updates_per_task, config.batch_size, config.checkpoint_every, config.seed)
+    settings = LoopSettings(
+        config.updates_per_task, config.batch_size, config.checkpoint_every, config.seed,
+        config.evaluation.probe_tasks,
+    )  # fmt: skip
     seeds, probes = seed_range(config.evaluation.seeds), config.evaluation.probe_rollouts
     evaluate = _success(evaluator, seeds[: config.evaluation.n_rollouts])
     probe = _success(evaluator, seeds[:probes]) if probes else None
@@ -213,6 +219,10 @@ def _windows(
     return read
 
 
+def _joint(windows: list[Callable[[], TaskWindows]]) -> JointWindows:
+    return JointWindows([read() for read in windows])
+
+
 def pad(observations: np.ndarray, size: int) -> np.ndarray:
     """Observations [..., Do] with zeros appended up to `size`."""
     width = [(0, 0)] * (observations.ndim - 1) + [(0, size - observations.shape[-1])]
@@ -253,7 +263,12 @@ def _rollouts(evaluator: Evaluator) -> Draw:
     return draw
 
 
-def make_parts(config: DictConfig, policy: DiffusionPolicy, replay: ReplaySource | None) -> Parts:
+def make_parts(
+    config: DictConfig,
+    policy: DiffusionPolicy,
+    replay: ReplaySource | None,
+    everything: Callable[[], WindowSource] | None = None,
+) -> Parts:
     """What a configuration gives a method to work with."""
     fisher = dict(config.fisher)
     samples = fisher.pop("samples")
@@ -268,6 +283,9 @@ def make_parts(config: DictConfig, policy: DiffusionPolicy, replay: ReplaySource
         fisher_samples=samples,
         trust_region_strength=config.method.get("strength", 1.0),
         trust_region_radius=config.method.get("radius"),
+        inner_rate=config.method.get("inner_rate", 1e-4),
+        momentum=config.method.get("momentum", 0.9),
+        everything=everything,
         seed=config.seed,
     )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets.windows import Windows
-from policy.agent import Batch, DiffusionPolicy, WindowSource
+from policy.agent import Batch, DiffusionPolicy, WindowSource, join
 from policy.methods.base import Method, random_stream
 from policy.metrics import probe_grid
 
@@ -29,6 +29,18 @@ class TaskWindows:
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         observations, actions = self.windows.sample(size, generator)
         return Batch(observations, actions, torch.full((size,), self.task, device=actions.device))
+
+
+@dataclass(frozen=True)
+class JointWindows:
+    """Windows of several tasks, as many of each."""
+
+    sources: Sequence[WindowSource]
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        n = len(self.sources)
+        counts = [size // n + (i < size % n) for i in range(n)]
+        return join([s.sample(count, generator) for s, count in zip(self.sources, counts, strict=True) if count])
 
 
 @dataclass
@@ -60,6 +72,7 @@ class LoopSettings:
     batch_size: int
     checkpoint_every: int  # updates
     seed: int
+    probe_tasks: int | None = None  # the first tasks of the sequence, which probes run on; None: all
 
 
 def train(
@@ -88,7 +101,7 @@ def train(
             for update, updates, loss in method.end_task(source, last):
                 observer.generator_updated(progress, update, updates, loss)
         with _Clock(progress, "evaluation_seconds"):
-            row = [evaluate(method.policy, task) for task in range(progress.task + 1)]
+            row = [evaluate(method.policy_of(task), task) for task in range(progress.task + 1)]
         progress.successes.append(row)
         observer.task_ended(progress)
         progress.task, progress.update = progress.task + 1, 0
@@ -116,20 +129,20 @@ def _learn(
         observer.updated(progress, metrics)
         if probe is not None and progress.update in grid:
             with _Clock(progress, "evaluation_seconds"):
-                _probe(method, probe, progress)
+                _probe(method, probe, settings.probe_tasks, progress)
             observer.probed(progress)
         if progress.update % settings.checkpoint_every == 0 or progress.update == settings.updates_per_task:
             observer.save(progress, method.state_dict(), ended=False)
 
 
-def _probe(method: Method, evaluate: Evaluate, progress: Progress) -> None:
-    for task in range(progress.task):
+def _probe(method: Method, evaluate: Evaluate, tasks: int | None, progress: Progress) -> None:
+    for task in range(progress.task)[:tasks]:
         progress.probes.append(
             {
                 "while_learning": progress.task,
                 "task": task,
                 "update": progress.update,
-                "successes": evaluate(method.policy, task),
+                "successes": evaluate(method.policy_of(task), task),
             }
         )
 

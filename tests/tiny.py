@@ -11,6 +11,7 @@ from policy.methods.base import Parts
 from policy.normalizer import Normalizer
 from policy.optimization import OptimizerSettings
 from policy.replay import DrawnReplay, GeneratedReplay
+from policy.training import JointWindows
 
 torch.set_num_threads(1)  # networks this small wait for threads longer than they compute
 
@@ -78,7 +79,15 @@ def make_replay(source="demonstrations", *, updates=5, pool=32):
 
 
 def make_parts(
-    source="demonstrations", *, strength=1.0, radius=None, fisher="rank1", policy=None, pool=200, optimizer=OPTIMIZER
+    source="demonstrations",
+    *,
+    strength=1.0,
+    radius=None,
+    fisher="rank1",
+    inner_rate=1e-4,
+    policy=None,
+    pool=200,
+    optimizer=OPTIMIZER,
 ):
     return Parts(
         policy=policy or make_policy(),
@@ -91,6 +100,9 @@ def make_parts(
         fisher_samples=512,
         trust_region_strength=strength,
         trust_region_radius=radius,
+        inner_rate=inner_rate,
+        momentum=0.9,
+        everything=lambda: JointWindows([make_windows(task) for task in range(2)]),
         seed=3,
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from policy.agent import Batch, DiffusionPolicy, WindowSource, join
@@ -34,7 +35,8 @@ class Method(Protocol):
     uses_fisher: bool
 
     @property
-    def policy(self) -> DiffusionPolicy: ...  # the one to evaluate
+    def policy(self) -> DiffusionPolicy: ...  # the one that is learning, averaged
+    def policy_of(self, task: int) -> DiffusionPolicy: ...  # the one to evaluate on a task
     def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None: ...
     def update(self, batch: Batch) -> Metrics: ...
     def end_task(self, windows: WindowSource, last: bool) -> Iterator[GeneratorUpdate]: ...
@@ -56,7 +58,28 @@ class Parts:
     fisher_samples: int
     trust_region_strength: float  # lambda of eq. 8
     trust_region_radius: float | None  # delta of eq. 6, in place of the strength
+    inner_rate: float  # step size of the inner update of meta-learners
+    momentum: float  # of the variance-reduced meta-gradient
+    everything: Callable[[], WindowSource] | None  # windows of all tasks at once, for reference only
     seed: int
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """A batch as the denoiser sees it, and its answers: first windows of the current task, then replayed ones."""
+
+    noisy: Float[Tensor, "B Tp Da"]
+    k: Int[Tensor, " B"]
+    condition: Float[Tensor, "B C"]
+    target: Float[Tensor, "B Tp Da"]
+    current: int
+
+    def take(self, start: int) -> Denoising:
+        """Every second window from `start` on, of the current task and of the replayed ones."""
+        rows = torch.arange(len(self.k), device=self.k.device)
+        index = torch.cat([rows[start : self.current : 2], rows[self.current + start :: 2]])
+        parts = (self.noisy[index], self.k[index], self.condition[index], self.target[index])
+        return Denoising(*parts, len(range(start, self.current, 2)))
 
 
 def random_stream(device: torch.device, *key: int) -> torch.Generator:
@@ -91,6 +114,9 @@ class Learner:
     def policy(self) -> DiffusionPolicy:
         return self._optimization.average
 
+    def policy_of(self, task: int) -> DiffusionPolicy:
+        return self.policy
+
     def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None:
         """Start `task`: a fresh optimiser, the previous policy frozen as the teacher, replay drawn."""
         self._task = task
@@ -101,6 +127,11 @@ class Learner:
 
     def update(self, batch: Batch) -> Metrics:
         """One optimiser step."""
+        loss, metrics = self._loss(self._prepare(batch))
+        return self._finish(metrics, self._optimization.step(loss))
+
+    def _prepare(self, batch: Batch) -> Denoising:
+        """The batch and its share of replay under noise, with the teacher's answers for the replayed windows."""
         policy = self._optimization.model
         current = len(batch)
         stream = self._stream(0, self._optimization.update)
@@ -109,18 +140,27 @@ class Learner:
         noise, k = self._noise(batch, stream)
         noisy = policy.diffusion.add_noise(batch.actions, noise, k)
         condition = policy.condition(batch.observations, batch.task)
-        output = policy.network(noisy, k, condition)
         target = policy.diffusion.target(batch.actions, noise, k)
-        loss = denoising = masked_mean_square(output[:current] - target[:current]).mean()
-        metrics = {"loss": denoising.detach()}
         if self._old is not None:
             with torch.no_grad():
                 taught = self._teacher.network(noisy[current:], k[current:], condition[current:])
-            distillation = masked_mean_square(output[current:] - taught).mean()
+            target = torch.cat([target[:current], taught])
+        return Denoising(noisy, k, condition, target, current)
+
+    def _loss(self, part: Denoising) -> tuple[Tensor, dict[str, Tensor]]:
+        """The first two terms, and what there is to log."""
+        errors = masked_mean_square(self._optimization.model.network(part.noisy, part.k, part.condition) - part.target)
+        loss = errors[: part.current].mean()
+        metrics = {"loss": loss.detach()}
+        if self._old is not None:
+            distillation = errors[part.current :].mean()
             # The mean over windows of all earlier tasks, times their number: each weighs as much as the new one.
             loss = loss + self._parts.distillation_weight * self._task * distillation
             metrics["distillation"] = distillation.detach()
-        rate = self._optimization.step(loss)
+        return loss, metrics
+
+    def _finish(self, metrics: dict[str, Tensor], rate: float) -> Metrics:
+        """What follows an optimiser step: the trust region and the average."""
         numbers = {name: float(value) for name, value in metrics.items()} | {"learning_rate": rate}
         if self._region is not None:
             numbers |= self._region.hold(self._optimization.vector, rate, self._optimization.update)

@@ -1,0 +1,50 @@
+"""The two references: one policy a task, and all tasks at once."""
+
+import torch
+from tiny import action_error, learn, make_method, make_windows
+
+from policy.flat import concatenate
+from policy.training import JointWindows
+
+
+def parameters(policy):
+    return concatenate(dict(policy.named_parameters()))
+
+
+def test_single_learns_each_task_as_if_it_were_alone():
+    method = make_method("single")
+    learn(method, 0, 60)
+    first = parameters(method.policy)
+    learn(method, 1, 60)
+    alone = make_method("single")
+    alone.begin_task(1, 60)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(60):
+        alone.update(make_windows(1).sample(32, generator))
+    assert torch.equal(parameters(method.policy_of(0)), first)
+    assert torch.equal(parameters(method.policy_of(1)), parameters(alone.policy))
+    assert not torch.equal(first, parameters(method.policy_of(1)))
+
+
+def test_singles_policies_are_saved():
+    method = make_method("single")
+    learn(method, 0, 10)
+    learn(method, 1, 10, last=True)
+    restored = make_method("single")
+    restored.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
+    for task in (0, 1):
+        assert torch.equal(parameters(restored.policy_of(task)), parameters(method.policy_of(task)))
+
+
+def test_multitask_learns_every_task_in_the_first_ones_turn():
+    method = make_method("multitask")
+    learn(method, 0, 400)
+    assert action_error(method.policy, 0) < 0.03
+    assert action_error(method.policy, 1) < 0.03
+
+
+def test_joint_windows_hold_as_many_of_each_task():
+    windows = JointWindows([make_windows(task) for task in (0, 1)])
+    batch = windows.sample(9, torch.Generator().manual_seed(0))
+    assert torch.bincount(batch.task).tolist() == [5, 4]
+    assert len(JointWindows([make_windows(0), make_windows(1)]).sample(1, torch.Generator()).task) == 1

@@ -1,0 +1,215 @@
+"""Tables and a figure of several runs: `python -m tools.compare runs/*` (run folders or summary.json files)."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policy.metrics import bootstrap
+from policy.plots import plot_recovery
+
+Summary = dict[str, Any]
+Row = dict[str, str]
+
+MEASURES: dict[str, Callable[[Summary], float | None]] = {
+    "average_success": lambda s: s["average_success"],
+    "just_learned_all": lambda s: s["forgetting"]["just_learned_all"],
+    "just_learned_without_last": lambda s: s["forgetting"]["just_learned_without_last"],
+    "max_without_last": lambda s: s["forgetting"]["max_without_last"],
+    "backward_transfer": lambda s: s["backward_transfer"],
+}
+"""Fractions by their names in summary.json; the tables give points of a hundred."""
+
+SETTING = ("tasks", "updates_per_task", "n_rollouts", "evaluation_seeds", "network")
+TARGETS = (0.99, 0.9, 0.8)
+
+
+def main() -> None:
+    """Exit code 2 and one line for input that cannot be compared."""
+    arguments = _arguments()
+    try:
+        compare([Path(run) for run in arguments.runs], Path(arguments.output), arguments.reference)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -> None:
+    """Read the runs, write `comparison.md`, three CSV files and `recovery.png` into `output`, print the tables."""
+    groups = group([read(path) for path in paths])
+    names = list(groups)
+    reference = reference or next((name for name in names if name.startswith("replay")), names[0])
+    if reference not in groups:
+        raise ValueError(f"reference={reference}: none of the runs; choose from {', '.join(names)}")
+    first = groups[names[0]][0]
+    tables = {
+        "success": success_table(groups),
+        "paired": paired_table(groups, reference),
+        "recovery": recovery_table(groups),
+    }
+    headings = {
+        "success": "Means over seeds with 95 % bootstrap intervals, in points of a hundred",
+        "paired": f"Differences to {reference} on the same seeds, average success in points",
+        "recovery": "Updates until a task was back at a share of its success just after learning "
+        "(one number a seed; 0: never found below, > n: not within n)",
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    text = f"{len(paths)} runs of {', '.join(first['tasks'])}; {first['n_rollouts']} rollouts a task.\n"
+    for name, rows in tables.items():
+        if rows:
+            text += f"\n## {headings[name]}\n\n{markdown(rows)}"
+            _write_csv(output / f"{name}.csv", rows)
+    (output / "comparison.md").write_text(text)
+    plot_recovery(output / "recovery.png", recovery_curves(groups), first["updates_per_task"])
+    print(text)
+    print(f"everything is in {output}")
+
+
+def read(path: Path) -> Summary:
+    """The summary of a run; ValueError where there is none or it is of an unfinished run."""
+    file = path / "summary.json" if path.is_dir() else path
+    if not file.exists():
+        raise ValueError(f"{path}: no summary.json; give folders of finished runs, or summary.json files")
+    try:
+        summary = json.loads(file.read_text())
+        missing = [name for name in ("method", "seed", "average_success", *SETTING[:2]) if name not in summary]
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise ValueError(f"{file}: not a summary.json ({error})") from error
+    if missing:
+        raise ValueError(f"{file}: has no {missing[0]!r}; give the summary.json of a run")
+    if summary["average_success"] is None:
+        raise ValueError(f"{file}: of an unfinished run; go on with python -m policy.train resume={file.parent}")
+    return summary
+
+
+def group(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
+    """Runs that differ in their seed only, by name; ValueError where runs cannot be compared."""
+    for name in SETTING:
+        values = {json.dumps(s.get(name)) for s in summaries}
+        if len(values) > 1:
+            raise ValueError(f"runs differ in {name}: {' and '.join(sorted(values))}; compare runs of one setting")
+    groups: dict[str, list[Summary]] = {}
+    for summary in summaries:
+        parts = [summary[part] for part in ("method", "replay", "fisher") if summary.get(part, "none") != "none"]
+        groups.setdefault(" ".join(parts), []).append(summary)
+    for name, runs in groups.items():
+        seeds = [run["seed"] for run in runs]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{name}: two runs have one seed ({sorted(seeds)}); leave one out")
+        runs.sort(key=lambda run: run["seed"])
+    return groups
+
+
+def success_table(groups: dict[str, list[Summary]]) -> list[Row]:
+    """One row a group: every measure's mean and interval, minutes."""
+    rows = []
+    for name, runs in groups.items():
+        row = {"method": name, "seeds": str(len(runs))}
+        row |= {measure: _interval([get(run) for run in runs]) for measure, get in MEASURES.items()}
+        rows.append(row | {"minutes": f"{np.mean([run['seconds']['total'] for run in runs]) / 60:.1f}"})
+    return rows
+
+
+def paired_table(groups: dict[str, list[Summary]], reference: str) -> list[Row]:
+    """Differences to the reference on the same seeds, and the probability that a run beats one of the reference.
+
+    The probability is the share of all pairs of runs, ties counting half (arXiv 2108.13264).
+    """
+    base = {run["seed"]: run["average_success"] for run in groups[reference]}
+    rows = []
+    for name, runs in groups.items():
+        if name == reference:
+            continue
+        differences = [run["average_success"] - base[run["seed"]] for run in runs if run["seed"] in base]
+        wins = [np.sign(run["average_success"] - other) / 2 + 0.5 for run in runs for other in base.values()]
+        rows.append(
+            {
+                "method": name,
+                "same seeds": str(len(differences)),
+                "difference": _interval(differences),
+                "probability of improvement": f"{np.mean(wins):.2f}",
+            }
+        )
+    return rows
+
+
+def recovery_table(groups: dict[str, list[Summary]]) -> list[Row]:
+    """One row a group, earlier task and target; one column a task being learned, one number a seed in it."""
+    rows = []
+    for name, runs in groups.items():
+        tasks = runs[0]["tasks"]
+        for task in tasks[:-1]:
+            for target in TARGETS:
+                row = {"method": name, "task": task, "of its success": f"{100 * target:.0f} %"}
+                for later in tasks[1:]:
+                    found = [_entry(run, task, later, target) for run in runs]
+                    row[f"while {later}"] = ", ".join(filter(None, found))
+                if any(row[f"while {later}"] for later in tasks[1:]):
+                    rows.append(row)
+    return rows
+
+
+def recovery_curves(groups: dict[str, list[Summary]]) -> dict[str, list[tuple[str, list[int | None]]]]:
+    """For each group, the first task's updates to 90 % at every transition and seed; None where it never came."""
+    curves: dict[str, list[tuple[str, list[int | None]]]] = {}
+    for name, runs in groups.items():
+        first, *later = runs[0]["tasks"]
+        curves[name] = [
+            (task, [e["updates"] for run in runs for e in _entries(run, first, task, 0.9)]) for task in later
+        ]
+    return curves
+
+
+def _entries(run: Summary, task: str, later: str, target: float) -> Iterable[dict[str, Any]]:
+    return (e for e in run["recovery"] if (e["task"], e["while_learning"], e["target"]) == (task, later, target))
+
+
+def _entry(run: Summary, task: str, later: str, target: float) -> str:
+    for entry in _entries(run, task, later, target):
+        if entry["updates"] is not None:
+            return str(entry["updates"])
+        return "-" if entry["censored_at"] is None else f"> {entry['censored_at']}"
+    return ""
+
+
+def _interval(values: Sequence[float | None]) -> str:
+    """Mean in points, with the bootstrap interval over seeds where there are several."""
+    known = 100 * np.array([value for value in values if value is not None])
+    if not len(known):
+        return ""
+    if len(known) == 1:
+        return f"{known[0]:.1f}"
+    low, high = bootstrap(known, np.random.default_rng(0))
+    return f"{known.mean():.1f} ({low:.1f} to {high:.1f})"
+
+
+def markdown(rows: list[Row]) -> str:
+    """A table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tools.compare", description=__doc__)
+    parser.add_argument("runs", nargs="+", help="folders of finished runs, or summary.json files")
+    parser.add_argument("--output", default="comparison", help="folder for the tables and the figure (%(default)s)")
+    parser.add_argument("--reference", help="what the others are paired with (default: replay, else the first)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
