@@ -11,7 +11,7 @@ import numpy as np
 from envs.tasks import Task
 from envs.workers import WorkerError, Workers
 
-TIMEOUT = 60.0  # seconds after which a simulation that has not finished a control step or reset counts as hanging
+TIMEOUT = 120.0  # seconds after which a simulation that has not finished a control step or reset counts as hanging
 
 
 class Simulator(Protocol):
@@ -60,7 +60,7 @@ class VectorEnv:
 
     Stepping is native and holds no interpreter lock. What an episode does depends on its seed and its actions alone,
     not on the slot, the number of slots or the number of workers. SimulationError, naming the seed, where a simulation
-    raises or does not come back within `timeout` seconds.
+    raises or does not come back within `timeout` seconds. MuJoCo's fatal errors (out of memory) end the process.
     """
 
     def __init__(self, task: Task, slots: int, workers: int | None = None, timeout: float = TIMEOUT):
@@ -111,5 +111,5 @@ class VectorEnv:
         try:
             self._workers.run(function, jobs)
         except WorkerError as error:
-            seed = self._seeds[error.slot]
-            raise SimulationError(f"{self.task.name}: simulation of seed {seed} failed: {error}") from error
+            seeds = ", ".join(str(self._seeds[slot]) for slot in error.slots)
+            raise SimulationError(f"{self.task.name}: simulation of seed {seeds} failed: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -11,16 +11,19 @@ from typing import Any
 Job = tuple[Any, ...]  # arguments of the function; the first is the slot
 
 
-class WorkerError(RuntimeError):
-    """A simulation failed or hangs; names the slot. The workers that it belongs to cannot be used any more."""
+LOOKS = 4  # at the workers within the time that a job may take
 
-    def __init__(self, slot: int, reason: str):
+
+class WorkerError(RuntimeError):
+    """A job failed, or jobs hang; names their slots. After a hang the workers cannot be used any more."""
+
+    def __init__(self, slots: list[int], reason: str):
         super().__init__(reason)
-        self.slot = slot
+        self.slots = slots
 
 
 class Workers:
-    """`count` threads that share out jobs; a job that takes more than `timeout` seconds counts as hanging.
+    """`count` threads that share out jobs; one that takes more than `timeout` seconds, or half more, hangs.
 
     Threads suffice because stepping is native and does not hold the interpreter lock. They are daemons, so that one
     that hangs in native code does not keep the program from ending.
@@ -56,17 +59,20 @@ class Workers:
             thread.join(timeout=1.0)
 
     def _wait(self) -> WorkerError | None:
-        """A worker's report. Looks twice, so that a process that was only suspended does not count as hanging."""
-        seen: Sequence[Job | None] = [None] * len(self)
+        """A worker's report. Jobs hang that were there at all looks of the time allowed and at the one before.
+
+        Looks are counted, not seconds, so that a process that was suspended for a while does not count as hanging.
+        """
+        seen: list[tuple[Job | None, int]] = [(None, 0)] * len(self)
         while True:
             try:
-                return self._done.get(timeout=self.timeout / 2.0)
+                return self._done.get(timeout=self.timeout / LOOKS)
             except Empty:
-                now = list(self._current)
-                stuck = [job for job, before in zip(now, seen, strict=True) if job is not None and job is before]
+                pairs = zip(list(self._current), seen, strict=True)
+                seen = [(job, looks + 1 if job is before else 1) for job, (before, looks) in pairs]
+                stuck = [job[0] for job, looks in seen if job is not None and looks > LOOKS]
                 if stuck:
-                    raise WorkerError(stuck[0][0], f"no answer in {self.timeout:g} s") from None
-                seen = now
+                    raise WorkerError(stuck, f"no answer in {self.timeout:g} s") from None
 
     def _serve(self, worker: int) -> None:
         while (work := self._inboxes[worker].get()) is not None:
@@ -80,7 +86,7 @@ class Workers:
                 try:
                     function(*job)
                 except BaseException as error:  # whatever it was, the caller is told
-                    failure = WorkerError(job[0], f"{type(error).__name__}: {error}")
+                    failure = WorkerError([job[0]], f"{type(error).__name__}: {error}")
                     failure.__cause__ = error
             self._current[worker] = None
             self._done.put(failure)

@@ -17,7 +17,7 @@ from envs.tasks import Task, task_sequence
 from envs.vector import VectorEnv
 from policy.agent import PolicyActor
 from policy.choices import unknown
-from policy.loading import find_checkpoint, load_policy
+from policy.loading import find_checkpoint, load_policy, tasks_of
 from policy.metrics import wilson
 from policy.record import write_json
 
@@ -36,10 +36,11 @@ def run(config: DictConfig) -> dict[str, Any]:
         raise ValueError("checkpoint= is missing; give runs/<name> or a folder in its checkpoints/")
     checkpoint = find_checkpoint(config.checkpoint)
     policy, spec = load_policy(checkpoint, config.device)
-    tasks = task_sequence(list(config.env) or spec.tasks)
+    known = tasks_of(checkpoint, spec)
+    tasks = task_sequence(list(config.env) or known)
     for task in tasks:
-        if task.name not in spec.tasks:
-            raise unknown("task of this checkpoint", task.name, spec.tasks)
+        if task.name not in known:
+            raise unknown("task of this checkpoint", task.name, known)
     seeds = range(config.seed, config.seed + config.n_rollouts)
     results = {
         task.name: _evaluate(task, PolicyActor(policy, spec.tasks.index(task.name)), seeds, config) for task in tasks

@@ -84,6 +84,14 @@ def load_policy(path: Path | str, device: str = "cpu") -> tuple[DiffusionPolicy,
     return policy.eval(), spec
 
 
+def tasks_of(path: Path | str, spec: PolicySpec) -> list[str]:
+    """The tasks that a checkpoint's policy is for: all of its sequence, or with method=single the one it learned."""
+    folder = find_checkpoint(path)
+    if load(folder).manifest.get("facts", {}).get("method") != "single":
+        return spec.tasks
+    return [spec.tasks[int(folder.name.split("_")[0])]]
+
+
 def find_checkpoint(path: Path | str) -> Path:
     """`path` itself if it is a checkpoint, else the newest one of the run directory `path`."""
     path = Path(path)

@@ -68,6 +68,7 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
             "max_without_last": metrics.max_without_last(matrix) if len(names) > 1 else None,
         },
         "backward_transfer": metrics.backward_transfer(matrix),
+        "diverged_rollouts": progress.diverged,
         "recovery": recovery_table(progress, names),
     }
 

@@ -20,21 +20,19 @@ from configs import commandline
 from datasets.store import DemonstrationStore
 from datasets.windows import Windows
 from envs.evaluator import Evaluator
-from envs.seeds import CHOICES as SEEDS
 from envs.seeds import REPLAY
-from envs.tasks import Task, task_sequence
+from envs.tasks import Task
 from envs.vector import SimulationError
 from policy import checkpoint
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, WindowSource, join
-from policy.choices import unknown
-from policy.fisher import build_fisher
 from policy.generator import make_generator
 from policy.loading import PolicySpec, describe, find_device, make_normalizer, make_policy
-from policy.methods import METHODS, build_method
+from policy.methods import build_method
 from policy.methods.base import Parts
 from policy.optimization import OptimizerSettings
+from policy.options import check, deciding, make_fisher, seed_range
 from policy.record import RunRecord, commit, hardware
-from policy.replay import REPLAYS, Draw, DrawnReplay, GeneratedReplay, ReplaySource
+from policy.replay import Draw, DrawnReplay, GeneratedReplay, ReplaySource
 from policy.training import Evaluate, JointWindows, LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
 
@@ -42,17 +40,6 @@ PACKAGES = (
     "torch", "mujoco", "robosuite", "metaworld", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge",
 )  # fmt: skip
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
-AT_LEAST_ONE = (
-    "updates_per_task", "batch_size", "checkpoint_every", "observation_steps", "action_steps", "workers",
-    "demonstrations.episodes", "evaluation.n_rollouts", "evaluation.slots", "fisher.samples", "replay.updates",
-    "evaluation.probe_tasks",
-    "network.width", "network.depth", "replay.network.width", "replay.network.depth",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "seed", "optimizer.learning_rate", "optimizer.warmup", "optimizer.weight_decay", "optimizer.max_gradient_norm",
-    "optimizer.ema_decay", "replay.learning_rate", "demonstrations.noise", "method.strength",
-    "method.distillation_weight", "method.radius", "method.inner_rate", "method.momentum",
-)  # fmt: skip
 
 
 def main() -> None:
@@ -120,21 +107,25 @@ def _learn(
         config.evaluation.probe_tasks,
     )  # fmt: skip
     seeds, probes = seed_range(config.evaluation.seeds), config.evaluation.probe_rollouts
-    evaluate = _success(evaluator, seeds[: config.evaluation.n_rollouts])
-    probe = _success(evaluator, seeds[:probes]) if probes else None
+    evaluate = _success(evaluator, seeds[: config.evaluation.n_rollouts], progress)
+    probe = _success(evaluator, seeds[:probes], progress) if probes else None
     try:
         train(method, windows, evaluate, probe, record, settings, progress, state)
-        facts["diverged_rollouts"] = evaluator.diverged
     except BaseException:
         record.close()
         raise
     return progress, record
 
 
-def _success(evaluator: Evaluator, seeds: range) -> Evaluate:
+def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate:
     """Success of a policy on a task in the episodes of `seeds`."""
-    evaluate = evaluator.on(seeds)
-    return lambda policy, task: evaluate(PolicyActor(policy, task), task)
+
+    def evaluate(policy: DiffusionPolicy, task: int) -> list[bool]:
+        results = evaluator.rollouts(PolicyActor(policy, task), task, seeds)
+        progress.diverged += sum(result.diverged for result in results)
+        return [result.success for result in results]
+
+    return evaluate
 
 
 def _demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
@@ -142,41 +133,6 @@ def _demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
     return collect_with_bar(
         task, Path(settings.path), episodes=settings.episodes, noise=settings.noise, workers=config.workers
     )
-
-
-def check(config: DictConfig) -> list[Task]:
-    """The tasks of the run; ValueError for values that no run can use."""
-    tasks = task_sequence(list(config.env))
-    if config.method.name not in METHODS:
-        raise unknown("method", config.method.name, METHODS)
-    if config.method.name == "replay" and config.replay.source == "none":
-        raise ValueError("method=replay replay=none would replay nothing; choose a replay=, or method=finetune")
-    if config.replay.source not in REPLAYS:
-        raise unknown("replay", config.replay.source, REPLAYS)
-    for names, least in ((AT_LEAST_ONE, 1), (NOT_NEGATIVE, 0)):
-        for name in names:
-            value = OmegaConf.select(config, name)
-            if value is not None and not (isinstance(value, (int, float)) and value >= least):
-                raise ValueError(f"{name}={value}: must be a number of at least {least}")
-    if config.replay.source != "none" and min(config.replay.batch_size, config.replay.pool) < 1:
-        raise ValueError("replay.batch_size and replay.pool: must be at least 1; to replay nothing give replay=none")
-    if not 0 <= config.evaluation.probe_rollouts <= config.evaluation.n_rollouts:
-        raise ValueError(
-            f"evaluation.probe_rollouts={config.evaluation.probe_rollouts}: must be 0 to evaluation.n_rollouts"
-        )
-    if not 0.0 <= config.demonstrations.noise <= 1.0:
-        raise ValueError(f"demonstrations.noise={config.demonstrations.noise}: must be 0 to 1, in units of the action")
-    seed_range(config.evaluation.seeds)
-    if len({task.action_size for task in tasks}) > 1:
-        raise ValueError("env= mixes tasks with different action sizes; choose tasks of one suite")
-    return tasks
-
-
-def seed_range(name: str) -> range:
-    """The episodes to evaluate on."""
-    if name not in SEEDS:
-        raise unknown("evaluation.seeds", name, SEEDS)
-    return SEEDS[name]
 
 
 def _write_config(config: DictConfig, path: Path) -> None:
@@ -270,8 +226,6 @@ def make_parts(
     everything: Callable[[], WindowSource] | None = None,
 ) -> Parts:
     """What a configuration gives a method to work with."""
-    fisher = dict(config.fisher)
-    samples = fisher.pop("samples")
     return Parts(
         policy=policy,
         optimizer=OptimizerSettings(**config.optimizer),
@@ -279,8 +233,8 @@ def make_parts(
         replay_batch_size=config.replay.batch_size,
         replay_pool=config.replay.pool,
         distillation_weight=config.method.get("distillation_weight", 1.0),
-        fisher=build_fisher(fisher.pop("name"), **fisher),
-        fisher_samples=samples,
+        fisher=make_fisher(config),
+        fisher_samples=config.fisher.samples,
         trust_region_strength=config.method.get("strength", 1.0),
         trust_region_radius=config.method.get("radius"),
         inner_rate=config.method.get("inner_rate", 1e-4),
@@ -316,6 +270,7 @@ def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
         "seed": config.seed,
         "updates_per_task": config.updates_per_task,
         "evaluation_seeds": config.evaluation.seeds,
+        "options": deciding(config),
         "parameters": sum(p.numel() for p in method.policy.network.parameters()),
         "command": " ".join(["python -m policy.train", *sys.argv[1:]]),
         "versions": {name: version(name) for name in PACKAGES} | {"commit": commit()},

@@ -51,6 +51,7 @@ class Progress:
     update: int = 0  # of the current task
     successes: list[list[list[bool]]] = field(default_factory=list)  # [after task i][task j][rollout]
     probes: list[dict[str, Any]] = field(default_factory=list)  # {while_learning, task, update, successes}
+    diverged: int = 0  # rollouts whose simulation failed
     demonstration_seconds: float = 0.0
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0

@@ -14,7 +14,7 @@ from configs import commandline
 from datasets.layout import SCHEMA
 from datasets.store import DemonstrationStore
 from envs import vector
-from envs.tasks import TASKS
+from envs.tasks import ALIASES, TASKS
 from policy import checkpoint, evaluate, train
 from policy.optimization import Optimization
 from tools import collect
@@ -396,4 +396,5 @@ def test_a_process_ends_with_code_2_and_no_traceback(tmp_path):
     process = start(["env=lift,cann"], tmp_path)
     out, err = process.communicate(timeout=240)
     assert (process.returncode, out) == (2, "")
-    assert err == "error: unknown task 'cann' (did you mean 'can'?); choose from lift, can, square, robosuite\n"
+    choices = ", ".join([*TASKS, *ALIASES])
+    assert err == f"error: unknown task 'cann' (did you mean 'can'?); choose from {choices}\n"

@@ -105,6 +105,17 @@ def test_runs_of_different_settings_are_not_compared(write, tmp_path):
         tool.compare(runs, tmp_path / "out")
 
 
+def test_methods_that_differ_in_an_option_are_two(write, tmp_path):
+    settings = [{"method": {"strength": s}, "batch_size": 8} for s in (1.0, 2.0)]
+    runs = [write(f"s{i}", summary("ewc", 0, 0.1 * i, options=options)) for i, options in enumerate(settings)]
+    tool.compare(runs, tmp_path / "out")
+    names = [row["method"] for row in table(tmp_path / "out" / "success.csv")]
+    assert names == ["ewc generator method.strength=1.0", "ewc generator method.strength=2.0"]
+    other = write("other", summary("ewc", 1, options={"method": {"strength": 1.0}, "batch_size": 9}))
+    with pytest.raises(ValueError, match="runs differ in batch_size: 8 and 9"):
+        tool.compare([*runs, other], tmp_path / "out")
+
+
 def test_two_runs_of_one_seed_are_refused(write, tmp_path):
     with pytest.raises(ValueError, match="replay generator: two runs have one seed"):
         tool.compare([write("a", summary()), write("b", summary())], tmp_path / "out")

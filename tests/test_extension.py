@@ -150,4 +150,5 @@ def test_a_new_suite_is_one_more_row(tmp_path, monkeypatch):
         "observation_steps": 1, "begin": lambda self, slot, seed: None,
         "act": lambda self, slots, history: np.clip(-5 * history, -1, 1),
     })()  # fmt: skip
-    assert Evaluator(task_sequence(["near"]), 2, 1).on([1, 2, 3])(actor, 0) == [True] * 3
+    results = Evaluator(task_sequence(["near"]), 2, 1).rollouts(actor, 0, [1, 2, 3])
+    assert [result.success for result in results] == [True] * 3

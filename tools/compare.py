@@ -28,6 +28,10 @@ MEASURES: dict[str, Callable[[Summary], float | None]] = {
 """Fractions by their names in summary.json; the tables give points of a hundred."""
 
 SETTING = ("tasks", "updates_per_task", "n_rollouts", "evaluation_seeds", "network")
+REQUIRED = (
+    "method", "seed", "average_success", "forgetting", "backward_transfer", "recovery", "seconds", *SETTING[:3]
+)  # fmt: skip
+METHOD = ("method", "fisher", "replay")  # groups of options that make one method; the others must be equal
 TARGETS = (0.99, 0.9, 0.8)
 
 
@@ -79,7 +83,7 @@ def read(path: Path) -> Summary:
         raise ValueError(f"{path}: no summary.json; give folders of finished runs, or summary.json files")
     try:
         summary = json.loads(file.read_text())
-        missing = [name for name in ("method", "seed", "average_success", *SETTING[:2]) if name not in summary]
+        missing = [name for name in REQUIRED if name not in summary]
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise ValueError(f"{file}: not a summary.json ({error})") from error
     if missing:
@@ -95,16 +99,30 @@ def group(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
         values = {json.dumps(s.get(name)) for s in summaries}
         if len(values) > 1:
             raise ValueError(f"runs differ in {name}: {' and '.join(sorted(values))}; compare runs of one setting")
+    for name in {name for s in summaries for name in s.get("options", {})} - set(METHOD):
+        values = {json.dumps(s["options"].get(name), sort_keys=True) for s in summaries if "options" in s}
+        if len(values) > 1:
+            raise ValueError(f"runs differ in {name}: {' and '.join(sorted(values))}; compare runs of one setting")
     groups: dict[str, list[Summary]] = {}
     for summary in summaries:
-        parts = [summary[part] for part in ("method", "replay", "fisher") if summary.get(part, "none") != "none"]
-        groups.setdefault(" ".join(parts), []).append(summary)
+        groups.setdefault(_name(summary, summaries), []).append(summary)
     for name, runs in groups.items():
         seeds = [run["seed"] for run in runs]
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"{name}: two runs have one seed ({sorted(seeds)}); leave one out")
         runs.sort(key=lambda run: run["seed"])
     return groups
+
+
+def _name(summary: Summary, summaries: Sequence[Summary]) -> str:
+    """Method, replay and Fisher, and the options in which runs of these three differ."""
+    parts = [summary[part] for part in ("method", "replay", "fisher") if summary.get(part, "none") != "none"]
+    alike = [s for s in summaries if all(s.get(part) == summary.get(part) for part in METHOD)]
+    for part in METHOD:
+        for option, value in summary.get("options", {}).get(part, {}).items():
+            if any(s.get("options", {}).get(part, {}).get(option) != value for s in alike):
+                parts.append(f"{part}.{option}={json.dumps(value)}")
+    return " ".join(parts)
 
 
 def success_table(groups: dict[str, list[Summary]]) -> list[Row]:

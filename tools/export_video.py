@@ -14,7 +14,7 @@ from envs.rollout import Actor, Rollout, rollout
 from envs.tasks import Task, task_sequence
 from envs.vector import VectorEnv
 from policy.agent import PolicyActor
-from policy.loading import load_policy
+from policy.loading import load_policy, tasks_of
 from tools.collect import NoisyExpert
 
 MakeActor = Callable[[VectorEnv], Actor]
@@ -73,9 +73,10 @@ def _policy(config: DictConfig, tasks: list[Task]) -> list[MakeActor]:
     if config.checkpoint is None:
         raise ValueError("checkpoint= is missing; give runs/<name>, a folder in its checkpoints/, or expert=true")
     policy, spec = load_policy(config.checkpoint, config.device)
-    unknown = [task.name for task in tasks if task.name not in spec.tasks]
+    learned = tasks_of(config.checkpoint, spec)
+    unknown = [task.name for task in tasks if task.name not in learned]
     if unknown:
-        known = ", ".join(spec.tasks)
+        known = ", ".join(learned)
         raise ValueError(f"{config.checkpoint} has not learned {unknown[0]!r}; choose env= from {known}")
     return [_always(PolicyActor(policy, spec.tasks.index(task.name))) for task in tasks]
 

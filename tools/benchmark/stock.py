@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -116,6 +115,5 @@ STOCK = {"robosuite": StockRobosuite, "metaworld": StockMetaworld}
 
 
 def make_stock(task: Task, seeds: Sequence[int]) -> StockEnv:
-    """For a process of its own: one BLAS thread, or they fight over 7 x 7 matrices."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    """For a process of its own, in which OPENBLAS_NUM_THREADS=1 is set: BLAS threads fight over 7 x 7 matrices."""
     return STOCK[task.suite](task, seeds)
