@@ -1,9 +1,12 @@
 """The two references: one policy a task, and all tasks at once."""
 
 import torch
-from tiny import action_error, learn, make_method, make_windows
+from tiny import action_error, learn, make_method, make_normalizer, make_windows
 
+from policy.checkpoint import Checkpoint, save
 from policy.flat import concatenate
+from policy.loading import PolicySpec, describe, tasks_of
+from policy.loading import make_policy as from_spec
 from policy.training import JointWindows
 
 
@@ -48,3 +51,17 @@ def test_joint_windows_hold_as_many_of_each_task():
     batch = windows.sample(9, torch.Generator().manual_seed(0))
     assert torch.bincount(batch.task).tolist() == [5, 4]
     assert len(JointWindows([make_windows(0), make_windows(1)]).sample(1, torch.Generator()).task) == 1
+
+
+def test_a_checkpoint_of_single_is_for_the_task_it_learned(tmp_path):
+    spec = PolicySpec(
+        tasks=["a", "b"], network={"name": "mlp", "width": 8, "depth": 1},
+        diffusion={"train_steps": 7, "inference_steps": 7},
+        observation_steps=2, action_steps=3, executed_steps=1, observation_size=3, action_size=2,
+        task_conditioning="embedding", fourier_octaves=0,
+    )  # fmt: skip
+    weights = from_spec(spec, make_normalizer()).state_dict()
+    for method, known in (("single", ["b"]), ("replay", ["a", "b"])):
+        manifest = {"policy": describe(spec), "facts": {"method": method}}
+        save(tmp_path / method, 1, "b", None, Checkpoint(weights, {}, manifest))
+        assert tasks_of(tmp_path / method / "1_b", spec) == known

@@ -84,6 +84,7 @@ def test_a_policy_is_filmed_and_its_failure_too(command, monkeypatch):
     )  # fmt: skip
     policy = make_policy(spec, make_normalizer([(TASKS[name].low, TASKS[name].high) for name in spec.tasks]))
     monkeypatch.setattr(export_video, "load_policy", lambda path, device: (policy, spec))
+    monkeypatch.setattr(export_video, "tasks_of", lambda path, spec: spec.tasks)
     monkeypatch.setattr(export_video, "task_sequence", lambda names: [task])
     torch.manual_seed(0)
     code, out, _ = command("checkpoint=run", "env=lift", "n_episodes=3", "width=128", "height=96")
