@@ -1,7 +1,6 @@
 """A whole run on the command line that takes seconds: its options, and demonstrations of two episodes a task."""
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -61,15 +60,19 @@ def call(main, arguments, monkeypatch):
     return 0
 
 
-def _listen_to_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+LISTEN = (
+    "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv = sys.argv[1:]; "
+    "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
 
 
 def start(arguments, cwd, module="policy.train", **options):
-    """An entry point as a process of its own, which Ctrl-C reaches even where a shell that ran this ignores it."""
+    """An entry point as a process of its own, which Ctrl-C reaches even where a shell that ran this ignores it.
+
+    Not by preexec_fn: forking a process as large as this one can fail for want of memory.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=options.pop("preexec_fn", _listen_to_interrupts), **options,
+        [sys.executable, "-c", LISTEN, module, *map(str, arguments)],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
