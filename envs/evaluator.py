@@ -20,6 +20,12 @@ class Evaluator:
         """One episode for each seed, in order."""
         return rollout(self.env(task), actor, seeds)
 
+    def close(self) -> None:
+        """Stop the simulators' threads."""
+        for env in self._envs.values():
+            env.close()
+        self._envs.clear()
+
     def env(self, task: int) -> VectorEnv:
         """The simulator of a task."""
         if task not in self._envs:

@@ -29,7 +29,7 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class _WithoutRewards:
-    """In front of an environment's class: rewards of the grasp, which cost more than the physics, are not computed."""
+    """In front of an environment's class: rewards of the grasp, which nobody reads, are not computed."""
 
     touching_main_object = False
 
@@ -38,8 +38,8 @@ class _WithoutRewards:
 
 
 class _Fast(SawyerXYZEnv):
-    """Behind an environment's class: the hand goes to its start in one native call, once for every seed, and the
-    parts of an observation are put together without a search by name."""
+    """Behind an environment's class: the hand goes to its start in one native call, once for every seed, and an
+    observation is put together without a search by name."""
 
     _starts: dict[int, np.ndarray]  # state of the simulation one physics step before the hand's arrival, by seed
     _seed: int | None  # None: the hand stays where it is

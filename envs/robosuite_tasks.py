@@ -18,7 +18,7 @@ from envs.osc import Controller, Episode, read_controller
 from envs.tasks import Task
 
 OBJECTS = {"Lift": "cube", "PickPlaceCan": "Can", "NutAssemblySquare": "SquareNut"}
-# Links of the Panda that no joint position brings into contact; testing them costs a tenth of the simulation.
+# Links of the Panda that no joint position brings into contact: testing for it takes time and finds nothing.
 APART = (("link0", "link1"), ("link0", "link2"), ("link1", "link3"), ("link2", "link4"), ("link3", "link5"))
 CONSTRUCTION_SEED = 0  # fixes what robosuite draws when it builds a model (the size of Lift's cube)
 

@@ -9,8 +9,6 @@ from threading import Thread
 from typing import Any
 
 Job = tuple[Any, ...]  # arguments of the function; the first is the slot
-
-
 LOOKS = 4  # at the workers within the time that a job may take
 
 
@@ -23,7 +21,7 @@ class WorkerError(RuntimeError):
 
 
 class Workers:
-    """`count` threads that share out jobs; one that takes more than `timeout` seconds, or half more, hangs.
+    """`count` threads that share out jobs; one that takes `timeout` seconds, or up to a half more, hangs.
 
     Threads suffice because stepping is native and does not hold the interpreter lock. They are daemons, so that one
     that hangs in native code does not keep the program from ending.
@@ -59,7 +57,7 @@ class Workers:
             thread.join(timeout=1.0)
 
     def _wait(self) -> WorkerError | None:
-        """A worker's report. Jobs hang that were there at all looks of the time allowed and at the one before.
+        """A worker's report. A job hangs that is still there after `LOOKS` more looks than the first that found it.
 
         Looks are counted, not seconds, so that a process that was suspended for a while does not count as hanging.
         """
@@ -75,18 +73,26 @@ class Workers:
                     raise WorkerError(stuck, f"no answer in {self.timeout:g} s") from None
 
     def _serve(self, worker: int) -> None:
-        while (work := self._inboxes[worker].get()) is not None:
-            function, jobs = work
-            failure = None
-            while failure is None:
-                try:
-                    self._current[worker] = job = jobs.popleft()
-                except IndexError:
-                    break
-                try:
-                    function(*job)
-                except BaseException as error:  # whatever it was, the caller is told
-                    failure = WorkerError([job[0]], f"{type(error).__name__}: {error}")
-                    failure.__cause__ = error
+        while True:
+            work = self._inboxes[worker].get()
+            if work is None:
+                return
+            failure = self._share(worker, *work)
+            del work  # a waiting thread keeps no simulation alive
             self._current[worker] = None
             self._done.put(failure)
+            del failure
+
+    def _share(self, worker: int, function: Callable[..., None], jobs: deque[Job]) -> WorkerError | None:
+        """Take jobs until none is left or one fails."""
+        while True:
+            try:
+                self._current[worker] = job = jobs.popleft()
+            except IndexError:
+                return None
+            try:
+                function(*job)
+            except BaseException as error:  # whatever it was, the caller is told
+                failure = WorkerError([job[0]], f"{type(error).__name__}: {error}")
+                failure.__cause__ = error
+                return failure

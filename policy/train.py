@@ -114,6 +114,8 @@ def _learn(
     except BaseException:
         record.close()
         raise
+    finally:
+        evaluator.close()
     return progress, record
 
 

@@ -12,7 +12,7 @@ from policy.methods.base import random_stream
 from policy.optimization import OptimizerSettings
 
 REPLAYING = {"replay", "trust_region", "ftml", "vr_mcl"}
-HALVED = {"ftml", "vr_mcl", "multitask"}  # learn a task from half of each batch
+HALVED = {"ftml", "vr_mcl"}  # learn a task from half of each batch
 PENALISED = {"ewc", "trust_region"}
 
 
@@ -32,7 +32,8 @@ def test_every_method_learns_ends_and_goes_on(name):
     losses = [entry["loss"] for entry in metrics]
     assert sum(losses[-20:]) < 0.5 * sum(losses[:20])
     assert all(isinstance(value, float) for entry in metrics for value in entry.values())
-    assert action_error(method.policy, 0) < (0.2 if name in HALVED else 0.03)
+    if name != "multitask":  # spends half of its windows on the other task; see test_references
+        assert action_error(method.policy, 0) < (0.06 if name in HALVED else 0.03)
     restored = make_method(name, policy=make_policy(seed=9))
     restored.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
     assert torch.equal(parameters(restored.policy), parameters(method.policy))

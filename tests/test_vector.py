@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -107,3 +109,15 @@ def test_a_simulation_that_hangs_is_named_with_its_seed(simulator_of, monkeypatc
 def test_slots_and_workers_below_one_are_refused(slots, workers):
     with pytest.raises(ValueError, match=f"slots and workers must be at least 1, got {slots} and {workers}"):
         VectorEnv(TASKS["lift"], slots, workers)
+
+
+def test_what_is_dropped_without_closing_is_not_kept_alive(make_env, task):
+    """A waiting thread must not hold the simulations that it last stepped."""
+    env = make_env(2, 2)
+    env.reset([0, 1], [0, 1])
+    env.step([0, 1], np.zeros((2, task.action_size)))
+    episode, workers = weakref.ref(env.episodes[0]), env._workers
+    del env
+    gc.collect()
+    assert episode() is None
+    workers.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -69,8 +70,8 @@ def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -
     for name, rows in tables.items():
         if rows:
             text += f"\n## {headings[name]}\n\n{markdown(rows)}"
-            _write_csv(output / f"{name}.csv", rows)
-    (output / "comparison.md").write_text(text)
+            _write(output / f"{name}.csv", comma_separated(rows))
+    _write(output / "comparison.md", text)
     plot_recovery(output / "recovery.png", recovery_curves(groups), first["updates_per_task"])
     print(text)
     print(f"everything is in {output}")
@@ -214,11 +215,20 @@ def markdown(rows: list[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _write_csv(path: Path, rows: list[Row]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+def comma_separated(rows: list[Row]) -> str:
+    """The same as CSV."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def _arguments() -> argparse.Namespace:
