@@ -13,15 +13,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from policy.agent import Batch, join
+from policy.agent import Batch, WindowSource, join
 from policy.diffusion import Diffusion
 from policy.loading import PolicySpec
 from policy.networks import build_network
 from policy.normalizer import Normalizer
 
 
+MEASURED = 8192  # windows that a task's bounds are measured on
+FINEST = 1e-3  # least range of an observation entry, as a share of its declared range
+
+
 class WindowGenerator(nn.Module):
-    """Denoiser of windows flattened to one row: normalised observations [To * Do], then actions [Tp * Da]."""
+    """Denoiser of windows flattened to one row: normalised observations [To * Do], then actions [Tp * Da].
+
+    Observations are normalised by the range that a task's own windows have, measured once, when the task has been
+    learned. Declared bounds are the arm's reach, and an object that is never more than some centimetres away from its
+    place would be generated with an error of the same size.
+    """
 
     def __init__(
         self,
@@ -35,14 +44,21 @@ class WindowGenerator(nn.Module):
         action_size: int,
     ):
         super().__init__()
-        self.diffusion, self.normalizer = diffusion, normalizer
+        self.diffusion, self._declared = diffusion, normalizer
         self.n_tasks, observation_size = normalizer.low.shape
+        self.normalizer = Normalizer(self.n_tasks, observation_size)
         self.observation_shape = (observation_steps, observation_size)
         self.action_shape = (action_steps, action_size)
         self.size = observation_steps * observation_size + action_steps * action_size
         self.network = build_network(
             network, sample_steps=1, sample_size=self.size, condition_size=self.n_tasks, **network_options
         )
+
+    def measure(self, task: int, windows: WindowSource, generator: torch.Generator) -> None:
+        """Set the bounds of `task`, whose windows these are."""
+        seen = windows.sample(MEASURED, generator).observations.flatten(0, 1)
+        margin = 0.5 * FINEST * (self._declared.high[task] - self._declared.low[task])
+        self.normalizer.set_task(task, seen.amin(0) - margin, seen.amax(0) + margin)
 
     def condition(self, task: Int[Tensor, " B"]) -> Float[Tensor, "B K"]:
         return nn.functional.one_hot(task, self.n_tasks).to(torch.float32)

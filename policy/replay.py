@@ -66,6 +66,7 @@ class GeneratedReplay:
         earlier = [self._optimization.average.generate(i, self.pool, generator) for i in range(task)]
         old = join(earlier) if earlier else None
         model = self._optimization.model
+        model.measure(task, windows, generator)
         self._optimization.begin(self.updates)
         share = self.batch_size // (task + 1)  # an equal share for every task
         for update in range(self.updates):
@@ -80,10 +81,12 @@ class GeneratedReplay:
             yield update + 1, self.updates, float(loss.detach())
 
     def state_dict(self) -> dict[str, Tensor]:
-        return self._optimization.state_dict()
+        return self._optimization.state_dict() | self._optimization.model.normalizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._optimization.load_state_dict(state)
+        for model in (self._optimization.model, self._optimization.average):
+            model.normalizer.load_state_dict({name: state[name] for name in model.normalizer.state_dict()})
 
 
 REPLAYS = ("generator", "rollout", "demonstrations", "none")
