@@ -14,11 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from policy.agent import Batch, WindowSource, join
-from policy.diffusion import Diffusion
+from policy.diffusion import Diffusion, masked_mean_square
 from policy.loading import PolicySpec
 from policy.networks import build_network
 from policy.normalizer import Normalizer
-
 
 MEASURED = 8192  # windows that a task's bounds are measured on
 FINEST = 1e-3  # least range of an observation entry, as a share of its declared range
@@ -63,11 +62,24 @@ class WindowGenerator(nn.Module):
     def condition(self, task: Int[Tensor, " B"]) -> Float[Tensor, "B K"]:
         return nn.functional.one_hot(task, self.n_tasks).to(torch.float32)
 
-    def loss(self, batch: Batch, noise: Float[Tensor, "B 1 W"], k: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """Denoising loss of every window."""
+    def loss(
+        self,
+        batch: Batch,
+        noise: Float[Tensor, "B 1 W"],
+        k: Int[Tensor, " B"],
+        teacher: WindowGenerator | None = None,
+        taught: int = 0,
+    ) -> Float[Tensor, " B"]:
+        """Denoising loss of every window; of the last `taught`, the squared distance to what `teacher` answers."""
         observations = self.normalizer.normalize(batch.observations, batch.task)
-        rows = torch.cat([observations.flatten(1), batch.actions.flatten(1)], dim=1)
-        return self.diffusion.loss(self.network, rows[:, None], noise, k, self.condition(batch.task))
+        rows = torch.cat([observations.flatten(1), batch.actions.flatten(1)], dim=1)[:, None]
+        noisy, condition = self.diffusion.add_noise(rows, noise, k), self.condition(batch.task)
+        target = self.diffusion.target(rows, noise, k)
+        if teacher is not None and taught:
+            with torch.no_grad():
+                answers = teacher.network(noisy[-taught:], k[-taught:], condition[-taught:])
+            target = torch.cat([target[:-taught], answers])
+        return masked_mean_square(self.network(noisy, k, condition) - target)
 
     @torch.no_grad()
     def generate(self, task: int, count: int, generator: torch.Generator, batch_size: int = 2048) -> Batch:

@@ -6,6 +6,7 @@ A source has `windows(teacher, task, count, generator)`, called for every earlie
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -57,15 +58,20 @@ class GeneratedReplay:
     ):
         self._optimization = Optimization(model, settings)
         self.updates, self.batch_size, self.pool = updates, batch_size, pool
+        self._drawn: dict[int, Batch] = {}  # of earlier tasks, since the generator was trained last
 
     def windows(self, teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator) -> Batch:
-        return self._optimization.average.generate(task, count, generator)
+        self._drawn[task] = self._optimization.average.generate(task, count, generator)
+        return self._drawn[task]
 
     def end_task(self, task: int, windows: WindowSource, generator: torch.Generator) -> Iterator[GeneratorUpdate]:
-        """Train on the windows of `task` and on own samples of every earlier one; yields its updates."""
-        earlier = [self._optimization.average.generate(i, self.pool, generator) for i in range(task)]
+        """Train on the windows of `task`, and match the generator so far on its own samples of every earlier task.
+
+        The samples are those that the policy rehearsed on, where it did. Yields its updates.
+        """
+        model, teacher = self._optimization.model, copy.deepcopy(self._optimization.average)
+        earlier = [self._drawn.get(i) or teacher.generate(i, self.pool, generator) for i in range(task)]
         old = join(earlier) if earlier else None
-        model = self._optimization.model
         model.measure(task, windows, generator)
         self._optimization.begin(self.updates)
         share = self.batch_size // (task + 1)  # an equal share for every task
@@ -75,10 +81,11 @@ class GeneratedReplay:
                 batch = join([batch, old.sample(share * task, generator)])
             k = model.diffusion.draw_steps(len(batch), generator)
             noise = torch.randn((len(batch), 1, model.size), generator=generator, device=k.device)
-            loss = model.loss(batch, noise, k).mean()
+            loss = model.loss(batch, noise, k, teacher, share * task).mean()
             self._optimization.step(loss)
             self._optimization.follow()
             yield update + 1, self.updates, float(loss.detach())
+        self._drawn.clear()
 
     def state_dict(self) -> dict[str, Tensor]:
         return self._optimization.state_dict() | self._optimization.model.normalizer.state_dict()

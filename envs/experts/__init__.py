@@ -7,7 +7,7 @@ from functools import partial
 
 from envs.experts.can import CanExpert
 from envs.experts.lift import LiftExpert
-from envs.experts.metaworld import MetaworldExpert
+from envs.experts.metaworld import MetaworldExpert, PatientExpert, StickPullExpert
 from envs.experts.motion import Expert, Landmarks
 from envs.experts.square import SquareExpert
 from envs.tasks import TASKS
@@ -17,4 +17,7 @@ EXPERTS: dict[str, Callable[[Landmarks], Expert]] = {
     "can": CanExpert,
     "square": SquareExpert,
     **{task.expert: partial(MetaworldExpert, task.expert) for task in TASKS.values() if task.suite == "metaworld"},
+    "push-back": partial(PatientExpert, "push-back-v3", 0.7),
+    "stick-pull": partial(StickPullExpert, "stick-pull-v3"),
+    "shelf-place": partial(PatientExpert, "shelf-place-v3", 0.4),
 }
