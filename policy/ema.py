@@ -1,6 +1,7 @@
 """Exponential moving average of a network's parameters, with warm-up."""
 
 import copy
+import math
 from typing import Generic, TypeVar
 
 import torch
@@ -31,6 +32,10 @@ class Ema(Generic[Network]):
         """The decay of the next update."""
         n = max(0, self.updates - 1)
         return min(self.max_decay, 1 - (1 + n / self.inv_gamma) ** -self.power)
+
+    def counter(self, span: float) -> int:
+        """The least number of updates after which the decay is that of an average over `span` of them, 1 - 1/span."""
+        return 1 + math.ceil(self.inv_gamma * (max(1.0, span) ** (1 / self.power) - 1))
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:

@@ -14,6 +14,8 @@ from policy.flat import flatten_gradients, flatten_parameters
 
 Model = TypeVar("Model", bound=nn.Module)
 
+SETTLED = 100.0  # updates that a settled average spans at least, of 1,500 and more; of fewer, a fifteenth
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -34,7 +36,7 @@ class OptimizerSettings:
 class Optimization(Generic[Model]):
     """A model being trained and its exponential moving average `average`, which is the one to use.
 
-    `begin` starts a task: both continue from the average, the optimiser's moments and the average's counter are new.
+    `begin` starts a task: both continue from the average, with new moments of the optimiser.
     """
 
     def __init__(self, model: Model, settings: OptimizerSettings):
@@ -46,7 +48,9 @@ class Optimization(Generic[Model]):
         self._gradient = flatten_gradients(model)
         self.begin(updates=1)
 
-    def begin(self, updates: int) -> None:
+    def begin(self, updates: int, settled: bool = False) -> None:
+        """Start a task. `settled`: the average is a policy worth keeping, so it follows slowly from the first update
+        on: what the first few do to the earlier tasks is gone before it has become part of it."""
         self.updates, self.update = updates, 0
         self.vector.copy_(self.average_vector)
         self._parameter = nn.Parameter(self.vector)
@@ -54,7 +58,7 @@ class Optimization(Generic[Model]):
         self._adam = torch.optim.AdamW(
             [self._parameter], lr=0.0, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=True
         )
-        self._ema.updates = 0
+        self._ema.updates = self._ema.counter(min(SETTLED, updates / 15)) if settled else 0
 
     def step(self, loss: Tensor) -> float:
         """One update down the gradient of `loss`; the learning rate it took. FloatingPointError where not finite."""

@@ -73,7 +73,7 @@ class GeneratedReplay:
         earlier = [self._drawn.get(i) or teacher.generate(i, self.pool, generator) for i in range(task)]
         old = join(earlier) if earlier else None
         model.measure(task, windows, generator)
-        self._optimization.begin(self.updates)
+        self._optimization.begin(self.updates, settled=task > 0)
         share = self.batch_size // (task + 1)  # an equal share for every task
         for update in range(self.updates):
             batch = windows.sample(self.batch_size - share * task, generator)

@@ -65,3 +65,12 @@ def test_average_is_apart_from_the_network():
 def test_bad_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Ema(network(0), **options)
+
+
+@pytest.mark.parametrize("span", [0.5, 1.0, 2.0, 30.0, 100.0])
+def test_counter_of_a_span(span):
+    ema = Ema(nn.Linear(1, 1))
+    ema.updates = ema.counter(span)
+    assert ema.decay >= 1 - 1 / max(1, span) - 1e-12
+    ema.updates -= 1
+    assert span <= 1 or ema.decay < 1 - 1 / span

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -72,6 +73,19 @@ def test_a_task_begins_at_the_average_with_a_new_optimiser():
     advance(fresh, 0, 6)
     assert torch.equal(ours.vector, fresh.vector)
     assert torch.equal(ours.average_vector, fresh.average_vector)
+
+
+def test_a_settled_average_follows_slowly():
+    settings = dataclasses.replace(SETTINGS, ema_decay=0.999)
+    moved = []
+    for settled, updates in ((False, 3000), (True, 3000), (True, 60)):
+        ours = Optimization(network(), settings)
+        ours.begin(updates, settled)
+        before = ours.average_vector.clone()
+        advance(ours, 0, 1)
+        share = (ours.average_vector - before).norm() / (ours.vector - before).norm()
+        moved.append(float(share))
+    assert moved == pytest.approx([1.0, 1 / 100, 1 / 4], rel=0.08)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 9])

@@ -16,7 +16,11 @@ EXPERTS: dict[str, Callable[[Landmarks], Expert]] = {
     "lift": LiftExpert,
     "can": CanExpert,
     "square": SquareExpert,
-    **{task.expert: partial(MetaworldExpert, task.expert) for task in TASKS.values() if task.suite == "metaworld"},
+    **{
+        task.simulator: partial(MetaworldExpert, task.simulator)
+        for task in TASKS.values()
+        if task.suite == "metaworld"
+    },
     "push-back": partial(PatientExpert, "push-back-v3", 0.7),
     "stick-pull": partial(StickPullExpert, "stick-pull-v3"),
     "shelf-place": partial(PatientExpert, "shelf-place-v3", 0.4),

@@ -121,7 +121,7 @@ class Learner:
         """Start `task`: a fresh optimiser, the previous policy frozen as the teacher, replay drawn."""
         self._task = task
         if not continued:
-            self._optimization.begin(updates)
+            self._optimization.begin(updates, settled=task > 0)
             self._teacher.load_state_dict(self._optimization.average.state_dict())
         self._old = self._draw_replay()
 
