@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ INTERRUPTED = 130
 MULTIRUN = {"-m", "--multirun"}
 
 
+class Failed(Exception):
+    """What was wrong has been said; a run of a sweep may carry it here from another process."""
+
+
 def run(name: str, task: Callable[[DictConfig], object]) -> None:
     """Run `task` with the configuration `configs/<name>.yaml` and the command line's overrides.
 
@@ -33,7 +38,7 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
     if {"--help", "-h"} & set(arguments):
         print(help_text(name))
         return
-    failed: list[Exception] = []
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by hydra
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=name)
     def job(config: DictConfig) -> None:
@@ -44,17 +49,19 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
             raise SystemExit(INTERRUPTED) from None
         except (ValueError, OSError, FloatingPointError, OmegaConfBaseException) as error:
             report(error)
-            failed.append(error)  # the other runs of a sweep go on
+            raise Failed(str(error)) from None  # the other runs of a sweep go on
 
     try:
         _check(name, arguments)
         sys.argv[1:] = arguments + _resume_directory(arguments)
         job()
+    except Failed as error:
+        if MULTIRUN & set(arguments):
+            report(ValueError(f"a run of the sweep failed ({error}); the same command again goes on with the rest"))
+        raise SystemExit(ERROR) from None
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         report(error)
-        failed.append(error)
-    if failed:
-        raise SystemExit(ERROR)
+        raise SystemExit(ERROR) from None
 
 
 def report(error: BaseException) -> None:
@@ -77,7 +84,10 @@ def help_text(name: str) -> str:
         for choice in sorted((root / group).iterdir(), key=lambda path: path.name):
             if choice.name.endswith(".yaml"):
                 lines += [f"  {choice.name[:-5]}", *(f"    {line}" for line in choice.read_text().splitlines())]
-    lines += ["", "several runs: -m seed=0,1,2 method=replay,trust_region"] if name == "train" else []
+    if name == "train":
+        launchers = ", ".join(sorted(path.name[:-5] for path in (root / "hydra" / "launcher").iterdir()))
+        lines += ["", "several runs: -m seed=0,1,2 method=replay,trust_region sweep=<name>"]
+        lines += [f"one after another, or with hydra/launcher= one of: {launchers}"]
     return "\n".join(lines)
 
 
@@ -173,7 +183,7 @@ def _misspelt(name: str, error: HydraException) -> ValueError | None:
     found = re.search(r"Could not override '([^']+)'", str(error))
     if not found:
         return None
-    known = list(_options(hydra.compose(name)))
+    known = list(option_names(hydra.compose(name)))
     if found[1] in known:
         group = found[1].partition(".")[0]
         return ValueError(
@@ -184,12 +194,13 @@ def _misspelt(name: str, error: HydraException) -> ValueError | None:
     return ValueError(f"unknown option {found[1]!r}: {hint}--help lists all")
 
 
-def _options(config: DictConfig, prefix: str = "") -> Iterator[str]:
+def option_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all options and groups."""
     for key in map(str, config):
         value = None if OmegaConf.is_missing(config, key) else config[key]
         yield f"{prefix}{key}"
         if isinstance(value, DictConfig):
-            yield from _options(value, f"{prefix}{key}.")
+            yield from option_names(value, f"{prefix}{key}.")
 
 
 def load_yaml(path: Path) -> DictConfig:

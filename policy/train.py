@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -40,6 +42,8 @@ PACKAGES = (
     "torch", "mujoco", "robosuite", "metaworld", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge",
 )  # fmt: skip
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
+ANYWHERE = ("name", "sweep", "resume", "device", "workers", "checkpoint_every", "demonstrations.path")
+"""Options that may differ when a sweep goes on."""
 
 
 def main() -> None:
@@ -53,10 +57,13 @@ def run(config: DictConfig) -> dict[str, Any]:
     if config.resume:
         config = commandline.load_yaml(Path(config.resume) / "config.yaml")
     elif (folder / "config.yaml").exists():
-        raise ValueError(f"{folder} holds a run already; continue it with resume={folder}, or choose another name=")
+        config = _same_run(config, folder)
+        if (folder / "summary.json").exists():
+            tqdm.write(f"{folder} is finished")
+            return json.loads((folder / "summary.json").read_text())
     tasks = check(config)
     device = find_device(config.device)
-    if not config.resume:
+    if not (folder / "config.yaml").exists():
         _write_config(config, folder / "config.yaml")
     try:
         stores = [_demonstrations(config, task) for task in tasks]
@@ -73,6 +80,21 @@ def run(config: DictConfig) -> dict[str, Any]:
     # A resumed run did part of its work in other processes.
     seconds["total"] = max(time.perf_counter() - started, sum(seconds.values()))
     return record.finish(progress, {name: round(value, 1) for name, value in seconds.items()})
+
+
+def _same_run(config: DictConfig, folder: Path) -> DictConfig:
+    """The configuration of the run in `folder`, which a sweep that is typed again goes on with.
+
+    ValueError where it is another run, or this is no sweep.
+    """
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise ValueError(f"{folder} holds a run already; continue it with resume={folder}, or choose another name=")
+    begun = commandline.load_yaml(folder / "config.yaml")
+    for name in commandline.option_names(config):
+        was, asked = OmegaConf.select(begun, name), OmegaConf.select(config, name)
+        if name not in ANYWHERE and not isinstance(asked, DictConfig) and was != asked:
+            raise ValueError(f"{folder} holds a run with {name}={was}, not {asked}; choose another sweep=")
+    return begun
 
 
 def _learn(
