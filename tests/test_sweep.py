@@ -34,7 +34,7 @@ def test_typed_again_it_goes_on(tmp_path, demonstrations):
     assert "finetune_seed0 is finished" in out + err
     assert (first / "summary.json").stat().st_mtime_ns == finished
     again = json.loads((second / "summary.json").read_text())
-    assert again["success_matrix"] == wanted["success_matrix"]
+    assert again["success"] == wanted["success"]
     code, _, err = sweep(tmp_path, demonstrations, "seed=0,1", "batch_size=8")
     assert code == 2
     assert "holds a run with batch_size=16, not 8; choose another sweep=" in err
