@@ -1,4 +1,4 @@
-"""Success matrices, forgetting, transfer, recovery and intervals: plain numpy.
+"""Success matrices, forgetting, transfer, recovery and intervals.
 
 R [K, K] is the success rate of task j (column) after learning task i (row); entries not measured are NaN
 (None is read as NaN). A result without its entries is None.
@@ -7,10 +7,10 @@ R [K, K] is the success rate of task j (column) after learning task i (row); ent
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 Matrix = Float[np.ndarray, "K K"]
 FRACTIONS = (0.99, 0.9, 0.8)
@@ -59,12 +59,8 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     """Wilson's score interval of a success rate from n independent rollouts."""
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"{successes} successes of {n}: give 0 <= successes <= n and n >= 1")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = successes / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    # The ends that are exact, freed of rounding.
-    return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def average_success_interval(R: Matrix, n_rollouts: int, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -89,10 +85,11 @@ def bootstrap(
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"values {values.tolist()}: give one finite number a seed, of at least 2 seeds")
-    picks = generator.integers(len(values), size=(resamples, len(values)))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values[picks].mean(axis=1), [tail, 1 - tail])
-    return float(low), float(high)
+    interval = stats.bootstrap(
+        (values,), np.mean, n_resamples=resamples, confidence_level=confidence, method="percentile",
+        rng=generator,
+    ).confidence_interval  # fmt: skip
+    return float(interval.low), float(interval.high)
 
 
 def probe_grid(updates_per_task: int) -> list[int]:

@@ -14,7 +14,8 @@ from policy.flat import flatten_gradients, flatten_parameters
 
 Model = TypeVar("Model", bound=nn.Module)
 
-SETTLED = 100.0  # updates that a settled average spans at least, of 1,500 and more; of fewer, a fifteenth
+SETTLED = 100.0  # updates that a settled average spans at least
+SHARE = 1 / 15  # of a task's updates, where that is fewer
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Optimization(Generic[Model]):
         self._adam = torch.optim.AdamW(
             [self._parameter], lr=0.0, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=True
         )
-        self._ema.updates = self._ema.counter(min(SETTLED, updates / 15)) if settled else 0
+        self._ema.updates = self._ema.counter(min(SETTLED, SHARE * updates)) if settled else 0
 
     def step(self, loss: Tensor) -> float:
         """One update down the gradient of `loss`; the learning rate it took. FloatingPointError where not finite."""

@@ -91,6 +91,7 @@ class GeneratedReplay:
         return self._optimization.state_dict() | self._optimization.model.normalizer.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._drawn.clear()
         self._optimization.load_state_dict(state)
         for model in (self._optimization.model, self._optimization.average):
             model.normalizer.load_state_dict({name: state[name] for name in model.normalizer.state_dict()})

@@ -169,9 +169,11 @@ def test_the_generator_learns_from_the_windows_that_the_policy_rehearsed_on(monk
     monkeypatch.setattr(Batch, "sample", lambda self, *rest: drawn.append(self) or sample(self, *rest))
     list(source.end_task(1, make_windows(1), stream))
     assert any(torch.equal(batch.observations, rehearsed.observations) for batch in drawn)
-    monkeypatch.undo()
-    source.load_state_dict({name: value.clone() for name, value in source.state_dict().items()})
     assert not source._drawn  # the generator is another now
+    monkeypatch.undo()
+    source.windows(make_policy(), 0, 8, stream)
+    source.load_state_dict({name: value.clone() for name, value in source.state_dict().items()})
+    assert not source._drawn
 
 
 def test_state_restores_the_source():

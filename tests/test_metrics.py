@@ -1,6 +1,8 @@
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from policy import metrics
 
@@ -57,15 +59,20 @@ def test_missing_entries_give_none():
 @pytest.mark.parametrize("n", [1, 7, 50, 1000])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
-def test_wilson_equals_scipy(n, share, confidence):
+def test_wilson_solves_the_score_equation(n, share, confidence):
+    """Its ends are the rates p at which |successes/n - p| is z standard errors, 0 and 1 where nothing lies beyond."""
     successes = round(share * n)
-    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    assert metrics.wilson(successes, n, confidence) == pytest.approx((interval.low, interval.high), abs=1e-12)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    low, high = metrics.wilson(successes, n, confidence)
+    assert low <= successes / n <= high
+    assert (low == 0.0) == (successes == 0)
+    assert (high == 1.0) == (successes == n)
+    for p in {low, high} - {0.0, 1.0}:
+        assert abs(successes / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n))
 
 
 def test_average_success_interval_pools_the_rollouts():
-    interval = binomtest(105, 150).proportion_ci(0.95, method="wilson")
-    assert metrics.average_success_interval(R, 50) == pytest.approx((interval.low, interval.high))
+    assert metrics.average_success_interval(R, 50) == metrics.wilson(105, 150)
 
 
 def test_bootstrap_agrees_with_the_normal_interval_and_repeats():
