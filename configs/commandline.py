@@ -25,7 +25,7 @@ MULTIRUN = {"-m", "--multirun"}
 
 
 class Failed(Exception):
-    """What was wrong has been said; a run of a sweep may carry it here from another process."""
+    """A run of a sweep failed in another process, which has said why."""
 
 
 def run(name: str, task: Callable[[DictConfig], object]) -> None:
@@ -39,6 +39,8 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
         print(help_text(name))
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by hydra
+    failed: list[Exception] = []
+    here = os.getpid()
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=name)
     def job(config: DictConfig) -> None:
@@ -49,19 +51,22 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
             raise SystemExit(INTERRUPTED) from None
         except (ValueError, OSError, FloatingPointError, OmegaConfBaseException) as error:
             report(error)
-            raise Failed(str(error)) from None  # the other runs of a sweep go on
+            if os.getpid() != here:
+                raise Failed(str(error)) from None
+            failed.append(error)  # the other runs of a sweep go on
 
     try:
         _check(name, arguments)
         sys.argv[1:] = arguments + _resume_directory(arguments)
         job()
     except Failed as error:
-        if MULTIRUN & set(arguments):
-            report(ValueError(f"a run of the sweep failed ({error}); the same command again goes on with the rest"))
-        raise SystemExit(ERROR) from None
+        report(ValueError(f"a run of the sweep failed ({error}); the same command again goes on with the rest"))
+        failed.append(error)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         report(error)
-        raise SystemExit(ERROR) from None
+        failed.append(error)
+    if failed:
+        raise SystemExit(ERROR)
 
 
 def report(error: BaseException) -> None:

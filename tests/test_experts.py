@@ -103,7 +103,7 @@ def test_wrap(angle, period, nearest):
 
 @pytest.mark.parametrize("name", MENDED)
 def test_what_metaworlds_expert_cannot_do(name):
-    """Ours solves at least 19 of 20 starts, and more than metaworld's."""
+    """Ours solves at least nine tenths of unseen starts, and more than metaworld's."""
     simulator = MetaworldSimulator(TASKS[name])
     episode = simulator.new_episode()
 
@@ -117,7 +117,7 @@ def test_what_metaworlds_expert_cannot_do(name):
         return False
 
     ours, stock = (EXPERTS[key](simulator.landmarks) for key in (name, f"{name}-v3"))
-    seeds = range(4_000_000, 4_000_020)
+    seeds = range(4_000_000, 4_000_040)
     solutions = sum(solved(ours, seed) for seed in seeds)
-    assert solutions >= 19
+    assert solutions >= 36
     assert sum(solved(stock, seed) for seed in seeds) < solutions
