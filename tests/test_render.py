@@ -47,11 +47,11 @@ def steps(simulator, seed):
     """Control steps until the expert succeeds."""
     expert, episode = EXPERTS["lift"](simulator.landmarks), simulator.new_episode()
     simulator.reset(episode, seed)
-    for done in range(simulator.task.horizon):
+    for done in range(TASKS["lift"].horizon):
         if simulator.success(episode):
             return done
         simulator.step(episode, expert.act(simulator.task.split(simulator.observe([episode])[0])))
-    return simulator.task.horizon
+    return TASKS["lift"].horizon
 
 
 def test_a_film_of_an_expert_shows_every_step(lift, command):
