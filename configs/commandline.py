@@ -97,13 +97,13 @@ def help_text(name: str) -> str:
 
 
 def _plain(argument: str) -> str:
-    """`env=lift,can` as the list, and a folder as the text, that it means; hydra would take a comma for a sweep."""
+    """`env=lift,can` as the list, and a path as the text, that it means; hydra would take a comma for a sweep."""
     key, separator, value = argument.partition("=")
     if not separator or value.startswith(("[", "'", '"')):
         return argument
     if key == "env":
         return f"env=[{value}]"
-    if key in ("resume", "checkpoint") and value not in ("", "null"):
+    if key in ("resume", "checkpoint", "source", "target", "filter") and value not in ("", "null"):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"{key}='{escaped}'"
     return argument

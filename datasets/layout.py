@@ -15,9 +15,13 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 SCHEMA_VERSION = 1
 CHUNK_STEPS = 800
 SHARD_STEPS = 8_000
-SCHEMA = ("schema_version", "episodes", "observation_sizes", "action_size", "extra_sizes", "scalar_types")
+SCHEMA = (
+    "schema_version", "episodes", "observation_sizes", "action_size", "extra_sizes", "scalar_types", "types", "absent",
+)  # fmt: skip
 RESERVED = ("action", "reward", "success")
 SCALAR_TYPES = ("int64", "float64", "bool")
+FLOAT_TYPES = ("float32", "float64")
+STEP_TYPES = (*FLOAT_TYPES, "int32", "int64", "uint8", "bool")
 ENDS = "meta/episode_ends"
 COLLECT = "make it again with python -m tools.collect"
 RESTORE = f"restore a copy, or {COLLECT}"
@@ -44,12 +48,13 @@ class Episode:
 
 
 def columns(record: Mapping[str, Any]) -> dict[str, Column]:
-    single = np.dtype(np.float32)
+    """Every array that the attributes declare; one row a step is float32 unless `types` names another type."""
     sizes = {**record["observation_sizes"], "action": record["action_size"], **record["extra_sizes"]}
+    rows: dict[str, tuple[int, ...]] = {name: (size,) for name, size in sizes.items()}
+    rows |= {name: () for name in ("reward", "success") if name not in record.get("absent", ())}
+    types = {"success": "bool", **record.get("types", {})}
     return {
-        **{f"data/{name}": (single, (size,)) for name, size in sizes.items()},
-        "data/reward": (single, ()),
-        "data/success": (np.dtype(np.bool_), ()),
+        **{f"data/{name}": (np.dtype(types.get(name, "float32")), row) for name, row in rows.items()},
         ENDS: (np.dtype(np.int64), ()),
         **{f"meta/{name}": (np.dtype(kind), ()) for name, kind in record["scalar_types"].items()},
     }
@@ -155,6 +160,17 @@ def check_names(
     for name, kind in (scalars or {}).items():
         if kind not in SCALAR_TYPES:
             raise StoreError(f"{path}: meta/{name} cannot be {kind!r}; choose from {', '.join(SCALAR_TYPES)}")
+
+
+def check_types(path: Path, types: Mapping[str, str], extras: Iterable[str], absent: Iterable[str]) -> None:
+    """Observations, actions and rewards are real numbers; extras may be of any of the types."""
+    for name, kind in types.items():
+        legal = STEP_TYPES if name in extras else FLOAT_TYPES
+        if kind not in legal:
+            raise StoreError(f"{path}: data/{name} cannot be {kind!r}; choose from {', '.join(legal)}")
+    unknown = sorted(set(absent) - {"reward", "success"})
+    if unknown:
+        raise StoreError(f"{path}: {unknown[0]!r} cannot be absent; only reward and success can")
 
 
 def check_record(path: Path, record: Mapping[str, Any]) -> None:

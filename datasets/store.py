@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class DemonstrationStore:
         self.path = path
         self.attributes = attributes
         self._group = group
-        self._columns = columns
+        self.columns = columns
         self._arrays = {name: layout.find_array(path, group, name, column) for name, column in columns.items()}
         self.episode_ends: Int[np.ndarray, " E"] = np.zeros(0, np.int64)
         self._validate()
@@ -59,12 +59,16 @@ class DemonstrationStore:
         *,
         extra_sizes: Mapping[str, int] | None = None,
         scalar_types: Mapping[str, str] | None = None,
+        types: Mapping[str, str] | None = None,
+        absent: Sequence[str] = (),
     ) -> "DemonstrationStore":
         """Make an empty store, whole or not at all, and open it for appending.
 
         `attributes` is anything that JSON can say (task, simulator, controller, expert, noise, seeds,
-        versions); `extra_sizes` declares further float arrays of one row a step, `scalar_types` arrays of
-        one number ("int64", "float64" or "bool") an episode. Raises StoreError, also where `path` exists.
+        versions); `extra_sizes` declares further arrays of one row a step, `scalar_types` arrays of one
+        number ("int64", "float64" or "bool") an episode. `types` names arrays of one row a step that are not
+        float32, `absent` "reward" or "success" where nobody recorded them. Raises StoreError, also where `path`
+        exists.
         """
         path = Path(path)
         schema = {
@@ -74,7 +78,10 @@ class DemonstrationStore:
             "action_size": action_size,
             "extra_sizes": dict(extra_sizes or {}),
             "scalar_types": dict(scalar_types or {}),
+            **({"types": dict(types)} if types else {}),
+            **({"absent": list(absent)} if absent else {}),
         }
+        layout.check_types(path, types or {}, extra_sizes or {}, absent)
         layout.check_names(path, attributes, [*observation_sizes, *(extra_sizes or {})], scalar_types or {})
         record = layout.signed(path, {**schema, **attributes})
         if path.exists():
@@ -129,7 +136,7 @@ class DemonstrationStore:
         if "observation_sizes" in self.attributes:
             return dict(self.attributes["observation_sizes"])
         names = [name for name in self._names("data/") if name not in RESERVED]
-        return {name: math.prod(self._columns[f"data/{name}"][1]) for name in names}
+        return {name: math.prod(self.columns[f"data/{name}"][1]) for name in names}
 
     def read(self, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Arrays of one row a step, T rows, by name without the `data/`; all of them unless named."""
@@ -147,17 +154,38 @@ class DemonstrationStore:
     def episode(self, index: int) -> Episode:
         """Episode `index`; negative ones count from the end. Raises IndexError."""
         index = range(len(self))[index]
-        start = int(self.episode_ends[index - 1]) if index else 0
-        data = self._rows("data/", None, start, int(self.episode_ends[index]))
+        return self._block(index, index + 1)[0]
+
+    def episodes(self) -> Iterator[Episode]:
+        """All episodes in their order, read a shard's worth of steps at a time."""
+        start = 0
+        while start < len(self):
+            begin = int(self.episode_ends[start - 1]) if start else 0
+            stop = int(np.searchsorted(self.episode_ends, begin + layout.SHARD_STEPS, side="right"))
+            stop = max(stop, start + 1)
+            yield from self._block(start, stop)
+            start = stop
+
+    def _block(self, start: int, stop: int) -> list[Episode]:
+        """Episodes `start` to `stop`, each array read once."""
+        begin = int(self.episode_ends[start - 1]) if start else 0
+        ends = self.episode_ends[start:stop]
+        data = self._rows("data/", None, begin, int(ends[-1]))
+        meta = self._rows("meta/", None, start, stop)
+        parts = {name: np.split(rows, ends[:-1] - begin) for name, rows in data.items()}
         keys = self.observation_sizes
-        return Episode(
-            observations={key: data[key] for key in keys},
-            action=data["action"],
-            reward=data.get("reward"),
-            success=data.get("success"),
-            extras={name: rows for name, rows in data.items() if name not in keys and name not in RESERVED},
-            scalars={name: row[0].item() for name, row in self._rows("meta/", None, index, index + 1).items()},
-        )
+        extras = [name for name in parts if name not in keys and name not in RESERVED]
+        return [
+            Episode(
+                observations={key: parts[key][i] for key in keys},
+                action=parts["action"][i],
+                reward=parts["reward"][i] if "reward" in parts else None,
+                success=parts["success"][i] if "success" in parts else None,
+                extras={name: parts[name][i] for name in extras},
+                scalars={name: rows[i].item() for name, rows in meta.items()},
+            )
+            for i in range(stop - start)
+        ]
 
     def append(self, episode: Episode) -> None:
         """Add one episode, whole or not at all, whatever interrupts it; raises as `extend`."""
@@ -170,7 +198,7 @@ class DemonstrationStore:
         where another process is writing or has written since this store was opened; earlier episodes survive.
         """
         self._check_writable()
-        rows = [layout.checked_rows(self.path, self._columns, len(self) + i, e) for i, e in enumerate(episodes)]
+        rows = [layout.checked_rows(self.path, self.columns, len(self) + i, e) for i, e in enumerate(episodes)]
         if not rows:
             return
         ends = self.n_steps + np.cumsum([len(row["data/action"]) for row in rows], dtype=np.int64)
@@ -222,7 +250,7 @@ class DemonstrationStore:
             warnings.warn(message, StoreVersionWarning, stacklevel=2)
 
     def _names(self, group: str) -> list[str]:
-        return [name[len(group) :] for name in self._columns if name.startswith(group) and name != ENDS]
+        return [name[len(group) :] for name in self.columns if name.startswith(group) and name != ENDS]
 
     def _rows(self, group: str, names: Sequence[str] | None, start: int, stop: int) -> dict[str, np.ndarray]:
         legal = self._names(group)
@@ -283,17 +311,18 @@ class DemonstrationStore:
                     array.resize((self._length(name), *array.shape[1:]))
 
 
-def open_diffusion_policy(path: str | os.PathLike[str]) -> DemonstrationStore:
+def open_diffusion_policy(path: str | os.PathLike[str], leave_out: Collection[str] = ()) -> DemonstrationStore:
     """Open diffusion_policy's zarr v2 directory (`data/*`, `meta/episode_ends`) to read; raises StoreError.
 
-    Observation keys are those found, in alphabetical order; reward, success and attributes may lack.
+    Observation keys are those found but `leave_out`, in alphabetical order; reward, success and attributes may lack.
     """
     path = Path(path)
     group = layout.open_group(path, 2, "r")
     columns: dict[str, Column] = {ENDS: (np.dtype(np.int64), ())}
-    for file in sorted(path.glob("data/*/.zarray")):
-        array = layout.find_array(path, group, f"data/{file.parent.name}", None)
-        columns[f"data/{file.parent.name}"] = (array.dtype, array.shape[1:])
+    for name in sorted(file.parent.name for file in path.glob("data/*/.zarray")):
+        if name not in leave_out:
+            array = layout.find_array(path, group, f"data/{name}", None)
+            columns[f"data/{name}"] = (array.dtype, array.shape[1:])
     if "data/action" not in columns:
         raise StoreError(f"{path}: data/action is missing; {RESTORE}")
     return DemonstrationStore(path, group, dict(group.attrs), columns)

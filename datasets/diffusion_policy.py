@@ -1,0 +1,117 @@
+"""diffusion_policy's replay buffers, a zarr v2 directory or the same in a .zarr.zip: read only."""
+
+import math
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from datasets.exchange import (
+    ConversionError,
+    Demonstrations,
+    check_left_out,
+    check_name,
+    check_rows,
+    described,
+    legal_types,
+    make_episode,
+)
+from datasets.layout import FLOAT_TYPES, RESERVED, Episode, StoreError
+from datasets.store import DemonstrationStore, open_diffusion_policy
+
+RESTORE = "restore or download it again"
+ARCHIVE_BYTES = 2**36  # unpacked, at most
+
+
+@contextmanager
+def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Iterator[Demonstrations]:
+    """The episodes of a replay buffer; every array of real numbers but the action and the reward is an observation.
+
+    An archive is unpacked into a temporary folder for as long as the context lasts. Raises ConversionError.
+    """
+    with _unpacked(path) as folder:
+        try:
+            names = [file.parent.name for file in folder.glob("data/*/.zarray")]
+            check_left_out(str(path), leave_out, [name for name in names if name != "action"])
+            store = open_diffusion_policy(folder, leave_out)
+            yield _demonstrations(str(path), store)
+        except StoreError as error:
+            raise ConversionError(str(error).replace(str(folder), str(path))) from error
+
+
+def _demonstrations(source: str, store: DemonstrationStore) -> Demonstrations:
+    columns = {
+        name.removeprefix("data/"): column for name, column in store.columns.items() if name.startswith("data/")
+    }
+    for name in columns:
+        check_name(f"{source}: data", name)
+    kinds = {name: dtype.name for name, (dtype, _) in columns.items()}
+    rest = [name for name in columns if name not in RESERVED]
+    observations = [name for name in rest if kinds[name] in FLOAT_TYPES]
+    extras = [name for name in rest if name not in observations]
+    sizes = {name: math.prod(row) for name, (_, row) in columns.items()}
+    shapes = {name: list(columns[name][1]) for name in rest if len(columns[name][1]) != 1}
+    record = {
+        **store.attributes,
+        "observation_sizes": {name: sizes[name] for name in observations},
+        "action_size": sizes["action"],
+        "extra_sizes": {name: sizes[name] for name in extras},
+        "scalar_types": {},
+        "types": {name: kinds[name] for name in kinds if name != "success" and kinds[name] != "float32"},
+        "absent": [name for name in ("reward", "success") if name not in columns],
+        "row_shapes": shapes,
+    }
+    if not observations:
+        raise ConversionError(f"{source}: there is no observation, only {', '.join(columns)}; choose another file")
+    return described(source, len(store), _episodes(source, store, observations), record)
+
+
+def _episodes(source: str, store: DemonstrationStore, observations: list[str]) -> Iterator[tuple[Episode, dict]]:
+    for i, episode in enumerate(store.episodes()):
+        given = {**episode.observations, **episode.extras, "action": episode.action}
+        optional = {"reward": episode.reward, "success": episode.success}
+        given |= {name: rows for name, rows in optional.items() if rows is not None}
+        rows = {
+            name: check_rows(
+                f"{source}: episode {i}: {name}",
+                values,
+                len(episode.action),
+                legal_types(name, name in observations),
+            )
+            for name, values in given.items()
+        }
+        yield make_episode(rows, observations), {}
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """The directory itself, or a temporary one with the content of the archive."""
+    if path.is_dir():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield _unpack(path, Path(temporary))
+
+
+def _unpack(path: Path, folder: Path) -> Path:
+    """Unpack an archive; where in the folder the replay buffer is."""
+    if not path.is_file():
+        raise ConversionError(f"{path}: is not there; give a .zarr directory or a .zarr.zip file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                place = PurePosixPath(entry.filename)
+                if place.is_absolute() or ".." in place.parts or "\\" in entry.filename:
+                    raise ConversionError(f"{path}: holds {entry.filename!r}, outside the archive; do not trust it")
+            if sum(entry.file_size for entry in archive.infolist()) > ARCHIVE_BYTES:
+                raise ConversionError(f"{path}: unpacks to more than {ARCHIVE_BYTES >> 30} GiB; unpack it yourself")
+            archive.extractall(folder)
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
+        raise ConversionError(f"{path}: no archive, or truncated ({error}); {RESTORE}") from error
+    roots = [root.parent for root in (folder / ".zgroup", *sorted(folder.glob("*/.zgroup"))) if root.exists()]
+    roots = [root for root in roots if (root / "data").is_dir()]
+    if not roots:
+        raise ConversionError(f"{path}: holds no zarr v2 directory with data and meta; {RESTORE}")
+    return roots[0]
