@@ -18,7 +18,7 @@ import numpy as np
 from datasets.layout import FLOAT_TYPES, SCHEMA, STEP_TYPES, Episode, StoreError
 from datasets.store import DemonstrationStore
 
-BATCH_STEPS = 8_000  # steps that a writer gathers before it writes them
+BATCH_STEPS = 32_000  # steps that a writer gathers before it writes them: some shards, so that few are written twice
 EPISODE_ATTRIBUTES = "episode_attributes.zip"  # beside the arrays: what a format says of single episodes, as JSON
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._\-]*")
 
@@ -233,7 +233,7 @@ def legal_types(name: str, observation: bool = False) -> tuple[str, ...]:
 
 def check_rows(where: str, values: np.ndarray, length: int, legal: tuple[str, ...]) -> np.ndarray:
     """`values` as [length, size], of one of the legal types and finite; ConversionError says where not."""
-    if values.dtype.name not in legal:
+    if not any(values.dtype == name for name in legal):
         raise ConversionError(f"{where} is {values.dtype}, expected {' or '.join(legal)}; convert it or leave it out")
     if values.ndim == 0 or len(values) != length:
         raise ConversionError(f"{where} has shape {values.shape}, expected {length} rows, as many as actions")

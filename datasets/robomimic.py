@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from datasets.exchange import (
     made_whole,
     make_episode,
 )
-from datasets.hdf5 import RESTORE, datasets_of, group_of, item_of, opened, plain, read_rows
+from datasets.hdf5 import RESTORE, arrays_below, find_group, opened, plain, write_array
 from datasets.layout import RESERVED, Episode
 from datasets.robomimic_env import input_frame, make_env_args, parse_env_args
 
@@ -42,11 +43,11 @@ class Field:
 
     name: str
 
-    @property
+    @cached_property
     def size(self) -> int:
         return int(np.prod(self.row))
 
-    @property
+    @cached_property
     def kept_type(self) -> str:
         """Its type in a store; rewards are real numbers there."""
         return "float64" if self.name == "reward" and self.dtype.kind in "iub" else self.dtype.name
@@ -59,10 +60,10 @@ def read_robomimic(path: Path, filter_key: str | None = None, leave_out: Collect
     unless the file says it. Raises ConversionError.
     """
     with opened(path) as file:
-        data = group_of(str(path), file, "data")
+        data = find_group(str(path), file, "data")
         names, masks = _chosen(path, file, data, filter_key)
         where = f"{path}: {names[0]}"
-        found = _fields(where, group_of(where, data, names[0]))
+        found = _fields(where, find_group(where, data, names[0]))
         check_left_out(str(path), leave_out, found)
         fields = {name: field for name, field in found.items() if name not in leave_out}
         stated = {name: plain(f"{path}: data", value) for name, value in data.attrs.items()}
@@ -88,7 +89,8 @@ def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
             for key, value in own.items():
                 demo.attrs[key] = value
             for place, rows in _places(episode, attributes):
-                demo.create_dataset(place, data=rows)
+                folder, _, last = place.rpartition("/")
+                write_array(demo.require_group(folder) if folder else demo, last, rows)
             steps += len(episode.action)
         data.attrs["total"] = steps
         data.attrs["env_args"] = json.dumps(make_env_args(attributes), indent=4)
@@ -125,8 +127,9 @@ def _chosen(
     """Names of the episodes to read in their natural order, and which of them each filter key has."""
     names = sorted((check_name(str(path), name) for name in data), key=_natural)
     masks: dict[str, list[str]] = {}
-    for key in group_of(str(path), file, "mask") if "mask" in file else ():
-        values = item_of(f"{path}: mask", file["mask"], key)[()]
+    listed = arrays_below(f"{path}: mask", find_group(str(path), file, "mask").id) if "mask" in file else ()
+    for key, array in listed:
+        values = array.read(f"{path}: mask/{key}")
         masks[key] = [value.decode() if isinstance(value, bytes) else str(value) for value in np.ravel(values)]
         unknown = sorted(set(masks[key]) - set(names))
         if unknown:
@@ -153,11 +156,11 @@ def _store_name(path: str) -> str:
 def _fields(where: str, demo: h5py.Group) -> dict[str, Field]:
     """The arrays of a demo by their names in a store."""
     fields: dict[str, Field] = {}
-    for path, dataset in datasets_of(where, demo):
+    for path, array in arrays_below(where, demo.id):
         name = _store_name(path)
         if name in fields:
             raise ConversionError(f"{where}: {path} and {fields[name].path} would both be {name}; rename one")
-        fields[name] = Field(path, dataset.dtype, dataset.shape[1:], name)
+        fields[name] = Field(path, array.dtype, array.shape[1:], name)
     if "action" not in fields:
         raise ConversionError(f"{where}: actions are missing; {RESTORE}")
     if not any(field.path.startswith("obs/") for field in fields.values()):
@@ -216,7 +219,7 @@ def _episodes(
     with opened(path) as file:
         for name in names:
             where = f"{path}: {name}"
-            demo = group_of(where, file["data"], name)
+            demo = find_group(where, file["data"], name)
             rows = _rows(where, demo, fields)
             if record.get("success_from") == SOLVED and "reward" in rows:
                 rows["success"] = rows["reward"] >= 1
@@ -229,20 +232,20 @@ def _episodes(
 
 def _rows(where: str, demo: h5py.Group, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
     """The arrays of one demo, each checked against what the first demo has."""
-    found = dict(datasets_of(where, demo))
+    found = dict(arrays_below(where, demo.id))
     lacking = sorted(field.path for field in fields.values() if field.path not in found)
     if lacking:
         raise ConversionError(f"{where}: {lacking[0]} is missing, which the first episode has; {RESTORE}")
-    length = found["actions"].shape[0] if found["actions"].shape else 0
+    length = next(iter(found["actions"].shape), 0)
     stated = demo.attrs.get("num_samples", length)
     if stated != length or not length:
         raise ConversionError(f"{where}: num_samples is {stated}, actions has {length} rows; {RESTORE}")
     rows = {}
     for name, field in fields.items():
-        dataset, here = found[field.path], f"{where}: {field.path}"
-        if (dataset.dtype, dataset.shape[1:]) != (field.dtype, field.row):
+        array, here = found[field.path], f"{where}: {field.path}"
+        if (array.dtype, array.shape[1:]) != (field.dtype, field.row):
             was = f"{field.dtype} rows of shape {field.row}"
-            raise ConversionError(f"{here} has {dataset.dtype} rows of shape {dataset.shape[1:]}, the first has {was}")
-        values = read_rows(here, dataset).astype(field.kept_type, copy=False)
+            raise ConversionError(f"{here} has {array.dtype} rows of shape {array.shape[1:]}, the first has {was}")
+        values = array.read(here).astype(field.kept_type, copy=False)
         rows[name] = check_rows(here, values, length, legal_types(name, field.path.startswith("obs/")))
     return rows
