@@ -37,7 +37,7 @@ class Written:
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def write_lerobot(demonstrations: Demonstrations, path: Path, fps: int | None = None) -> None:
+def write_lerobot(demonstrations: Demonstrations, path: Path, fps: int | float | None = None) -> None:
     """Make a dataset of one task, whole or not at all. Raises ConversionError.
 
     All observations side by side are `observation.state`, unless they came from LeRobot. `fps` are control steps a
@@ -62,7 +62,7 @@ def write_lerobot(demonstrations: Demonstrations, path: Path, fps: int | None = 
         _write_tasks(folder / TASKS, task)
 
 
-def frames_per_second(attributes: Mapping[str, Any]) -> int | None:
+def frames_per_second(attributes: Mapping[str, Any]) -> int | float | None:
     """Control steps a second, where a store's attributes say it."""
     env_args = attributes.get("env_args", {}).get("env_kwargs", {})
     simulator = attributes.get("simulator", {})
@@ -101,7 +101,7 @@ class DataFiles:
 
 
 def _write_data(
-    demonstrations: Demonstrations, fps: float, files: DataFiles, attributes: EpisodeAttributes
+    demonstrations: Demonstrations, fps: int | float, files: DataFiles, attributes: EpisodeAttributes
 ) -> Written:
     """Write all frames."""
     written, index = Written(), 0
@@ -120,7 +120,7 @@ def _write_data(
     return written
 
 
-def _frames(demonstrations: Demonstrations, episode: Episode, number: int, index: int, fps: float) -> Arrays:
+def _frames(demonstrations: Demonstrations, episode: Episode, number: int, index: int, fps: int | float) -> Arrays:
     """One episode's features and counters, [T, size] each."""
     length = len(episode.action)
     steps = np.arange(length)
@@ -222,7 +222,7 @@ def _write_tasks(path: Path, task: str) -> None:
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(described)}), path)
 
 
-def _info(demonstrations: Demonstrations, fps: float, written: Written) -> dict[str, Any]:
+def _info(demonstrations: Demonstrations, fps: int | float, written: Written) -> dict[str, Any]:
     attributes, count = demonstrations.attributes, len(written.episodes)
     features = {
         name: {**feature, "names": _names(demonstrations, name, feature["shape"][0])}
