@@ -79,6 +79,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     }
     # A resumed run did part of its work in other processes.
     seconds["total"] = max(time.perf_counter() - started, sum(seconds.values()))
+    seconds["training_cpu"] = progress.cpu_seconds
     return record.finish(progress, {name: round(value, 1) for name, value in seconds.items()})
 
 
