@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -51,6 +52,38 @@ def plot_recovery(
     )
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     axes.grid(alpha=0.25)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
+
+
+ALIGNED = {"cosine_replay": "replay", "cosine_trust_region": "replay + penalty", "cosine_penalty": "penalty"}
+STEPS = {
+    "error_replay_is_query": "replay for the task's own gradient",
+    "error_gradient_is_linear": "gradient linear around the optimum",
+    "error_hessian_is_fisher": "Hessian for Fisher",
+    "error_fisher_is_estimate": "Fisher for its estimate",
+    "error_first_order": "first order in the inner rate",
+}
+
+
+def plot_alignment(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Cosines with MAML's meta-gradient and the errors of the argument's steps, after every task (policy.alignment).
+
+    Thin marks are earlier tasks, lines their medians.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
+    for axes, quantities in ((left, ALIGNED), (right, STEPS)):
+        for i, (key, label) in enumerate(quantities.items()):
+            found = [[r[key] for r in rows if r["after"] == name and r[key] is not None] for name in names[1:]]
+            for x, values in enumerate(found):
+                axes.plot([x] * len(values), values, ".", color=f"C{i}", alpha=0.3)
+            medians = [np.median(values) if values else np.nan for values in found]
+            axes.plot(range(len(medians)), medians, color=f"C{i}", label=label)
+        axes.set_xticks(range(len(names) - 1), names[1:], rotation=30 if len(names) > 4 else 0)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+    left.set(xlabel="after learning", ylabel="cosine with the meta-gradient", ylim=(-1.05, 1.05))
+    right.set(xlabel="after learning", ylabel="relative error", yscale="log")
     path.parent.mkdir(parents=True, exist_ok=True)
     _save(figure, path)
 

@@ -31,6 +31,7 @@ from policy.generator import make_generator
 from policy.loading import PolicySpec, describe, find_device, make_normalizer, make_policy
 from policy.methods import build_method
 from policy.methods.base import Parts
+from policy.normalizer import Normalizer
 from policy.optimization import OptimizerSettings
 from policy.options import check, deciding, make_fisher, seed_range
 from policy.record import RunRecord, commit, hardware
@@ -110,9 +111,9 @@ def _learn(
     torch.manual_seed(config.seed)
     normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
     spec = make_spec(config, tasks)
-    windows = [_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
+    windows = [make_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
     evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
-    replay = _replay(config, spec, normalizer, windows, evaluator)
+    replay = make_replay(config, spec, normalizer, windows, evaluator)
     everything = partial(_joint, windows)
     method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay, everything))
     progress, state, facts = _resume(folder, spec, _facts(config, spec, method), collected)
@@ -185,7 +186,7 @@ def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
     )
 
 
-def _windows(
+def make_windows(
     config: DictConfig, spec: PolicySpec, store: DemonstrationStore, task: int, device: torch.device
 ) -> Callable[[], TaskWindows]:
     """Reads the first `demonstrations.episodes` episodes when they are needed."""
@@ -210,7 +211,14 @@ def pad(observations: np.ndarray, size: int) -> np.ndarray:
     return np.pad(observations, width)
 
 
-def _replay(config, spec: PolicySpec, normalizer, windows, evaluator: Evaluator) -> ReplaySource | None:
+def make_replay(
+    config: DictConfig,
+    spec: PolicySpec,
+    normalizer: Normalizer,
+    windows: list[Callable[[], TaskWindows]],
+    evaluator: Evaluator,
+) -> ReplaySource | None:
+    """The source that `replay=` names."""
     settings = config.replay
     if settings.source == "none":
         return None
