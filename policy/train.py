@@ -67,7 +67,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     if not (folder / "config.yaml").exists():
         _write_config(config, folder / "config.yaml")
     try:
-        stores = [_demonstrations(config, task) for task in tasks]
+        stores = [demonstrations(config, task) for task in tasks]
         collected = time.perf_counter() - started
         progress, record = _learn(config, folder, tasks, stores, device, collected)
     except (KeyboardInterrupt, FloatingPointError, OSError, SimulationError):
@@ -154,7 +154,8 @@ def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate
     return evaluate
 
 
-def _demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
+def demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
+    """The task's store, collected where it is missing."""
     settings = config.demonstrations
     return collect_with_bar(
         task, Path(settings.path), episodes=settings.episodes, noise=settings.noise, workers=config.workers
