@@ -110,6 +110,7 @@ def test_recovery_counts_from_the_fall_on():
     """The first probes after a transition find a policy that has hardly moved."""
     collapsed = metrics.recovery([2, 4, 6, 8], [1.0, 1.0, 0.3, 0.0], just_learned=1.0, fractions=[0.9])[0]
     assert (collapsed.updates, collapsed.censored_at) == (N, 8)
+    assert collapsed.first_reached == 2
     dipped = metrics.recovery([2, 4, 6, 8], [1.0, 0.85, 0.85, 0.95], just_learned=1.0, fractions=[0.9, 0.8])
     assert [(r.updates, r.censored_at) for r in dipped] == [(8, N), (0, N)]
 
