@@ -174,7 +174,7 @@ def _write_config(config: DictConfig, path: Path) -> None:
 def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
     """The policy that a configuration describes."""
     return PolicySpec(
-        tasks=[task.name for task in tasks],
+        tasks=[task.label for task in tasks],
         network=OmegaConf.to_container(config.network),  # type: ignore[arg-type]
         diffusion=OmegaConf.to_container(config.diffusion),  # type: ignore[arg-type]
         observation_steps=config.observation_steps,

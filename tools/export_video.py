@@ -33,7 +33,7 @@ def run(config: DictConfig) -> None:
         raise ValueError(f"output={config.output} is one file for {len(tasks)} tasks; name one task, or leave it out")
     make_actors = [_expert] * len(tasks) if config.expert else _policy(config, tasks)
     for task, make_actor in zip(tasks, make_actors, strict=True):
-        path = Path(config.output or f"videos/{task.name}.mp4")
+        path = Path(config.output or f"videos/{task.label}.mp4")
         results = film(
             task, make_actor, path, range(config.seed, config.seed + config.n_episodes),
             camera=config.camera, width=config.width, height=config.height,
@@ -74,11 +74,11 @@ def _policy(config: DictConfig, tasks: list[Task]) -> list[MakeActor]:
         raise ValueError("checkpoint= is missing; give runs/<name>, a folder in its checkpoints/, or expert=true")
     policy, spec = load_policy(config.checkpoint, config.device)
     learned = tasks_of(config.checkpoint, spec)
-    unknown = [task.name for task in tasks if task.name not in learned]
+    unknown = [task.label for task in tasks if task.label not in learned]
     if unknown:
         known = ", ".join(learned)
         raise ValueError(f"{config.checkpoint} has not learned {unknown[0]!r}; choose env= from {known}")
-    return [_always(PolicyActor(policy, spec.tasks.index(task.name))) for task in tasks]
+    return [_always(PolicyActor(policy, spec.tasks.index(task.label))) for task in tasks]
 
 
 def _always(actor: Actor) -> MakeActor:

@@ -59,7 +59,7 @@ def measure(run: Path, inner_rate: float, windows: int) -> list[Row]:
     config = commandline.load_yaml(run / "config.yaml")
     if config.replay.source == "none" or config.method.name in ("multitask", "single"):
         raise ValueError(f"{run}: method={config.method.name} replay={config.replay.source} rehearses no earlier task")
-    names = [task.name for task in task_sequence(list(config.env))]
+    names = [task.label for task in task_sequence(list(config.env))]
     folders = [run / "checkpoints" / f"{k}_{name}" for k, name in enumerate(names)]
     found = [folder for folder in folders if folder.exists()]
     if len(found) < 2:
