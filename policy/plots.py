@@ -56,6 +56,29 @@ def plot_recovery(
     _save(figure, path)
 
 
+def plot_differences(
+    path: Path, measures: Mapping[str, Sequence[tuple[str, Sequence[float], tuple[float, float] | None]]]
+) -> None:
+    """One panel a measure: the paired differences of every setting in points, one dot a seed, mean and interval."""
+    height = 1.5 + 0.35 * len(next(iter(measures.values()), []))
+    figure, panels = plt.subplots(1, len(measures), figsize=(2.8 * len(measures) + 1.5, height), sharey=True)
+    for axes, (name, rows) in zip(np.atleast_1d(panels), measures.items(), strict=True):
+        for y, (_, points, ends) in enumerate(rows):
+            axes.plot(points, [y] * len(points), "o", color="C0", alpha=0.35, markersize=5)
+            axes.plot([np.mean(points)], [y], "d", color="C3", markersize=6)
+            if ends is not None:
+                axes.plot(ends, [y, y], color="C3", linewidth=1.5)
+        axes.axvline(0, color="0.5", linewidth=0.8, linestyle="--")
+        axes.set_yticks(range(len(rows)), [setting for setting, *_ in rows])
+        axes.set_title(name, fontsize=10)
+        axes.grid(alpha=0.25)
+    np.atleast_1d(panels)[0].invert_yaxis()
+    figure.supxlabel("trust region less replay, points", fontsize=10)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
+
+
 ALIGNED = {"cosine_replay": "replay", "cosine_trust_region": "replay + penalty", "cosine_penalty": "penalty"}
 STEPS = {
     "error_replay_is_query": "replay for the task's own gradient",

@@ -71,8 +71,8 @@ def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -
     for name, rows in tables.items():
         if rows:
             text += f"\n## {headings[name]}\n\n{markdown(rows)}"
-            _write(output / f"{name}.csv", comma_separated(rows))
-    _write(output / "comparison.md", text)
+            write_text(output / f"{name}.csv", comma_separated(rows))
+    write_text(output / "comparison.md", text)
     plot_recovery(output / "recovery.png", recovery_curves(groups), first["updates_per_task"])
     print(text)
     print(f"everything is in {output}")
@@ -132,7 +132,7 @@ def success_table(groups: dict[str, list[Summary]]) -> list[Row]:
     rows = []
     for name, runs in groups.items():
         row = {"method": name, "seeds": str(len(runs))}
-        row |= {measure: _interval([get(run) for run in runs]) for measure, get in MEASURES.items()}
+        row |= {measure: interval([get(run) for run in runs]) for measure, get in MEASURES.items()}
         rows.append(row | {"minutes": f"{np.mean([run['seconds']['total'] for run in runs]) / 60:.1f}"})
     return rows
 
@@ -154,7 +154,7 @@ def paired_table(groups: dict[str, list[Summary]], reference: str) -> list[Row]:
             {
                 "method": name,
                 "same seeds": str(len(differences)),
-                "difference": _interval(differences),
+                "difference": interval(differences),
                 "probability of improvement": f"{wins / (len(runs) * len(base)):.2f}",
             }
         )
@@ -200,7 +200,7 @@ def _entry(run: Summary, task: str, later: str, target: float) -> str:
     return ""
 
 
-def _interval(values: Sequence[float | None]) -> str:
+def interval(values: Sequence[float | None]) -> str:
     """Mean in points, with the bootstrap interval over seeds where there are several."""
     known = 100 * np.array([value for value in values if value is not None])
     if not len(known):
@@ -226,7 +226,7 @@ def comma_separated(rows: list[Row]) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(text)
