@@ -53,7 +53,7 @@ def meta_gradient(support: Loss, query: Loss, theta: Vector, inner_rate: float) 
 
 
 def align(task: OldTask, theta: Vector, inner_rate: float, strength: float) -> dict[str, float | None]:
-    """Cosines with the meta-gradient M, and the relative error |approximation - exact| / |exact| of every step.
+    """Cosines with the meta-gradient M, and the error |approximation - exact| / |exact| and cosine of every step.
 
     `best_strength` is the weight of the penalty, at least 0, at which replay + penalty points along M most closely:
     0 where adding the penalty only turns the step away from M, None where the penalty alone would be best. A cosine
@@ -79,7 +79,11 @@ def align(task: OldTask, theta: Vector, inner_rate: float, strength: float) -> d
         "error_gradient_is_linear": error(at_optimum, g_query),
         "error_hessian_is_fisher": error(fisher, at_optimum),
         "error_fisher_is_estimate": error(penalty, fisher),
-        "cosine_correction_penalty": cosine(exact - g_query, penalty),
+        "cosine_replay_query": cosine(replay, g_query),
+        "cosine_linear_gradient": cosine(at_optimum, g_query),
+        "cosine_fisher_hessian": cosine(fisher, at_optimum),
+        "cosine_estimate_fisher": cosine(penalty, fisher),
+        "cosine_penalty_correction": cosine(penalty, exact - g_query),
     }
 
 

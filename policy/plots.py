@@ -81,32 +81,48 @@ def plot_differences(
 
 ALIGNED = {"cosine_replay": "replay", "cosine_trust_region": "replay + penalty", "cosine_penalty": "penalty"}
 STEPS = {
-    "error_replay_is_query": "replay for the task's own gradient",
-    "error_gradient_is_linear": "gradient linear around the optimum",
-    "error_hessian_is_fisher": "Hessian for Fisher",
-    "error_fisher_is_estimate": "Fisher for its estimate",
-    "error_first_order": "first order in the inner rate",
+    "replay_query": "replay / the task's own gradient",
+    "linear_gradient": "H (theta - theta*) / gradient",
+    "fisher_hessian": "Fisher / Hessian, times theta - theta*",
+    "estimate_fisher": "its estimate / Fisher, the same",
+    "penalty_correction": "penalty / correction by MAML",
+}
+ERRORS = {
+    "error_replay_is_query": STEPS["replay_query"],
+    "error_gradient_is_linear": STEPS["linear_gradient"],
+    "error_hessian_is_fisher": STEPS["fisher_hessian"],
+    "error_fisher_is_estimate": STEPS["estimate_fisher"],
+    "error_first_order": "first order / correction by MAML",
 }
 
 
 def plot_alignment(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """Cosines with MAML's meta-gradient and the errors of the argument's steps, after every task (policy.alignment).
+    """Cosines with MAML's meta-gradient, and cosine and error of the argument's steps, after every task.
 
-    Thin marks are earlier tasks, lines their medians.
+    As policy.alignment measures them. Marks are earlier tasks, lines their medians.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
-    for axes, quantities in ((left, ALIGNED), (right, STEPS)):
+    panels = (
+        ("cosine with the meta-gradient", ALIGNED),
+        ("cosine of both sides of a step", {f"cosine_{key}": label for key, label in STEPS.items()}),
+        ("relative error of a step", ERRORS),
+    )
+    figure, columns = plt.subplots(1, 3, figsize=(16, 5.5), layout="constrained")
+    for axes, (title, quantities) in zip(columns, panels, strict=True):
         for i, (key, label) in enumerate(quantities.items()):
             found = [[r[key] for r in rows if r["after"] == name and r[key] is not None] for name in names[1:]]
             for x, values in enumerate(found):
                 axes.plot([x] * len(values), values, ".", color=f"C{i}", alpha=0.3)
             medians = [np.median(values) if values else np.nan for values in found]
             axes.plot(range(len(medians)), medians, color=f"C{i}", label=label)
-        axes.set_xticks(range(len(names) - 1), names[1:], rotation=30 if len(names) > 4 else 0)
+        axes.set_xticks(range(len(names) - 1), names[1:])
+        if len(names) > 4:
+            axes.tick_params("x", rotation=90)
+        axes.set(title=title, xlabel="after learning")
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=8)
-    left.set(xlabel="after learning", ylabel="cosine with the meta-gradient", ylim=(-1.05, 1.05))
-    right.set(xlabel="after learning", ylabel="relative error", yscale="log")
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.1))
+    for axes in columns[:2]:
+        axes.set_ylim(-1.05, 1.05)
+    columns[2].set_yscale("log")
     path.parent.mkdir(parents=True, exist_ok=True)
     _save(figure, path)
 

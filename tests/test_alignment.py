@@ -58,11 +58,12 @@ def test_every_step_is_exact_for_a_quadratic_loss_of_rank_one(theta):
     for name in ("error_replay_is_query", "error_gradient_is_linear", "error_hessian_is_fisher"):
         assert found[name] == pytest.approx(0.0, abs=1e-12)
     assert found["error_fisher_is_estimate"] == pytest.approx(0.0, abs=1e-12)
-    assert found["cosine_trust_region"] == pytest.approx(1.0)
+    for name in ("trust_region", "replay_query", "linear_gradient", "fisher_hessian", "estimate_fisher"):
+        assert found[f"cosine_{name}"] == pytest.approx(1.0)
     # The gradient times (1 - x)^2, x = rate * rho = 0.1: a correction of -0.19, of first order -0.2.
     assert found["error_first_order"] == pytest.approx(0.01 / 0.19)
     assert found["curvature_share"] == pytest.approx(0.19 / 0.81)
-    assert found["cosine_correction_penalty"] == pytest.approx(-1.0)  # the correction shortens the gradient
+    assert found["cosine_penalty_correction"] == pytest.approx(-1.0)  # the correction shortens the gradient
 
 
 def test_the_best_strength_is_a_maximum(theta):

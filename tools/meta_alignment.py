@@ -163,7 +163,7 @@ def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.meta_alignment", description=__doc__)
     parser.add_argument("run", help="folder of a run that rehearses earlier tasks")
-    parser.add_argument("--inner-rate", type=float, default=1e-2, help="of MAML's inner step (%(default)s)")
+    parser.add_argument("--inner-rate", type=float, default=1e-4, help="of MAML's inner step (%(default)s)")
     parser.add_argument("--windows", type=int, default=2048, help="of each set of an earlier task (%(default)s)")
     return parser.parse_args()
 
