@@ -68,7 +68,7 @@ def check_export(policy: DiffusionPolicy, folder: Path) -> float:
                 if not error <= TOLERANCE:
                     raise ValueError(
                         f"{name}.onnx differs from the policy by {error:.1e}, more than {TOLERANCE:.0e}; "
-                        "diffusion.spacing=leading and diffusion.prediction=sample divide by no small number"
+                        "use the versions of torch, onnx and onnxruntime that pyproject.toml names"
                     )
                 worst = max(worst, error)
     return worst

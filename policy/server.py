@@ -135,8 +135,8 @@ async def serve(
                     return
                 writer.write(encode(session.answer(await reader.readexactly(size))))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has gone
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the client has gone, or the server ends
         finally:
             writer.close()
 

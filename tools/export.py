@@ -39,15 +39,16 @@ noise = numpy.random.standard_normal((1, {tp}, {da})).astype("float32")
 | `noise` | [B, {tp}, {da}] | float32 | standard normal; the same numbers again give the same actions again |
 | `actions` | [B, {tp}, {da}] | float32 | the next {tp} actions, in [-1, 1] |
 
-- **Observation.** The keys of a task in the order of its table, one after another{padding}. Clip every entry to its
-  bounds: the policy has never seen anything outside them.
-- **History.** At the start of an episode all {to} observations are the first one; after that one is added and the
-  oldest dropped every control step, also between two calls.
+- **Observation.** The keys of a task in the order of its table, one after another{padding}.
+  Clip every entry to its bounds: the policy has never seen anything outside them.
+- **History.** At the start of an episode all {to} observations are the first one. From then on every control
+  step adds one and drops the oldest, between two calls as well.
 - **Receding horizon.** Execute the first {ta} of the {tp} actions, one a control step, then call again.
 
-`denoiser.onnx` is the network alone: from `sample` [B, {tp}, {da}] at diffusion `step` [B] (int64) and `condition` [B, C] to
-`output` [B, {tp}, {da}], the {prediction} of the diffusion process in `config.json`. The condition is the history, flattened,
-its bounds mapped to [-1, 1] and padding to 0; then sin and cos of it times pi 2^i for i below {octaves}{one_hot}.
+`denoiser.onnx` is the network alone: from `sample` [B, {tp}, {da}] at diffusion `step` [B] (int64) and `condition`
+[B, C] to `output` [B, {tp}, {da}], the {prediction} of the diffusion process in `config.json`. The condition is the
+history, flattened, bounds mapped to [-1, 1] and padding to 0; then, for i below {octaves}, sin and cos of it times
+pi 2^i{one_hot}.
 
 `model.safetensors` holds weights and bounds, `config.json` all of this for programs. Both ONNX files differed from the
 policy by at most {error:.1e} when they were written (onnxruntime, batches of {batches}).
