@@ -79,7 +79,12 @@ def plot_differences(
     _save(figure, path)
 
 
-ALIGNED = {"cosine_replay": "replay", "cosine_trust_region": "replay + penalty", "cosine_penalty": "penalty"}
+ALIGNED = {
+    "cosine_replay": "replay",
+    "cosine_trust_region": "replay + penalty",
+    "cosine_penalty": "penalty",
+    "cosine_best": "replay + penalty of the best strength",
+}
 STEPS = {
     "replay_query": "replay / the task's own gradient",
     "linear_gradient": "H (theta - theta*) / gradient",
@@ -170,6 +175,6 @@ def _matrix(progress: Progress, names: Sequence[str]):
 
 def _save(figure, path: Path) -> None:
     partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=120)
+    figure.savefig(partial, dpi=120, bbox_inches="tight")
     plt.close(figure)
     partial.replace(path)
