@@ -33,9 +33,7 @@ def illustrate(
         write_json(folder / "replay_quality.json", _quality(tasks, model, windows))
     try:
         for i, task in enumerate(tasks):
-            actor = PolicyActor(policy_of(i), i)
-            path = folder / "videos" / f"{task.name}.mp4"
-            film(task, lambda env, actor=actor: actor, path, seeds, width=WIDTH, height=HEIGHT)
+            _film(task, PolicyActor(policy_of(i), i), folder / "videos" / f"{task.name}.mp4", seeds)
     except RenderError as error:
         tqdm.write(f"no videos: {error}")
 
@@ -44,6 +42,10 @@ def entry_names(task: Task) -> list[str]:
     """Names of the entries of a task's observation, then of its action."""
     sizes = {**task.sizes, "action": task.action_size}
     return [f"{key}[{i}]" for key, size in sizes.items() for i in range(size)]
+
+
+def _film(task: Task, actor: PolicyActor, path: Path, seeds: range) -> None:
+    film(task, lambda env: actor, path, seeds, width=WIDTH, height=HEIGHT)
 
 
 def _quality(tasks: Sequence[Task], model: WindowGenerator, windows: Sequence[Callable[[], Windows]]) -> list[dict]:

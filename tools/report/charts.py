@@ -21,7 +21,7 @@ from tools.report.run import Point
 WIDTHS = {"wide": 9.0, "narrow": 4.3}  # inches; the page shows the one that its reader's screen has room for
 INK = "#010203"  # stands for the page's text colour
 COLORS = ("#2f7fc1", "#c8701a", "#2e9a6a", "#b0569f", "#8a7a2e", "#5c6bc0", "#c2504a", "#3a9ca6")
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.prop_cycle": cycler(color=COLORS),
@@ -33,7 +33,7 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "reconverge",
-    **{name: INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
 BINS = 300  # points of a loss curve
 
@@ -82,10 +82,10 @@ def success(curves: Mapping[str, Sequence[Point]], updates_per_task: int) -> Cha
                 axes.axvline(transition * updates_per_task, color=INK, alpha=0.5, linewidth=0.8, linestyle="--")
             x, rates, low, high = (100 * np.array(points).T) if points else np.zeros((4, 0))
             axes.fill_between(x / 100, low, high, color="C0", alpha=0.25, linewidth=0)
+            axes.vlines(x / 100, low, high, color="C0", alpha=0.5, linewidth=0.8, clip_on=False)
             axes.plot(x / 100, rates, color="C0", marker="o", markersize=3, linewidth=1.4, clip_on=False)
             axes.set(ylim=(-4, 104), yticks=(0, 50, 100), xlim=(0, len(tasks) * updates_per_task))
             axes.set_title(f"{i + 1} {task}", loc="left", fontsize=9)
-        _name_segments(panels[0], tasks, updates_per_task, narrow)
         figure.supylabel("success (%)", fontsize=9)
         panels[-1].set_xlabel("gradient updates")
 
@@ -93,18 +93,7 @@ def success(curves: Mapping[str, Sequence[Point]], updates_per_task: int) -> Cha
     return make_chart("success", f"Success of every task against gradient updates. At the end: {last}.", draw)
 
 
-def _name_segments(axes, tasks: Sequence[str], updates_per_task: int, narrow: bool) -> None:
-    """The task being learned, above its segment of the x axis."""
-    short = len(tasks) > (3 if narrow else 5)
-    top = axes.secondary_xaxis("top")
-    labels = [str(i + 1) if short else task for i, task in enumerate(tasks)]
-    top.set_xticks([(i + 0.5) * updates_per_task for i in range(len(tasks))], labels)
-    top.tick_params(length=0)
-    top.spines["top"].set_visible(False)
-    top.set_xlabel("task being learned (shaded where it is the panel's own)")
-
-
-def losses(lines: Sequence[dict[str, Any]], tasks: Sequence[str], updates_per_task: int) -> Chart:
+def losses(lines: Sequence[dict[str, Any]], updates_per_task: int) -> Chart:
     """Training losses against updates, and the replay generator's against its own."""
     panels = _loss_panels(lines, updates_per_task)
 
@@ -115,12 +104,18 @@ def losses(lines: Sequence[dict[str, Any]], tasks: Sequence[str], updates_per_ta
         ):
             for name, points in series.items():
                 axes.plot(*_binned(points), linewidth=1.2, label=name)
-            for transition in range(1, len(tasks)):
-                axes.axvline(transition * span, color=INK, alpha=0.5, linewidth=0.8, linestyle="--")
-            axes.set(yscale="log", xlabel=x_label, ylabel="mean squared error" if "loss" in title else "penalty")
+            end = max(x for points in series.values() for x, _ in points)
+            for transition in range(span, end, span):
+                axes.axvline(transition, color=INK, alpha=0.5, linewidth=0.8, linestyle="--")
+            axes.set(
+                yscale="log",
+                xlim=(0, end),
+                xlabel=x_label,
+                ylabel="mean squared error" if "loss" in title else "penalty",
+            )
             axes.set_title(title, loc="left", fontsize=9)
             if len(series) > 1:
-                axes.legend(ncols=2, loc="upper right", fontsize=8)
+                axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0, fontsize=8)
 
     return make_chart("losses", f"Against updates, on logarithmic axes: {'; '.join(p[0] for p in panels)}.", draw)
 
@@ -216,7 +211,8 @@ def averages(groups: Mapping[str, Iterable[Sequence[float]]], tasks: Sequence[st
             axes.plot(x, values.T, color=color, linewidth=0.7, alpha=0.5)
             axes.plot(x, values.mean(axis=0), color=color, marker="o", markersize=4, linewidth=1.8, label=name)
         axes.set_xticks(x, [f"{i} {task}" for i, task in zip(x, tasks, strict=True)], rotation=40, ha="right")
-        axes.set(ylim=(0, 102), ylabel="mean success of the tasks seen (%)", xlabel="after learning")
+        low = max(0, 20 * np.floor((min(values.min() for values in lines.values()) - 5) / 20))
+        axes.set(ylim=(low, 102), ylabel="mean success (%)", xlabel="after learning")
         figure.legend(loc="outside upper left", fontsize=8)
 
     said = ", ".join(f"{name} {values.mean(axis=0)[-1]:.0f} %" for name, values in lines.items())
@@ -230,7 +226,8 @@ def recovery(curves: Mapping[str, Any], updates_per_task: int) -> Chart:
         figure.set_figheight(3.4 + 0.2 * len(curves))
         axes = figure.subplots()
         draw_recovery(axes, curves, updates_per_task)
-        axes.tick_params(axis="x", rotation=40)
+        for label in axes.get_xticklabels():
+            label.set(rotation=40, ha="right")
         figure.legend(loc="outside upper left", fontsize=8)
 
     return make_chart("recovery", "Updates until the first task was back at 90 %; the table has the numbers.", draw)

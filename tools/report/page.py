@@ -57,7 +57,7 @@ def _run_context(run: Run) -> dict[str, Any]:
         "success": charts.success(success_curves(run), updates),
         "probed": any(line["kind"] == "probe" for line in lines),
         "recovery": tables.recovery(s) if s["recovery"] else None,
-        "losses": charts.losses(lines, names, updates) if learned else None,
+        "losses": charts.losses(lines, updates) if learned else None,
         "distances": tables.replay_distances(run) if run.replay else None,
         "nearest": charts.nearest(run.replay) if run.replay else None,
         "marginals": [(entry["task"], charts.marginals(entry)) for entry in run.replay],

@@ -44,7 +44,9 @@ def headlines(summary: Summary) -> list[Headline]:
     """What the run comes to, with 95 % intervals."""
     found = [
         Headline(
-            "average success", f"{_number(100 * summary['average_success'])} %", _interval(summary["average_success_ci95"])
+            "average success",
+            f"{_number(100 * summary['average_success'])} %",
+            _interval(summary["average_success_ci95"]),
         )
     ]
     R, n, K = summary["success"], summary["n_rollouts"], len(summary["tasks"])
@@ -56,7 +58,7 @@ def headlines(summary: Summary) -> list[Headline]:
             continue
         rates = [*(R[i][i] for i in range(K - 1)), *R[-1][:-1]]
         weights = [sign / terms] * (K - 1) + [-sign / terms] * (K - 1)
-        interval = combination_interval(weights, rates, n)
+        interval = combination_interval(weights, rates, [n] * len(rates))
         found.append(Headline(label, f"{_number(100 * value)} points", _interval(interval)))
     if summary["recovery"]:
         found.append(_slowest(summary["recovery"]))
@@ -84,7 +86,7 @@ def success_by_task(summary: Summary) -> Table:
     for i, task in enumerate(summary["tasks"]):
         learned, end = summary["success"][i][i], summary["success"][-1][i]
         change = None if learned is None or end is None else 100 * (end - learned)
-        points = Cell("") if change is None else Cell(f"{change:+.0f}", change)
+        points = Cell("") if change is None else Cell(f"{change:+.0f}" if change else "0", change)
         cells = [rate_cell(learned, summary["n_rollouts"]), rate_cell(end, summary["n_rollouts"]), points]
         rows.append([Cell(f"{i + 1} {task}", i), *cells])
     return Table(
@@ -117,7 +119,7 @@ def recovery(summary: Summary) -> Table:
         rows.append([Cell(task), Cell(later), *(updates_cell(found[target]) for target in targets)])
     return Table(
         "Gradient updates of the new task until an earlier one was back at a share of its success just after it was "
-        "learned. 0: no probe found it below; > n: not within n; –: nothing to come back to.",
+        "learned. 0: no probe found it below; > n: not within n; -: nothing to come back to.",
         ["task", "while learning", *(f"{100 * target:.0f} %" for target in targets)],
         rows,
     )
@@ -154,20 +156,20 @@ def runs_table(runs: Sequence[Run], names: Sequence[str]) -> Table:
     for name, run in zip(names, runs, strict=True):
         s = run.summary
         low, high = s["average_success_ci95"]
-        success = Cell(f"{_number(100 * s['average_success'])} ({100 * low:.0f} to {100 * high:.0f})", s["average_success"])
+        success = Cell(
+            f"{_number(100 * s['average_success'])} ({100 * low:.0f} to {100 * high:.0f})", s["average_success"]
+        )
         forgetting = 100 * s["forgetting"]["just_learned_all"]
         minutes = s["seconds"]["total"] / 60
-        rows.append(
-            [Cell(name), Cell(s["method"]), Cell(str(s["seed"]), s["seed"]), success]
-            + [Cell(_number(forgetting), forgetting), Cell(f"{minutes:.1f}", minutes)]
-        )
+        what = [Cell(name), Cell(s["method"]), Cell(str(s["seed"]), s["seed"])]
+        rows.append([*what, success, Cell(_number(forgetting), forgetting), Cell(f"{minutes:.1f}", minutes)])
     columns = ["run", "method", "seed", "average success (%)", "forgetting (points)", "minutes"]
     return Table("The runs, with Wilson's 95 % intervals over their rollouts.", columns, rows)
 
 
 def plain(caption: str, rows: Sequence[Row]) -> Table:
     """A table of tools.compare; cells that begin with a number are sorted by it."""
-    cells = [[Cell(text.replace("_", " "), _leading(text)) for text in row.values()] for row in rows]
+    cells = [[Cell(text, _leading(text)) for text in row.values()] for row in rows]
     return Table(caption, [name.replace("_", " ") for name in rows[0]], cells)
 
 
@@ -193,7 +195,7 @@ def updates_cell(entry: dict[str, Any]) -> Cell:
     if entry["updates"] is not None:
         return Cell(str(entry["updates"]), entry["updates"])
     censored = entry["censored_at"]
-    return Cell("–") if censored is None else Cell(f"> {censored}", censored + 0.5)  # noqa: RUF001
+    return Cell("-") if censored is None else Cell(f"> {censored}", censored + 0.5)
 
 
 def _leading(text: str) -> float | None:

@@ -17,7 +17,7 @@ function sort(heading) {
   for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", up ? "ascending" : "descending");
   const rows = [...body.rows].map((row) => [key(row, heading.cellIndex), row]);
-  const empty = ([k]) => k === "" || k === "\u2013";
+  const empty = ([k]) => k === "" || k === "-";
   rows.sort((a, b) => empty(a) - empty(b) || (up ? 1 : -1) * compare(a[0], b[0]));
   body.append(...rows.map(([, row]) => row));
 }
