@@ -75,6 +75,21 @@ def average_success_interval(R: Matrix, n_rollouts: int, confidence: float = 0.9
     return wilson(round(average * n), n, confidence)
 
 
+def combination_interval(
+    weights: Sequence[float], rates: Sequence[float], rollouts: Sequence[int], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of sum_i weights_i p_i, each rate from its own independent rollouts; wide where they share seeds.
+
+    Newcombe's for a difference, from Wilson's of every rate, for any number of terms (Zou and Donner, Statistics in
+    Medicine 27, 2008).
+    """
+    bounds = np.array([wilson(round(rate * n), n, confidence) for rate, n in zip(rates, rollouts, strict=True)])
+    terms, ends = np.multiply(weights, rates), bounds * np.array(weights)[:, None]
+    below, above = terms - ends.min(axis=1), ends.max(axis=1) - terms
+    estimate = terms.sum()
+    return float(estimate - np.linalg.norm(below)), float(estimate + np.linalg.norm(above))
+
+
 def bootstrap(
     values: Float[np.ndarray, "seeds"],
     generator: np.random.Generator,

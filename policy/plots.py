@@ -27,11 +27,21 @@ def plot_run(folder: Path, progress: Progress, names: Sequence[str], updates_per
 def plot_recovery(
     path: Path, curves: Mapping[str, Sequence[tuple[str, Sequence[int | None]]]], updates_per_task: int
 ) -> None:
+    """Write `draw_recovery`'s figure."""
+    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
+    draw_recovery(axes, curves, updates_per_task)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
+
+
+def draw_recovery(
+    axes, curves: Mapping[str, Sequence[tuple[str, Sequence[int | None]]]], updates_per_task: int
+) -> None:
     """Updates until the first task was back at 90 % at every transition, by method; one mark a run.
 
     As arXiv 2602.02417 figure 2(b). Runs in which it never came back are triangles above the axis' last update.
     """
-    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     never = 1.6 * updates_per_task
     for i, (name, transitions) in enumerate(curves.items()):
         shift = 0.5 * (i + 0.5) / len(curves) - 0.25
@@ -50,10 +60,7 @@ def plot_recovery(
     axes.set(
         xlabel="while learning", ylabel="updates to 90 % of the first task", yscale="log", ylim=(0.8, 2.2 * never)
     )
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     axes.grid(alpha=0.25)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save(figure, path)
 
 
 def plot_differences(

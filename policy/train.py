@@ -38,12 +38,14 @@ from policy.record import RunRecord, commit, hardware
 from policy.replay import Draw, DrawnReplay, GeneratedReplay, ReplaySource
 from policy.training import Evaluate, JointWindows, LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
+from tools.illustrate import illustrate
+from tools.report.page import write_report
 
 PACKAGES = (
     "torch", "mujoco", "robosuite", "metaworld", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge",
 )  # fmt: skip
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
-ANYWHERE = ("name", "sweep", "resume", "device", "workers", "checkpoint_every", "demonstrations.path")
+ANYWHERE = ("name", "sweep", "resume", "device", "workers", "checkpoint_every", "report", "demonstrations.path")
 """Options that may differ when a sweep goes on."""
 
 
@@ -69,7 +71,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     try:
         stores = [demonstrations(config, task) for task in tasks]
         collected = time.perf_counter() - started
-        progress, record = _learn(config, folder, tasks, stores, device, collected)
+        progress, record, illustrate_run = _learn(config, folder, tasks, stores, device, collected)
     except (KeyboardInterrupt, FloatingPointError, OSError, SimulationError):
         tqdm.write(f"stopped; continue with: python -m policy.train resume={folder}")
         raise
@@ -81,7 +83,12 @@ def run(config: DictConfig) -> dict[str, Any]:
     # A resumed run did part of its work in other processes.
     seconds["total"] = max(time.perf_counter() - started, sum(seconds.values()))
     seconds["training_cpu"] = progress.cpu_seconds
-    return record.finish(progress, {name: round(value, 1) for name, value in seconds.items()})
+    summary = record.finish(progress, {name: round(value, 1) for name, value in seconds.items()})
+    if config.report:
+        illustrate_run()
+        write_report([folder], folder / "report.html")
+        tqdm.write(f"see {folder / 'report.html'}")
+    return summary
 
 
 def _same_run(config: DictConfig, folder: Path) -> DictConfig:
@@ -106,8 +113,8 @@ def _learn(
     stores: list[DemonstrationStore],
     device: torch.device,
     collected: float,
-) -> tuple[Progress, RunRecord]:
-    """Put the run together and learn what is left of it."""
+) -> tuple[Progress, RunRecord, Callable[[], None]]:
+    """Put the run together and learn what is left of it; the last of three adds what only its report shows."""
     torch.manual_seed(config.seed)
     normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
     spec = make_spec(config, tasks)
@@ -140,7 +147,9 @@ def _learn(
         raise
     finally:
         evaluator.close()
-    return progress, record
+    model = replay.generator if isinstance(replay, GeneratedReplay) and method.uses_replay else None
+    sources = [lambda read=read: read().windows for read in windows]
+    return progress, record, partial(illustrate, folder, tasks, method.policy_of, seeds[:1], model, sources)
 
 
 def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate:
