@@ -67,14 +67,18 @@ class PolicyClient:
         return self._actions.pop(0)
 
     def statistics(self) -> dict[str, Any]:
-        """Latency of the server's plans, from a whole request to its reply."""
+        """Latency of the server's plans, from the decoded request to its actions; the socket comes on top."""
         return self.request({"type": "statistics"})
 
     def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one message and wait for its reply; PolicyError if that is an error."""
-        self._socket.sendall(encode(message))
-        (size,) = HEADER.unpack(self._read(HEADER.size))
-        reply = msgpack.unpackb(self._read(size))
+        """Send one message and wait for its reply; PolicyError if that is an error or does not come."""
+        try:
+            self._socket.sendall(encode(message))
+            (size,) = HEADER.unpack(self._read(HEADER.size))
+            reply = msgpack.unpackb(self._read(size))
+        except OSError as error:  # a late reply must not be taken for that of the next request
+            self.close()
+            raise PolicyError(f"no reply ({error}); connect again") from error
         if reply["type"] == "error":
             raise PolicyError(reply["message"])
         return reply
@@ -93,6 +97,6 @@ class PolicyClient:
         while len(data) < size:
             part = self._socket.recv(size - len(data))
             if not part:
-                raise PolicyError("the server closed the connection")
+                raise ConnectionError("the server closed the connection")
             data += part
         return data

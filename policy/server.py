@@ -20,7 +20,7 @@ KEPT = 10_000  # latest plans whose latency is kept
 
 
 class Latency:
-    """Milliseconds of the latest plans, and how many requests were refused."""
+    """Milliseconds of the latest plans, from decoded request to actions, and how many requests were refused."""
 
     def __init__(self) -> None:
         self.plans = self.refused = 0
@@ -40,7 +40,7 @@ class Session:
 
     def __init__(self, policy: DiffusionPolicy, contract: dict[str, Any], latency: Latency):
         self._contract, self._latency = contract, latency
-        self._actor = PolicyActor(policy, contract["index"])
+        self._actor = PolicyActor(policy, contract["index"], rows=1)
         self._steps = policy.observation_steps
         self._history: deque[np.ndarray] = deque(maxlen=self._steps)
         self._begun = False
