@@ -39,6 +39,9 @@ class Point(NamedTuple):
 def read_run(path: Path) -> Run:
     """The run in a folder, or what a summary.json alone says of one; ValueError names a file that cannot be read."""
     summary = read(path)
+    missing = [name for name in ("success", "average_success_ci95") if name not in summary]
+    if missing:
+        raise ValueError(f"{path}: its summary has no {missing[0]!r}; give the summary.json of a run")
     folder = path if path.is_dir() else None
     return Run(
         path=path,
