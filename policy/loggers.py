@@ -52,6 +52,7 @@ class WandbLogger:
     def __init__(self, folder: Path, facts: dict[str, Any]):
         import wandb
 
+        self._last = 0
         mode: Any = os.environ.get("WANDB_MODE", "offline")
         try:
             self._run = wandb.init(
@@ -67,8 +68,9 @@ class WandbLogger:
         self._run.define_metric("generator/*", step_metric="generator_update")
 
     def log(self, values: dict[str, float], step: int, axis: str) -> None:
-        now = time.time_ns() // 1_000_000  # orders the entries, those of a resumed run after those before it
-        self._run.log({**values, axis: step}, step=now)
+        # Milliseconds order the entries, those of a resumed run after those before it; two in one would be joined.
+        self._last = max(self._last + 1, time.time_ns() // 1_000_000)
+        self._run.log({**values, axis: step}, step=self._last)
 
     def close(self, complete: bool) -> None:
         self._run.finish(exit_code=0 if complete else 1)

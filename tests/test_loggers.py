@@ -1,12 +1,14 @@
 """Loggers, read back from what they leave on the disk."""
 
 import json
+import os
 import sqlite3
 import struct
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -94,7 +96,7 @@ def test_a_resumed_run_is_one_run_of_wandb_offline(tmp_path, monkeypatch):
     folder = tmp_path / "sweep" / "seed=0"
     folder.mkdir(parents=True)
     interrupted_and_resumed(folder, "wandb")
-    files = sorted((folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime)
+    files = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))  # by the time in their names
     parts = [list(records(path)) for path in files]
     assert len(parts) == 2
     runs = [record.run for part in parts for record in part if record.WhichOneof("record_type") == "run"]
@@ -106,7 +108,7 @@ def test_a_resumed_run_is_one_run_of_wandb_offline(tmp_path, monkeypatch):
         for part in parts for record in part if record.WhichOneof("record_type") == "history"
     ]  # fmt: skip
     assert scalars(history) == EXPECTED
-    assert [e["_step"] for e in history] == sorted(e["_step"] for e in history)  # no part overwrites the one before
+    assert (np.diff([e["_step"] for e in history]) > 0).all()  # no part overwrites the one before
     codes = [[r.exit.exit_code for r in part if r.WhichOneof("record_type") == "exit"] for part in parts]
     assert codes == [[1], [0]]  # interrupted, complete
 
@@ -118,7 +120,7 @@ def test_a_resumed_run_is_one_run_of_trackio(tmp_path):
     folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder)], capture_output=True, text=True,
-        env={**loggers.os.environ, "TRACKIO_DIR": str(tmp_path / "books"), "PYTHONPATH": f"{here}:{here}/.."},
+        env={**os.environ, "TRACKIO_DIR": str(tmp_path / "books"), "PYTHONPATH": f"{here}:{here}/.."},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     (book,) = (tmp_path / "books").glob("*.db")
