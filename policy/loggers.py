@@ -50,10 +50,12 @@ class WandbLogger:
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any]):
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
+        if mode == "offline":
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it reports on its own use even then
         import wandb
 
         self._last = 0
-        mode: Any = os.environ.get("WANDB_MODE", "offline")
         try:
             self._run = wandb.init(
                 project=PROJECT, dir=folder, id=run_id(folder), name=folder.name, group=folder.parent.name,

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +28,8 @@ def record(folder, progress, logger):
     return RunRecord(folder, ["lift", "can"], UPDATES, lambda: weights, {}, facts, progress, logger)
 
 
-def interrupted_and_resumed(folder, logger):
-    """A run that stops within its second task and goes on, with a task's end in each part."""
+def interrupted(folder, logger):
+    """A run that stops after its first task."""
     progress = Progress()
     run = record(folder, progress, logger)
     for progress.update in range(1, UPDATES + 1):
@@ -38,13 +39,32 @@ def interrupted_and_resumed(folder, logger):
     progress.successes.append([[True, False]])
     run.task_ended(progress)
     run.close()
-    progress = Progress(task=1, update=0, successes=progress.successes)
+
+
+def resumed(folder, logger):
+    """The second task of that run."""
+    progress = Progress(task=1, update=0, successes=[[[True, False]]])
     run = record(folder, progress, logger)
     for progress.update in range(1, UPDATES + 1):
         run.updated(progress, {"loss": 2.0 / progress.update})
     progress.successes.append([[True, True], [False, False]])
     run.task_ended(progress)
     run.close(complete=True)
+
+
+def in_processes(folder, logger, **environment):
+    """Both parts, each in a process of its own."""
+    folder.mkdir(parents=True)
+    tests = Path(__file__).parent
+    path = {"PYTHONPATH": f"{tests}:{tests.parent}"}
+    for part in (interrupted, resumed):
+        program = (
+            f"import pathlib, test_loggers; test_loggers.{part.__name__}(pathlib.Path({str(folder)!r}), {logger!r})"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **path, **environment}
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
 
 
 EXPECTED = {
@@ -63,7 +83,8 @@ def scalars(entries):
 
 
 def test_tensorboard_gets_every_scalar(tmp_path):
-    interrupted_and_resumed(tmp_path, "none")
+    interrupted(tmp_path, "none")
+    resumed(tmp_path, "none")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     found = {(name, e.step): e.value for name in events.Tags()["scalars"] for e in events.Scalars(name)}
     assert found == pytest.approx(EXPECTED)
@@ -94,8 +115,7 @@ def test_a_resumed_run_is_one_run_of_wandb_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     folder = tmp_path / "sweep" / "seed=0"
-    folder.mkdir(parents=True)
-    interrupted_and_resumed(folder, "wandb")
+    in_processes(folder, "wandb")
     files = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))  # by the time in their names
     parts = [list(records(path)) for path in files]
     assert len(parts) == 2
@@ -115,14 +135,8 @@ def test_a_resumed_run_is_one_run_of_wandb_offline(tmp_path, monkeypatch):
 
 def test_a_resumed_run_is_one_run_of_trackio(tmp_path):
     pytest.importorskip("trackio")
-    program = "import sys, pathlib, test_loggers as t; t.interrupted_and_resumed(pathlib.Path(sys.argv[1]), 'trackio')"
-    folder, here = tmp_path / "seed=0", __file__.rpartition("/")[0]
-    folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True,
-        env={**os.environ, "TRACKIO_DIR": str(tmp_path / "books"), "PYTHONPATH": f"{here}:{here}/.."},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "seed=0"
+    in_processes(folder, "trackio", TRACKIO_DIR=str(tmp_path / "books"))
     (book,) = (tmp_path / "books").glob("*.db")
     with sqlite3.connect(book) as database:
         rows = database.execute("select run_name, step, metrics from metrics order by id").fetchall()
