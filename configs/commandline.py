@@ -103,7 +103,7 @@ def _plain(argument: str) -> str:
         return argument
     if key == "env":
         return f"env=[{value}]"
-    if key in ("resume", "checkpoint") and value not in ("", "null"):
+    if key in ("resume", "checkpoint", "compare") and value not in ("", "null"):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"{key}='{escaped}'"
     return argument

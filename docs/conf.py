@@ -27,6 +27,8 @@ ENTRY_POINTS = {
     "evaluate": "policy.evaluate",
     "collect": "tools.collect",
     "export_video": "tools.export_video",
+    "export": "tools.export",
+    "serve": "policy.serve",
 }
 
 

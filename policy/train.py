@@ -45,7 +45,9 @@ PACKAGES = (
     "torch", "mujoco", "robosuite", "metaworld", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge",
 )  # fmt: skip
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
-ANYWHERE = ("name", "sweep", "resume", "device", "workers", "checkpoint_every", "report", "demonstrations.path")
+ANYWHERE = (
+    "name", "sweep", "resume", "device", "workers", "checkpoint_every", "report", "logger", "demonstrations.path",
+)  # fmt: skip
 """Options that may differ when a sweep goes on."""
 
 
@@ -132,6 +134,7 @@ def _learn(
         {"policy": describe(spec), "facts": facts},
         facts,
         progress,
+        config.get("logger", "none"),
     )
     settings = LoopSettings(
         config.updates_per_task, config.batch_size, config.checkpoint_every, config.seed,

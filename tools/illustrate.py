@@ -33,7 +33,7 @@ def illustrate(
         write_json(folder / "replay_quality.json", _quality(tasks, model, windows))
     try:
         for i, task in enumerate(tasks):
-            _film(task, PolicyActor(policy_of(i), i), folder / "videos" / f"{task.name}.mp4", seeds)
+            _film(task, PolicyActor(policy_of(i), i), folder / "videos" / f"{task.label}.mp4", seeds)
     except RenderError as error:
         tqdm.write(f"no videos: {error}")
 
@@ -55,5 +55,5 @@ def _quality(tasks: Sequence[Task], model: WindowGenerator, windows: Sequence[Ca
         stream = torch.Generator(model.normalizer.low.device).manual_seed(i)
         measured = replay_quality(model, windows[i](), i, entry_names(task), stream)
         if measured is not None:
-            found.append({"task": task.name, **measured})
+            found.append({"task": task.label, **measured})
     return found
