@@ -79,8 +79,17 @@ class Camera:
 class FilmedEnv(VectorEnv):
     """A VectorEnv of one slot whose every state is a captioned frame handed to `show`."""
 
-    def __init__(self, task: Task, show: Show, *, camera: str | None = None, width: int = 640, height: int = 480):
-        super().__init__(task, 1, 1)
+    def __init__(
+        self,
+        task: Task,
+        show: Show,
+        *,
+        camera: str | None = None,
+        width: int = 640,
+        height: int = 480,
+        input_frame: str = "base",
+    ):
+        super().__init__(task, 1, 1, input_frame=input_frame)
         camera = camera or CAMERAS.get(task.simulator, CAMERA)
         self._camera = Camera(self.simulator.model, camera, width, height, task.suite)
         self._frequency = self.simulator.fingerprint["control_frequency"]

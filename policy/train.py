@@ -23,7 +23,7 @@ from datasets.store import DemonstrationStore
 from datasets.windows import Windows
 from envs.evaluator import Evaluator
 from envs.seeds import REPLAY
-from envs.tasks import Task
+from envs.tasks import Task, get_task
 from envs.vector import SimulationError
 from policy import checkpoint
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, WindowSource, join
@@ -37,6 +37,7 @@ from policy.record import RunRecord, commit, hardware
 from policy.replay import Draw, DrawnReplay, GeneratedReplay, ReplaySource
 from policy.training import Evaluate, JointWindows, LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
+from tools.playback import input_frame, require_fit, warn_unless_it_plays
 
 PACKAGES = (
     "torch", "mujoco", "robosuite", "metaworld", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge",
@@ -108,9 +109,10 @@ def _learn(
     """Put the run together and learn what is left of it."""
     torch.manual_seed(config.seed)
     normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
-    spec = make_spec(config, tasks)
+    frames = {task.name: input_frame(store) for task, store in zip(tasks, stores, strict=True)}
+    spec = make_spec(config, tasks, {name: frame for name, frame in frames.items() if frame != "base"})
     windows = [_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
-    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
+    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers, frames)
     replay = _replay(config, spec, normalizer, windows, evaluator)
     everything = partial(_joint, windows)
     method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay, everything))
@@ -132,6 +134,8 @@ def _learn(
     evaluate = _success(evaluator, seeds[: config.evaluation.n_rollouts], progress)
     probe = _success(evaluator, seeds[:probes], progress) if probes else None
     try:
+        for i, store in enumerate(stores):
+            warn_unless_it_plays(store, partial(evaluator.env, i))
         train(method, windows, evaluate, probe, record, settings, progress, state)
     except BaseException:
         record.close()
@@ -153,7 +157,12 @@ def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate
 
 
 def _demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
+    """The store of a task: recorded by the expert where there is none, or one brought from elsewhere as it is."""
     settings = config.demonstrations
+    path = Path(settings.path) / f"{task.name}.zarr"
+    if path.exists() and "expert" not in (store := DemonstrationStore.open(path)).attributes:
+        require_fit(store, task)
+        return store
     return collect_with_bar(
         task, Path(settings.path), episodes=settings.episodes, noise=settings.noise, workers=config.workers
     )
@@ -168,7 +177,7 @@ def _write_config(config: DictConfig, path: Path) -> None:
     partial.replace(path)
 
 
-def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
+def make_spec(config: DictConfig, tasks: list[Task], input_frames: dict[str, str] | None = None) -> PolicySpec:
     """The policy that a configuration describes."""
     return PolicySpec(
         tasks=[task.name for task in tasks],
@@ -181,17 +190,20 @@ def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
         action_size=tasks[0].action_size,
         task_conditioning=config.task_conditioning,
         fourier_octaves=config.fourier_octaves,
+        input_frames=input_frames or {},
     )
 
 
 def _windows(
     config: DictConfig, spec: PolicySpec, store: DemonstrationStore, task: int, device: torch.device
 ) -> Callable[[], TaskWindows]:
-    """Reads the first `demonstrations.episodes` episodes when they are needed."""
+    """Reads the first `demonstrations.episodes` episodes, clipped as the simulator's, when they are needed."""
+    described = get_task(spec.tasks[task])
 
     def read() -> TaskWindows:
         ends = store.episode_ends[: config.demonstrations.episodes]
-        observations = pad(store.observations()[: ends[-1]], spec.observation_size)
+        seen = store.observations(list(described.observations))[: ends[-1]]
+        observations = pad(np.clip(seen, described.low, described.high), spec.observation_size)
         actions = store.read(["action"])["action"][: ends[-1]]
         steps = (spec.observation_steps, spec.action_steps)
         return TaskWindows(Windows.from_episodes(observations, actions, ends, *steps, device), task)
@@ -210,7 +222,7 @@ def pad(observations: np.ndarray, size: int) -> np.ndarray:
 
 
 def _replay(config, spec: PolicySpec, normalizer, windows, evaluator: Evaluator) -> ReplaySource | None:
-    settings = config.replay
+    settings = config.playback
     if settings.source == "none":
         return None
     if settings.source == "demonstrations":
@@ -235,7 +247,7 @@ def _rollouts(evaluator: Evaluator) -> Draw:
         solved = [window for r in results if r.success for window in actor.windows[r.seed]]
         if not solved:
             raise ValueError(
-                f"replay=rollout: the previous policy solved none of {ROLLOUT_EPISODES} episodes of task {task}; "
+                f"playback=rollout: the previous policy solved none of {ROLLOUT_EPISODES} episodes of task {task}; "
                 "raise updates_per_task or choose another replay="
             )
         return join(solved).sample(count, generator)
@@ -254,8 +266,8 @@ def make_parts(
         policy=policy,
         optimizer=OptimizerSettings(**config.optimizer),
         replay=replay,
-        replay_batch_size=config.replay.batch_size,
-        replay_pool=config.replay.pool,
+        replay_batch_size=config.playback.batch_size,
+        replay_pool=config.playback.pool,
         distillation_weight=config.method.get("distillation_weight", 1.0),
         fisher=make_fisher(config),
         fisher_samples=config.fisher.samples,
@@ -278,7 +290,7 @@ def _resume(
     found = checkpoint.load(newest)
     begun = found.manifest["facts"]
     same = ("method", "replay", "fisher", "seed", "updates_per_task")
-    if found.manifest["policy"] != describe(spec) or any(begun[name] != facts[name] for name in same):
+    if PolicySpec(**found.manifest["policy"]) != spec or any(begun[name] != facts[name] for name in same):
         raise checkpoint.CheckpointError(
             f"{newest}: of another architecture or method than {folder / 'config.yaml'} describes; restore that file"
         )
@@ -288,7 +300,7 @@ def _resume(
 def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
     return {
         "method": config.method.name,
-        "replay": config.replay.source if method.uses_replay else "none",
+        "replay": config.playback.source if method.uses_replay else "none",
         "fisher": config.fisher.name if method.uses_fisher else "none",
         "network": spec.network["name"],
         "seed": config.seed,

@@ -31,12 +31,12 @@ def run(config: DictConfig) -> None:
         raise ValueError(f"n_episodes must be at least 1, got {config.n_episodes}")
     if config.output is not None and len(tasks) > 1:
         raise ValueError(f"output={config.output} is one file for {len(tasks)} tasks; name one task, or leave it out")
-    make_actors = [_expert] * len(tasks) if config.expert else _policy(config, tasks)
-    for task, make_actor in zip(tasks, make_actors, strict=True):
+    make_actors, frames = ([_expert] * len(tasks), ["base"] * len(tasks)) if config.expert else _policy(config, tasks)
+    for task, make_actor, frame in zip(tasks, make_actors, frames, strict=True):
         path = Path(config.output or f"videos/{task.name}.mp4")
         results = film(
             task, make_actor, path, range(config.seed, config.seed + config.n_episodes),
-            camera=config.camera, width=config.width, height=config.height,
+            camera=config.camera, width=config.width, height=config.height, input_frame=frame,
         )  # fmt: skip
         print(f"{path}: {len(results)} episodes of {task.name}, {sum(r.success for r in results)} successful")
 
@@ -50,11 +50,12 @@ def film(
     camera: str | None = None,
     width: int = 640,
     height: int = 480,
+    input_frame: str = "base",
 ) -> list[Rollout]:
     """Run one episode a seed, one after another in one film at `path`; RenderError if it cannot be made."""
     with (
         open_video(path, width=width, height=height) as show,
-        FilmedEnv(task, show, camera=camera, width=width, height=height) as env,
+        FilmedEnv(task, show, camera=camera, width=width, height=height, input_frame=input_frame) as env,
         tqdm(total=len(seeds), desc=task.name, unit="episode") as bar,
     ):
 
@@ -68,8 +69,8 @@ def _expert(env: VectorEnv) -> Actor:
     return NoisyExpert(env, noise=0.0)
 
 
-def _policy(config: DictConfig, tasks: list[Task]) -> list[MakeActor]:
-    """The checkpoint's policy, acting on each of the tasks."""
+def _policy(config: DictConfig, tasks: list[Task]) -> tuple[list[MakeActor], list[str]]:
+    """The checkpoint's policy, acting on each of the tasks, and the frames of its actions there."""
     if config.checkpoint is None:
         raise ValueError("checkpoint= is missing; give runs/<name>, a folder in its checkpoints/, or expert=true")
     policy, spec = load_policy(config.checkpoint, config.device)
@@ -78,7 +79,8 @@ def _policy(config: DictConfig, tasks: list[Task]) -> list[MakeActor]:
     if unknown:
         known = ", ".join(learned)
         raise ValueError(f"{config.checkpoint} has not learned {unknown[0]!r}; choose env= from {known}")
-    return [_always(PolicyActor(policy, spec.tasks.index(task.name))) for task in tasks]
+    actors = [_always(PolicyActor(policy, spec.tasks.index(task.name))) for task in tasks]
+    return actors, [spec.input_frame(task.name) for task in tasks]
 
 
 def _always(actor: Actor) -> MakeActor:
