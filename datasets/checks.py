@@ -128,8 +128,8 @@ def check_gaps(store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | 
     leaps, irregular = np.zeros(len(inside), bool), np.zeros(len(inside), bool)
     for rows in store.read(list(store.observation_sizes)).values():
         leaps |= inside & _leaps(rows.reshape(len(rows), -1), inside)
-    for step in (0, 1):
-        leaps[np.minimum(begins + step, len(leaps) - 1)] = False
+    first_two = np.concatenate([begins, begins + 1])
+    leaps[first_two[first_two < len(leaps)]] = False
     if timestamps is not None and inside.any():
         apart = np.diff(timestamps)
         usual = np.median(apart[inside])

@@ -222,7 +222,7 @@ def pad(observations: np.ndarray, size: int) -> np.ndarray:
 
 
 def _replay(config, spec: PolicySpec, normalizer, windows, evaluator: Evaluator) -> ReplaySource | None:
-    settings = config.playback
+    settings = config.replay
     if settings.source == "none":
         return None
     if settings.source == "demonstrations":
@@ -247,7 +247,7 @@ def _rollouts(evaluator: Evaluator) -> Draw:
         solved = [window for r in results if r.success for window in actor.windows[r.seed]]
         if not solved:
             raise ValueError(
-                f"playback=rollout: the previous policy solved none of {ROLLOUT_EPISODES} episodes of task {task}; "
+                f"replay=rollout: the previous policy solved none of {ROLLOUT_EPISODES} episodes of task {task}; "
                 "raise updates_per_task or choose another replay="
             )
         return join(solved).sample(count, generator)
@@ -266,8 +266,8 @@ def make_parts(
         policy=policy,
         optimizer=OptimizerSettings(**config.optimizer),
         replay=replay,
-        replay_batch_size=config.playback.batch_size,
-        replay_pool=config.playback.pool,
+        replay_batch_size=config.replay.batch_size,
+        replay_pool=config.replay.pool,
         distillation_weight=config.method.get("distillation_weight", 1.0),
         fisher=make_fisher(config),
         fisher_samples=config.fisher.samples,
@@ -300,7 +300,7 @@ def _resume(
 def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
     return {
         "method": config.method.name,
-        "replay": config.playback.source if method.uses_replay else "none",
+        "replay": config.replay.source if method.uses_replay else "none",
         "fisher": config.fisher.name if method.uses_fisher else "none",
         "network": spec.network["name"],
         "seed": config.seed,

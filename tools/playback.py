@@ -50,8 +50,10 @@ class PlayedBack:
 
 
 def task_of(store: DemonstrationStore) -> Task | None:
-    """The task that a store names, or is named after."""
-    return TASKS.get(store.attributes.get("task", store.path.stem))
+    """The task that a store names, or whose environment robomimic's `env_args` names; else that of its file name."""
+    environment = store.attributes.get("env_args", {}).get("env_name")
+    named = [task.name for task in TASKS.values() if task.simulator == environment]
+    return TASKS.get(str(store.attributes.get("task", [*named, store.path.stem][0])))
 
 
 def input_frame(store: DemonstrationStore) -> str:
@@ -68,9 +70,12 @@ def input_frame(store: DemonstrationStore) -> str:
 
 def require_fit(store: DemonstrationStore, task: Task) -> None:
     """StoreError where demonstrations brought from elsewhere do not have the task's action and observations."""
-    store.require(action_size=task.action_size)
-    if "task" in store.attributes:
-        store.require(task=task.name)
+    made_for = task_of(store)
+    if made_for is not None and made_for.name != task.name:
+        raise StoreError(f"{store.path}: is of {made_for.name}, wanted {task.name}; name another store")
+    recorded = store.attributes.get("versions", {})
+    running = {name: version(name) for name in SIMULATORS if name in recorded}
+    store.require(action_size=task.action_size, versions=running)
     for key, size in task.sizes.items():
         found = store.observation_sizes.get(key)
         if found != size:
