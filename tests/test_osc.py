@@ -161,7 +161,7 @@ def test_on_a_turned_mount_the_frames_differ_by_its_rotation(turned):
         ):
             episode.step(controller, given)
     positions = [episode.data.qpos[:7].copy() for episode in episodes]
-    np.testing.assert_allclose(positions[0], positions[1], atol=1e-5)
+    np.testing.assert_allclose(positions[0], positions[1], atol=1e-4)
     assert np.abs(positions[0] - positions[2]).max() > 1e-2
 
 

@@ -232,6 +232,22 @@ def test_training_warns_once_played_and_remembers(collected, tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lift.zarr"]
 
 
+def test_states_of_another_model_are_told(tmp_path):
+    task = TASKS["lift"]
+    store = DemonstrationStore.create(tmp_path / "lift.zarr", task.sizes, 7, {}, extra_sizes={"states": 9})
+    rows = {key: np.zeros((2, size), np.float32) for key, size in task.sizes.items()}
+    ended = np.array([False, True])
+    states = {"states": np.zeros((2, 9), np.float32)}
+    store.append(Episode(rows, np.zeros((2, 7), np.float32), ended.astype(np.float32), ended, states))
+    with VectorEnv(task, 1, 1) as env:
+        with pytest.warns(
+            PlaybackWarning, match=r"cannot be played back: lift: a state has 32 numbers, got shape \(9,\)"
+        ):
+            warn_unless_it_plays(store, lambda: env)
+        with pytest.raises(StoreError, match="cannot be played back"):
+            play_episodes(store, env, 1)
+
+
 def test_a_good_store_and_one_that_cannot_be_played_pass_in_silence(collected, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
