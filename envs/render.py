@@ -94,10 +94,11 @@ class FilmedEnv(VectorEnv):
         height: int = 480,
         episodes: int = 1,
         titles: Sequence[str] = (),
+        input_frame: str = "base",
     ):
         self._grid = Grid(episodes, width, height, tuple(titles))
         slots = episodes * max(1, len(titles))
-        super().__init__(task, slots)
+        super().__init__(task, slots, input_frame=input_frame)
         camera = camera or CAMERAS.get(task.simulator, CAMERA)
         self._camera = Camera(self.simulator.model, camera, width, height, task.suite)
         self._frequency = self.simulator.fingerprint["control_frequency"]

@@ -29,13 +29,14 @@ def run(config: DictConfig) -> None:
     tasks = task_sequence(list(config.env) or known)
     if len(tasks) > 1:
         raise ValueError(f"env={','.join(task.name for task in tasks)}: a server acts on one task; choose one of them")
-    if tasks[0].name not in known:
-        raise unknown("task of this checkpoint", tasks[0].name, known)
-    contract = task_contract(tasks[0], policy, spec.tasks.index(tasks[0].name))
+    label = tasks[0].label
+    if label not in known:
+        raise unknown("task of this checkpoint", label, known)
+    contract = task_contract(tasks[0], policy, spec.tasks.index(label), spec.input_frame(label))
     latency = Latency()
 
     def started(host: str, port: int) -> None:
-        print(f"serving {tasks[0].name} at {host}:{port}; Ctrl-C ends it", flush=True)
+        print(f"serving {label} at {host}:{port}; Ctrl-C ends it", flush=True)
 
     try:
         asyncio.run(serve(policy, contract, config.host, config.port, latency, started))

@@ -23,7 +23,7 @@ from datasets.store import DemonstrationStore
 from datasets.windows import Windows
 from envs.evaluator import Evaluator
 from envs.seeds import REPLAY
-from envs.tasks import Task
+from envs.tasks import Task, get_task
 from envs.vector import SimulationError
 from policy import checkpoint
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, WindowSource, join
@@ -39,6 +39,7 @@ from policy.replay import Draw, DrawnReplay, GeneratedReplay, ReplaySource
 from policy.training import Evaluate, JointWindows, LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
 from tools.illustrate import illustrate
+from tools.playback import input_frames, require_fit, warn_unless_it_plays
 from tools.report.page import write_report
 
 PACKAGES = (
@@ -119,9 +120,9 @@ def _learn(
     """Put the run together and learn what is left of it; the last of three adds what only its report shows."""
     torch.manual_seed(config.seed)
     normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
-    spec = make_spec(config, tasks)
+    spec = make_spec(config, tasks, input_frames(tasks, stores))
     windows = [make_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
-    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
+    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers, spec.input_frames)
     replay = make_replay(config, spec, normalizer, windows, evaluator)
     everything = partial(_joint, windows)
     method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay, everything))
@@ -144,6 +145,8 @@ def _learn(
     evaluate = _success(evaluator, seeds[: config.evaluation.n_rollouts], progress)
     probe = _success(evaluator, seeds[:probes], progress) if probes else None
     try:
+        for i, store in enumerate(stores):
+            warn_unless_it_plays(store, partial(evaluator.env, i))
         train(method, windows, evaluate, probe, record, settings, progress, state)
     except BaseException:
         record.close()
@@ -152,7 +155,11 @@ def _learn(
         evaluator.close()
     model = replay.generator if isinstance(replay, GeneratedReplay) and method.uses_replay else None
     sources = [lambda read=read: read().windows for read in windows]
-    return progress, record, partial(illustrate, folder, tasks, method.policy_of, seeds[:1], model, sources)
+    return (
+        progress,
+        record,
+        partial(illustrate, folder, tasks, method.policy_of, seeds[:1], model, sources, spec.input_frames),
+    )
 
 
 def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate:
@@ -167,8 +174,12 @@ def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate
 
 
 def demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
-    """The task's store, collected where it is missing."""
+    """The task's store: collected where it is missing, or one brought from elsewhere as it is."""
     settings = config.demonstrations
+    path = Path(settings.path) / f"{task.name}.zarr"
+    if path.exists() and "expert" not in (store := DemonstrationStore.open(path)).attributes:
+        require_fit(store, task)
+        return store
     return collect_with_bar(
         task, Path(settings.path), episodes=settings.episodes, noise=settings.noise, workers=config.workers
     )
@@ -183,7 +194,7 @@ def _write_config(config: DictConfig, path: Path) -> None:
     partial.replace(path)
 
 
-def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
+def make_spec(config: DictConfig, tasks: list[Task], input_frames: dict[str, str] | None = None) -> PolicySpec:
     """The policy that a configuration describes."""
     return PolicySpec(
         tasks=[task.label for task in tasks],
@@ -196,17 +207,20 @@ def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
         action_size=tasks[0].action_size,
         task_conditioning=config.task_conditioning,
         fourier_octaves=config.fourier_octaves,
+        input_frames=input_frames or {},
     )
 
 
 def make_windows(
     config: DictConfig, spec: PolicySpec, store: DemonstrationStore, task: int, device: torch.device
 ) -> Callable[[], TaskWindows]:
-    """Reads the first `demonstrations.episodes` episodes when they are needed."""
+    """Reads the first `demonstrations.episodes` episodes, clipped as the simulator's, when they are needed."""
+    described = get_task(spec.tasks[task])
 
     def read() -> TaskWindows:
         ends = store.episode_ends[: config.demonstrations.episodes]
-        observations = pad(store.observations()[: ends[-1]], spec.observation_size)
+        seen = store.observations(list(described.observations))[: ends[-1]]
+        observations = pad(np.clip(seen, described.low, described.high), spec.observation_size)
         actions = store.read(["action"])["action"][: ends[-1]]
         steps = (spec.observation_steps, spec.action_steps)
         return TaskWindows(Windows.from_episodes(observations, actions, ends, *steps, device), task)
@@ -300,7 +314,7 @@ def _resume(
     found = checkpoint.load(newest)
     begun = found.manifest["facts"]
     same = ("method", "replay", "fisher", "seed", "updates_per_task")
-    if found.manifest["policy"] != describe(spec) or any(begun[name] != facts[name] for name in same):
+    if PolicySpec(**found.manifest["policy"]) != spec or any(begun[name] != facts[name] for name in same):
         raise checkpoint.CheckpointError(
             f"{newest}: of another architecture or method than {folder / 'config.yaml'} describes; restore that file"
         )

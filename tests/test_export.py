@@ -17,6 +17,7 @@ from envs.tasks import TASKS
 from policy import exporting
 from tools import export
 from tools.benchmark import latency
+from tools.contract import task_contract
 
 
 def ask(path, **inputs):
@@ -108,6 +109,12 @@ def test_the_weights_and_the_contract(source, exported):
         assert [section.index(f"`{key}`") for key in task.sizes] == sorted(section.index(f"`{k}`") for k in task.sizes)
     assert "| 19-22 | | padding: zeros" in readme
     assert "Execute the first 2 of the 4 actions" in readme
+
+
+@pytest.mark.parametrize(("input_frame", "said"), [("base", "robot's base frame"), ("world", "world frame")])
+def test_the_contract_names_the_frame_of_the_actions(source, input_frame, said):
+    parts = task_contract(TASKS["lift"], source[1], 0, input_frame)["action"]
+    assert [said in part["meaning"] for part in parts] == [True, True, False]
 
 
 def test_a_file_that_differs_is_refused(exported, tmp_path):

@@ -222,7 +222,7 @@ def test_where_nothing_can_be_rendered_one_line_says_so(tmp_path, monkeypatch, c
 
     monkeypatch.setattr(illustrate, "film", no_film)
     tasks = [TASKS["lift"], TASKS["can"]]
-    illustrate.illustrate(tmp_path, tasks, lambda task: make_policy(), range(1), None, [])
+    illustrate.illustrate(tmp_path, tasks, lambda task: make_policy(), range(1), None, [], {})
     assert capsys.readouterr().out == "no videos: no offscreen rendering without OpenGL: apt-get install libegl1\n"
     assert not list(tmp_path.iterdir())
 

@@ -26,10 +26,11 @@ OBJECT = {
     "can": IN_GRIPPER + IN_WORLD,
     "square": IN_GRIPPER + IN_WORLD,
 }
+FRAMES = {"base": "robot's base", "world": "world"}
 ACTIONS = {
     "robosuite": [
-        (3, "change of the gripper's target position, robot's base frame, 0.05 m for 1"),
-        (3, "change of the gripper's target orientation, rotation vector, robot's base frame, 0.5 rad for 1"),
+        (3, "change of the gripper's target position, {frame} frame, 0.05 m for 1"),
+        (3, "change of the gripper's target orientation, rotation vector, {frame} frame, 0.5 rad for 1"),
         (1, "gripper: 1 closes, -1 opens"),
     ],
     "metaworld": [
@@ -39,7 +40,7 @@ ACTIONS = {
 }
 
 
-def task_contract(task: Task, policy: DiffusionPolicy, index: int) -> dict[str, Any]:
+def task_contract(task: Task, policy: DiffusionPolicy, index: int, input_frame: str = "base") -> dict[str, Any]:
     """JSON that says everything about acting on `task`, the `index`-th that the policy was built for.
 
     Bounds are those of the checkpoint, by which it normalises; ValueError where the task has another size today.
@@ -68,7 +69,8 @@ def task_contract(task: Task, policy: DiffusionPolicy, index: int) -> dict[str, 
         "action_size": policy.action_size,
         "observation": parts,
         "action": [
-            {"size": size, "low": -1.0, "high": 1.0, "meaning": meaning} for size, meaning in ACTIONS[task.suite]
+            {"size": size, "low": -1.0, "high": 1.0, "meaning": meaning.format(frame=FRAMES[input_frame])}
+            for size, meaning in ACTIONS[task.suite]
         ],
     }
 

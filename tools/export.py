@@ -73,7 +73,10 @@ def run(config: DictConfig) -> None:
         raise ValueError(f"output={target} is there already; name another folder or remove it")
     checkpoint = find_checkpoint(config.checkpoint)
     policy, spec = load_policy(checkpoint)
-    contracts = [task_contract(get_task(name), policy, spec.tasks.index(name)) for name in tasks_of(checkpoint, spec)]
+    contracts = [
+        task_contract(get_task(name), policy, spec.tasks.index(name), spec.input_frame(name))
+        for name in tasks_of(checkpoint, spec)
+    ]
     about = {"policy": describe(spec), "tasks": contracts, "checkpoint": str(checkpoint), "commit": commit()}
     error = export(policy, about, target)
     print(f"{target}: {', '.join(c['task'] for c in contracts)}; differs from the policy by at most {error:.1e}")

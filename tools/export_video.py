@@ -21,7 +21,7 @@ from policy.loading import find_checkpoint, load_policy, tasks_of
 from tools.collect import NoisyExpert
 
 MakeActor = Callable[[VectorEnv], Actor]
-Shown = tuple[str, list[MakeActor]]  # whose episodes these are, and what acts on each task
+Shown = tuple[str, list[MakeActor], list[str]]  # whose episodes these are; what acts on each task, in which frame
 
 
 def main() -> None:
@@ -39,12 +39,13 @@ def run(config: DictConfig) -> None:
     shown = [_expert(tasks) if config.expert else _checkpoint(config.checkpoint, config.device, tasks)]
     if config.compare is not None:
         shown.append(_checkpoint(config.compare, config.device, tasks))
-    titles = [title for title, _ in shown]
+    titles = [title for title, _, _ in shown]
     for i, task in enumerate(tasks):
         path = Path(config.output or f"videos/{task.label}{'_compared' if config.compare else ''}.mp4")
         results = film(
-            task, _together([makers[i] for _, makers in shown], len(seeds)), path, seeds, camera=config.camera,
+            task, _together([makers[i] for _, makers, _ in shown], len(seeds)), path, seeds, camera=config.camera,
             width=config.width, height=config.height, titles=titles if config.compare else (),
+            input_frame=_same_frame(task, [frames[i] for _, _, frames in shown]),
         )  # fmt: skip
         print(f"{path}: {len(seeds)} episodes of {task.name}, {_counts(results, titles)}")
 
@@ -59,6 +60,7 @@ def film(
     width: int = 640,
     height: int = 480,
     titles: Sequence[str] = (),
+    input_frame: str = "base",
 ) -> list[Rollout]:
     """Run one episode a seed, all at once in a grid of pictures of `width` x `height`, in one film at `path`.
 
@@ -81,7 +83,14 @@ def film(
             bar.set_postfix(ended=len(ended), successful=sum(r.success for r in ended.values()))
 
         with FilmedEnv(
-            task, shown, camera=camera, width=width, height=height, episodes=len(seeds), titles=titles
+            task,
+            shown,
+            camera=camera,
+            width=width,
+            height=height,
+            episodes=len(seeds),
+            titles=titles,
+            input_frame=input_frame,
         ) as env:
             rollout(env, make_actor(env), [*seeds] * max(1, len(titles)), count)
         bar.total = bar.n  # the horizon was not needed
@@ -104,7 +113,7 @@ def _together(make_actors: list[MakeActor], slots: int) -> MakeActor:
 
 
 def _expert(tasks: list[Task]) -> Shown:
-    return "expert", [lambda env: NoisyExpert(env, noise=0.0)] * len(tasks)
+    return "expert", [lambda env: NoisyExpert(env, noise=0.0)] * len(tasks), ["base"] * len(tasks)
 
 
 def _checkpoint(path: str | None, device: str, tasks: list[Task]) -> Shown:
@@ -118,7 +127,16 @@ def _checkpoint(path: str | None, device: str, tasks: list[Task]) -> Shown:
         raise ValueError(f"{path} has not learned {unknown[0]!r}; choose env= from {', '.join(learned)}")
     folder = find_checkpoint(path).absolute()
     title = f"{folder.parents[1].name}/{folder.name}"  # the run and its checkpoint
-    return title, [_always(PolicyActor(policy, spec.tasks.index(task.label))) for task in tasks]
+    actors = [_always(PolicyActor(policy, spec.tasks.index(task.label))) for task in tasks]
+    return title, actors, [spec.input_frame(task.label) for task in tasks]
+
+
+def _same_frame(task: Task, frames: list[str]) -> str:
+    if len(set(frames)) > 1:
+        raise ValueError(
+            f"{task.label}: one acts in the {' frame, the other in the '.join(frames)} frame; film them apart"
+        )
+    return frames[0]
 
 
 def _always(actor: Actor) -> MakeActor:

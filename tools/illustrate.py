@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -27,13 +27,18 @@ def illustrate(
     seeds: range,
     model: WindowGenerator | None,
     windows: Sequence[Callable[[], Windows]],
+    frames: Mapping[str, str],
 ) -> None:
-    """Write `replay_quality.json` (with a generator) and `videos/<task>.mp4`, one episode a seed, into `folder`."""
+    """Write `replay_quality.json` (with a generator) and `videos/<task>.mp4`, one episode a seed, into `folder`.
+
+    `frames`: of the tasks whose actions are not in the base frame.
+    """
     if model is not None:
         write_json(folder / "replay_quality.json", _quality(tasks, model, windows))
     try:
         for i, task in enumerate(tasks):
-            _film(task, PolicyActor(policy_of(i), i), folder / "videos" / f"{task.label}.mp4", seeds)
+            path, frame = folder / "videos" / f"{task.label}.mp4", frames.get(task.label, "base")
+            _film(task, PolicyActor(policy_of(i), i), path, seeds, frame)
     except RenderError as error:
         tqdm.write(f"no videos: {error}")
 
@@ -44,8 +49,8 @@ def entry_names(task: Task) -> list[str]:
     return [f"{key}[{i}]" for key, size in sizes.items() for i in range(size)]
 
 
-def _film(task: Task, actor: PolicyActor, path: Path, seeds: range) -> None:
-    film(task, lambda env: actor, path, seeds, width=WIDTH, height=HEIGHT)
+def _film(task: Task, actor: PolicyActor, path: Path, seeds: range, frame: str) -> None:
+    film(task, lambda env: actor, path, seeds, width=WIDTH, height=HEIGHT, input_frame=frame)
 
 
 def _quality(tasks: Sequence[Task], model: WindowGenerator, windows: Sequence[Callable[[], Windows]]) -> list[dict]:

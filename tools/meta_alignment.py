@@ -34,6 +34,7 @@ from policy.record import commit, hardware, write_json
 from policy.replay import ReplaySource
 from policy.train import make_replay, make_spec, make_windows
 from policy.training import TaskWindows
+from tools.playback import input_frames
 
 Row = dict[str, Any]
 Sample = tuple[Tensor, ...]  # noisy chunks, diffusion steps, conditions, targets
@@ -94,10 +95,10 @@ class Learned:
 def read(config: DictConfig, policies: list[DiffusionPolicy]) -> Learned:
     """Windows from the run's demonstrations; replay as it is before anything was learned."""
     tasks, folder = task_sequence(list(config.env)), Path(config.demonstrations.path)
-    spec = make_spec(config, tasks)
     stores = [DemonstrationStore.open(folder / f"{task.name}.zarr") for task in tasks]
+    spec = make_spec(config, tasks, input_frames(tasks, stores))
     windows = [make_windows(config, spec, store, i, torch.device("cpu")) for i, store in enumerate(stores)]
-    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
+    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers, spec.input_frames)
     replay = make_replay(config, spec, policies[0].normalizer, windows, evaluator)
     assert replay is not None
     return Learned(config, policies, windows, replay)

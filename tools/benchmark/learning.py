@@ -27,6 +27,7 @@ from policy.metrics import wilson
 from policy.options import check
 from policy.record import commit, hardware
 from policy.train import demonstrations, make_parts, make_spec, make_windows
+from tools.playback import input_frames
 
 
 def main() -> None:
@@ -36,15 +37,16 @@ def main() -> None:
 def measure(config: DictConfig) -> dict[str, Any]:
     """Train each task alone, from the same weights, and evaluate it; what there is to tell of it."""
     tasks = check(config)
-    spec, cpu = make_spec(config, tasks), torch.device("cpu")
-    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
+    stores, cpu = [demonstrations(config, task) for task in tasks], torch.device("cpu")
+    spec = make_spec(config, tasks, input_frames(tasks, stores))
+    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers, spec.input_frames)
     successes: dict[str, list[bool]] = {}
     spent = 0.0
     for i, task in enumerate(tasks):
         torch.manual_seed(config.seed)
         policy = make_policy(spec, make_normalizer([(row.low, row.high) for row in tasks]))
         method = build_method("finetune", make_parts(config, policy, None))
-        windows = make_windows(config, spec, demonstrations(config, task), i, cpu)()
+        windows = make_windows(config, spec, stores[i], i, cpu)()
         start = time.process_time()
         method.begin_task(0, config.updates_per_task)
         for update in range(config.updates_per_task):
