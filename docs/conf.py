@@ -27,6 +27,7 @@ ENTRY_POINTS = {
     "evaluate": "policy.evaluate",
     "collect": "tools.collect",
     "check_store": "tools.check_store",
+    "convert": "tools.convert",
     "export_video": "tools.export_video",
     "export": "tools.export",
     "serve": "policy.serve",

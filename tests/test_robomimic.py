@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -11,8 +12,9 @@ from datasets.robomimic import read_robomimic, write_robomimic
 from datasets.robomimic_env import input_frame, make_env_args
 from datasets.store import DemonstrationStore
 from datasets.windows import Windows
-from envs.seeds import DEMONSTRATION
 from envs.tasks import TASKS
+from envs.vector import VectorEnv
+from tools import playback
 from tools.collect import collect
 
 IN_ORDER = ["demo_0", "demo_2", "demo_10"]
@@ -145,18 +147,27 @@ def collected(tmp_path_factory):
     return collect(TASKS["lift"], tmp_path_factory.mktemp("lift") / "lift.zarr", episodes=2, noise=0.1, workers=1)
 
 
-def test_converted_actions_succeed_in_the_simulator(collected, tmp_path, simulator_of):
-    """Through HDF5 and back, then executed from the recorded seeds."""
-    write_robomimic(read_store(collected.path), tmp_path / "lift.hdf5")
-    simulator = simulator_of(TASKS["lift"])
-    for episode, _ in read_robomimic(tmp_path / "lift.hdf5").episodes:
-        running = simulator.new_episode()
-        assert episode.scalars["seed"] in DEMONSTRATION
-        simulator.reset(running, episode.scalars["seed"])
-        for action in episode.extras["executed_action"]:
-            assert not simulator.success(running)
-            simulator.step(running, action.astype(np.float64))
-        assert simulator.success(running)
+@pytest.mark.parametrize("frame", ["base", "world"])
+def test_converted_actions_succeed_in_the_simulator(collected, tmp_path, simulator_of, frame):
+    """Through HDF5 and back, then played back from the recorded seeds in the frame that the file names."""
+    robot = simulator_of(TASKS["lift"])._env.robots[0]
+    turn = robot.composite_controller.get_controller_base_pose("right")[1] if frame == "world" else np.eye(3)
+    found = read_store(collected.path)
+
+    def turned():
+        for episode, own in found.episodes:
+            given = episode.extras["executed_action"]
+            actions = np.concatenate([given[:, :3] @ turn.T, given[:, 3:6] @ turn.T, given[:, 6:]], axis=1)
+            yield replace(episode, extras={"executed_action": actions.astype(np.float32)}), own
+
+    attributes = {**found.attributes, "input_frame": frame}
+    write_robomimic(replace(found, episodes=turned(), attributes=attributes), tmp_path / "lift.hdf5")
+    write_store(read_robomimic(tmp_path / "lift.hdf5"), tmp_path / "lift.zarr")
+    store = DemonstrationStore.open(tmp_path / "lift.zarr")
+    assert playback.input_frame(store) == frame
+    with VectorEnv(TASKS["lift"], 2, 1, input_frame=frame) as env:
+        played = playback.play_episodes(store, env, 2)
+    assert (played.recorded, played.succeeded, played.actions) == (2, 2, "executed_action")
 
 
 @pytest.mark.parametrize("frame", ["base", "world"])
