@@ -1,6 +1,6 @@
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # threads of BLAS fight over robosuite's 7 x 7 matrices
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the processes that tests start
 os.environ["MUJOCO_GL"] = "egl"
 
 from functools import cache
@@ -10,8 +10,11 @@ import pytest
 from beartype import beartype
 from beartype.roar import BeartypeDecorHintPep3119Exception
 from jaxtyping import install_import_hook
+from threadpoolctl import threadpool_limits
 
 import envs
+
+threadpool_limits(1, user_api="blas")  # threads of BLAS fight over robosuite's 7 x 7 matrices
 
 
 def check(function):
