@@ -1,5 +1,6 @@
 """diffusion_policy's replay buffers, a zarr v2 directory or the same in a .zarr.zip: read only."""
 
+import json
 import math
 import tempfile
 import zipfile
@@ -22,6 +23,7 @@ from datasets.layout import FLOAT_TYPES, RESERVED, Episode, StoreError
 from datasets.store import DemonstrationStore, open_diffusion_policy
 
 RESTORE = "restore or download it again"
+BLOSC_HEADER = 16  # bytes; the last four hold the length of the whole
 ARCHIVE_BYTES = 2**36  # unpacked, at most
 
 
@@ -35,10 +37,25 @@ def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Iterat
         try:
             names = [file.parent.name for file in folder.glob("data/*/.zarray")]
             check_left_out(str(path), leave_out, [name for name in names if name != "action"])
+            _check_chunks(str(path), folder)
             store = open_diffusion_policy(folder, leave_out)
             yield _demonstrations(str(path), store)
-        except StoreError as error:
+        except (StoreError, json.JSONDecodeError) as error:
             raise ConversionError(str(error).replace(str(folder), str(path))) from error
+
+
+def _check_chunks(source: str, folder: Path) -> None:
+    """Each Blosc chunk is as long as its header says; numcodecs would read beyond the end of a truncated one."""
+    for file in folder.glob("*/*/.zarray"):
+        compressor = json.loads(file.read_text()).get("compressor") or {}
+        if compressor.get("id") != "blosc":
+            continue
+        for chunk in (path for path in file.parent.iterdir() if not path.name.startswith(".")):
+            with open(chunk, "rb") as opened:
+                stated = int.from_bytes(opened.read(BLOSC_HEADER)[12:], "little")
+            if stated != chunk.stat().st_size:
+                name = chunk.relative_to(folder)
+                raise ConversionError(f"{source}: {name} is truncated: {chunk.stat().st_size} of {stated} bytes")
 
 
 def _demonstrations(source: str, store: DemonstrationStore) -> Demonstrations:

@@ -64,7 +64,7 @@ def read_robomimic(path: Path, filter_key: str | None = None, leave_out: Collect
         names, masks = _chosen(path, file, data, filter_key)
         where = f"{path}: {names[0]}"
         found = _fields(where, find_group(where, data, names[0]))
-        check_left_out(str(path), leave_out, found)
+        check_left_out(str(path), leave_out, found.keys() - {"action"})
         fields = {name: field for name, field in found.items() if name not in leave_out}
         stated = {name: plain(f"{path}: data", value) for name, value in data.attrs.items()}
     own = OWN in stated

@@ -73,6 +73,7 @@ def make_env_args(attributes: Mapping[str, Any]) -> dict[str, Any]:
         "input_type": "delta",
         "input_ref_frame": attributes.get("input_frame", simulator["input_frame"]),
         "uncouple_pos_ori": True,
+        "interpolation": None,
         "ramp_ratio": 0.2,
         "gripper": {"type": "GRIP"},
     }

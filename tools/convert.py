@@ -106,7 +106,7 @@ def opened(config: DictConfig) -> Iterator[Demonstrations]:
 def write(demonstrations: Demonstrations, target: Path, kind: str, fps: int | None) -> None:
     """Make the target behind a progress bar."""
     with tqdm(demonstrations.episodes, total=demonstrations.count, desc=target.name, unit="episode") as bar:
-        counted = replace(demonstrations, episodes=bar)
+        counted = replace(demonstrations, episodes=iter(bar))
         if kind == "robomimic":
             write_robomimic(counted, target)
         elif kind == "lerobot":

@@ -1,0 +1,173 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from foreign import ENV_ARGS_14, ENV_ARGS_15, LENGTHS, SIZES, demo_arrays, make_robomimic
+
+from datasets.exchange import ConversionError, read_store, write_store
+from datasets.robomimic import read_robomimic, write_robomimic
+from datasets.robomimic_env import input_frame, make_env_args
+from datasets.store import DemonstrationStore
+from datasets.windows import Windows
+from envs.seeds import DEMONSTRATION
+from envs.tasks import TASKS
+from tools.collect import collect
+
+IN_ORDER = ["demo_0", "demo_2", "demo_10"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    return make_robomimic(tmp_path / "low_dim.hdf5")
+
+
+@pytest.fixture
+def store(source, tmp_path):
+    write_store(read_robomimic(source), tmp_path / "lift.zarr")
+    return DemonstrationStore.open(tmp_path / "lift.zarr")
+
+
+def test_every_array_of_every_demo_is_in_the_store(store):
+    assert store.observation_sizes == SIZES
+    assert store.episode_ends.tolist() == [4, 5, 12]
+    for i, name in enumerate(IN_ORDER):
+        episode, arrays = store.episode(i), demo_arrays(name)
+        for key in SIZES:
+            np.testing.assert_array_equal(episode.observations[key], arrays[f"obs/{key}"])
+            np.testing.assert_array_equal(episode.extras[f"next_obs.{key}"], arrays[f"next_obs/{key}"])
+        np.testing.assert_array_equal(episode.action, arrays["actions"])
+        np.testing.assert_array_equal(episode.extras["states"], arrays["states"])
+        np.testing.assert_array_equal(episode.reward, arrays["rewards"])
+        assert episode.success.tolist() == (arrays["rewards"] >= 1).tolist()
+        assert episode.action.dtype == episode.extras["states"].dtype == np.float64
+
+
+def test_what_the_file_says_becomes_attributes(store):
+    attributes = store.attributes
+    assert attributes["env_args"] == ENV_ARGS_14
+    assert attributes["input_frame"] == "world"
+    assert attributes["versions"] == {"robosuite": "1.4.1"}
+    assert attributes["episode_names"] == IN_ORDER
+    assert attributes["masks"] == {"train": ["demo_10", "demo_2"], "valid": ["demo_0"]}
+
+
+def test_the_file_comes_back(source, store, tmp_path):
+    write_robomimic(read_store(store.path), tmp_path / "back.hdf5")
+    with h5py.File(source) as wanted, h5py.File(tmp_path / "back.hdf5") as found:
+        there = {}
+        wanted.visititems(lambda name, item: there.update({name: item}))
+        for name, item in there.items():
+            if isinstance(item, h5py.Dataset) and not name.startswith("mask"):
+                assert (found[name].dtype, found[name].shape) == (item.dtype, item.shape), name
+                assert found[name][()].tobytes() == item[()].tobytes(), name
+            for key, value in item.attrs.items():
+                assert found[name].attrs[key] == value, (name, key)
+        assert [name.decode() for name in found["mask/train"]] == ["demo_10", "demo_2"]
+        assert set(found["data/demo_0"]) == set(wanted["data/demo_0"])
+
+
+@pytest.mark.parametrize(("key", "names"), [("train", ["demo_2", "demo_10"]), ("valid", ["demo_0"])])
+def test_a_filter_key_chooses_its_episodes(source, tmp_path, key, names):
+    write_store(read_robomimic(source, key), tmp_path / "some.zarr")
+    store = DemonstrationStore.open(tmp_path / "some.zarr")
+    assert np.diff(store.episode_ends, prepend=0).tolist() == [LENGTHS[name] for name in names]
+    assert store.attributes["episode_names"] == names
+    np.testing.assert_array_equal(store.episode(-1).action, demo_arrays(names[-1])["actions"])
+    write_robomimic(read_store(store.path), tmp_path / "some.hdf5")
+    again = read_robomimic(tmp_path / "some.hdf5", key)
+    assert again.attributes["episode_names"] == names
+
+
+def test_arrays_can_be_left_out(source, tmp_path):
+    left_out = ["robot0_joint_pos", "states", *(f"next_obs.{key}" for key in SIZES)]
+    write_store(read_robomimic(source, leave_out=left_out), tmp_path / "a.zarr")
+    assert set(DemonstrationStore.open(tmp_path / "a.zarr").read()) == {
+        *SIZES, "action", "reward", "success", "dones",
+    } - {"robot0_joint_pos"}  # fmt: skip
+    write_robomimic(read_store(tmp_path / "a.zarr", ["dones"]), tmp_path / "b.hdf5")
+    again = read_robomimic(tmp_path / "b.hdf5", leave_out=["object"])
+    assert set(again.observation_sizes) == {"robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"}
+    assert set(next(iter(again.episodes))[0].observations) == set(again.observation_sizes)
+    with pytest.raises(ConversionError, match=r"leave_out=camera is not there; choose from .*object"):
+        read_robomimic(source, leave_out=["camera"])
+
+
+def test_robomimic_reads_what_is_written(store, tmp_path):
+    import robomimic.utils.file_utils as file_utils
+    import robomimic.utils.obs_utils as obs_utils
+    from robomimic.utils.dataset import SequenceDataset
+
+    path = str(tmp_path / "back.hdf5")
+    write_robomimic(read_store(store.path), tmp_path / "back.hdf5")
+    keys, to, tp = list(SIZES), 2, 3
+    obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": keys}})
+    assert file_utils.get_env_metadata_from_dataset(path) == ENV_ARGS_14
+    shapes = file_utils.get_shape_metadata_from_dataset(path)
+    assert shapes["ac_dim"] == 7
+    assert {key: tuple(shape) for key, shape in shapes["all_shapes"].items()} == {k: (n,) for k, n in SIZES.items()}
+    options = {"obs_keys": keys, "dataset_keys": ("actions", "rewards", "dones"), "hdf5_use_swmr": False}
+    truth = SequenceDataset(path, frame_stack=to, seq_length=tp, hdf5_cache_mode="low_dim", **options)
+    observations, actions = store.observations(), store.read(["action"])["action"]
+    windows = Windows.from_episodes(observations, actions, store.episode_ends, to, tp)
+    history, chunk = windows.gather(torch.arange(len(windows)))
+    assert len(truth) == len(windows) == 12
+    for i in range(len(truth)):
+        seen = np.concatenate([truth[i]["obs"][key] for key in keys], axis=1)[:to]
+        np.testing.assert_array_equal(history[i], seen.astype(np.float32))
+        np.testing.assert_array_equal(chunk[i], truth[i]["actions"][to - 1 :].astype(np.float32))
+    assert len(SequenceDataset(path, filter_by_attribute="valid", **options)) == 4
+
+
+def controller(**part):
+    return {"type": 1, "env_version": "1.5.1", "env_kwargs": {"controller_configs": part}}
+
+
+@pytest.mark.parametrize(
+    ("env_args", "frame"),
+    [
+        (ENV_ARGS_14, "world"),
+        (ENV_ARGS_15, "base"),
+        ({"type": 1, "env_kwargs": {}}, "world"),  # robomimic's first files name no version
+        ({"type": 1, "env_version": "1.5.0", "env_kwargs": {}}, "base"),
+        (controller(body_parts={"right": {"input_ref_frame": "world"}}), "world"),
+        (controller(input_ref_frame="world", type="OSC_POSE"), "world"),
+        ({"type": 2, "env_name": "door"}, None),
+    ],
+)
+def test_the_frame_of_the_actions_is_that_of_the_controller(env_args, frame):
+    assert input_frame("here", env_args) == frame
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    return collect(TASKS["lift"], tmp_path_factory.mktemp("lift") / "lift.zarr", episodes=2, noise=0.1, workers=1)
+
+
+def test_converted_actions_succeed_in_the_simulator(collected, tmp_path, simulator_of):
+    """Through HDF5 and back, then executed from the recorded seeds."""
+    write_robomimic(read_store(collected.path), tmp_path / "lift.hdf5")
+    simulator = simulator_of(TASKS["lift"])
+    for episode, _ in read_robomimic(tmp_path / "lift.hdf5").episodes:
+        running = simulator.new_episode()
+        assert episode.scalars["seed"] in DEMONSTRATION
+        simulator.reset(running, episode.scalars["seed"])
+        for action in episode.extras["executed_action"]:
+            assert not simulator.success(running)
+            simulator.step(running, action.astype(np.float64))
+        assert simulator.success(running)
+
+
+@pytest.mark.parametrize("frame", ["base", "world"])
+def test_robosuite_makes_the_environment_that_env_args_describe(collected, frame):
+    import robosuite
+
+    env_args = json.loads(json.dumps(make_env_args({**collected.attributes, "input_frame": frame})))
+    assert env_args["env_version"] == robosuite.__version__
+    env = robosuite.make(env_args["env_name"], **env_args["env_kwargs"])
+    arm = env.robots[0].part_controllers["right"]
+    assert (arm.name, arm.input_ref_frame, env.control_freq) == ("OSC_POSE", frame, 20)
+    assert arm.output_max.tolist() == collected.attributes["simulator"]["action_scale"]
+    assert arm.kp.tolist() == collected.attributes["simulator"]["stiffness"]
+    env.close()
