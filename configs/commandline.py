@@ -103,10 +103,16 @@ def _plain(argument: str) -> str:
         return argument
     if key == "env":
         return f"env=[{value}]"
-    if key in ("resume", "checkpoint", "source", "target", "filter") and value not in ("", "null"):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{key}='{escaped}'"
+    if key in ("resume", "checkpoint", "compare", "source", "target", "filter") and value not in ("", "null"):
+        return f"{key}={_quoted(value)}"
+    if key == "store":
+        return f"store=[{','.join(_quoted(path) for path in value.split(',') if path)}]"
     return argument
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _resume_directory(arguments: list[str]) -> list[str]:

@@ -183,6 +183,10 @@ class MetaworldSimulator:
     def reset(self, episode: Episode, seed: int) -> None:
         episode.reset(self._own_model(), seed)
 
+    def restore(self, episode: Episode, state: np.ndarray) -> None:
+        """Always ValueError: MuJoCo's state does not have all of an episode's."""
+        raise ValueError(f"{self.task.name}: episodes of Meta-World start from seeds only, not from a recorded state")
+
     def step(self, episode: Episode, action: np.ndarray) -> None:
         """One control step, after which `episode.success` and `episode.diverged` say how it went."""
         episode.step(self._own_model(), action)

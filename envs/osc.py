@@ -37,8 +37,7 @@ class Controller(NamedTuple):
     kp: np.ndarray  # [6] stiffness
     kd: np.ndarray  # [6] damping
     scale: np.ndarray  # [6] pose change for an action of 1
-    base_position: np.ndarray  # [3] of the frame in which actions are given, in the world
-    base_rotation: np.ndarray  # [3, 3]
+    input_rotation: np.ndarray  # [3, 3] from the frame in which actions are given to the world
     control_low: np.ndarray  # [9] actuator limits: arm torques, then finger positions
     control_high: np.ndarray  # [9]
     gripper_speed: float  # change of the finger command in a control step, as a share of its half range
@@ -60,7 +59,6 @@ def read_controller(env) -> Controller:
     if type(arm).__name__ == "OperationalSpaceController":
         required |= {
             "input_type": (arm.input_type, "delta"),
-            "input_ref_frame": (arm.input_ref_frame, "base"),
             "impedance_mode": (arm.impedance_mode, "fixed"),
             "uncouple_pos_ori": (arm.uncoupling, True),
             "interpolation": ((arm.interpolator_pos, arm.interpolator_ori), (None, None)),
@@ -77,15 +75,14 @@ def read_controller(env) -> Controller:
     actuators = [*robot._ref_actuators_indexes_dict["right"], *robot._ref_actuators_indexes_dict["right_gripper"]]
     if actuators != list(range(ARM + 2)):
         raise ValueError(f"native stepping supports actuators 0..{ARM + 1} only, found {actuators}")
-    base_position, base_rotation = robot.composite_controller.get_controller_base_pose("right")
+    _, base_rotation = robot.composite_controller.get_controller_base_pose("right")
     return Controller(
         substeps=int(env.control_timestep / env.model_timestep),
         site=int(env.sim.model.site_name2id(arm.ref_name)),
         kp=np.array(arm.kp, dtype=np.float64),
         kd=np.array(arm.kd, dtype=np.float64),
         scale=np.array(arm.output_max, dtype=np.float64),
-        base_position=base_position,
-        base_rotation=base_rotation,
+        input_rotation=base_rotation if arm.input_ref_frame == "base" else np.eye(3),
         control_low=np.array(limits[:, 0]),
         control_high=np.array(limits[:, 1]),
         gripper_speed=float(robot.gripper["right"].speed),
@@ -111,17 +108,18 @@ class Episode:
         self.poses = (self.data.site_xpos, self.data.xpos, self.data.xquat, self.data.qpos)  # for observers
         self._work = (np.zeros((3, model.nv)), np.zeros((3, model.nv)), np.zeros((model.nv, model.nv)))
 
-    def reset(self, qpos: np.ndarray) -> None:
-        """Start from joint positions `qpos` at rest."""
+    def reset(self, qpos: np.ndarray, qvel: np.ndarray | float = 0.0) -> None:
+        """Start from joint positions `qpos`, at rest unless `qvel` says otherwise."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:] = qpos
+        self.data.qvel[:] = qvel
         mujoco.mj_forward(self.model, self.data)
         self.initial_joints[:] = qpos[:ARM]
         self.gripper_command[:] = 0.0
         self.diverged = self.success = False
 
     def step(self, controller: Controller, action: np.ndarray) -> None:
-        """Advance one control step under `action` [7] in [-1, 1]: pose change in the base frame, gripper closing."""
+        """Advance one control step under `action` [7] in [-1, 1]: pose change in the input frame, gripper closing."""
         self.diverged = _control_step(
             self.model._address, self.data._address, controller, np.asarray(action, dtype=np.float64),
             self.initial_joints, self.gripper_command, self._views, self._work,
@@ -227,7 +225,7 @@ def _control_step(model, data, controller, action, initial, gripper, views, work
     qpos, qvel, control, site_xpos, site_xmat, bias, sparse_inertia, warnings = views
     jacp, jacr, full_inertia = work
     low, high = controller.control_low, controller.control_high
-    base = controller.base_rotation
+    frame = controller.input_rotation
     goal_position, goal_rotation = np.zeros(3), np.zeros((3, 3))
     jacobian, inertia = np.zeros((6, ARM)), np.zeros((ARM, ARM))
     for substep in range(controller.substeps):
@@ -239,8 +237,8 @@ def _control_step(model, data, controller, action, initial, gripper, views, work
             for i in range(3):
                 goal_position[i] = position[i]
                 for j in range(3):
-                    goal_position[i] += base[i, j] * change[j]
-            goal_rotation = _product(base, _product(_rotation(change[3:]), _product(base.T.copy(), rotation)))
+                    goal_position[i] += frame[i, j] * change[j]
+            goal_rotation = _product(frame, _product(_rotation(change[3:]), _product(frame.T.copy(), rotation)))
             sign = np.sign(action[6])
             gripper[0] = min(max(gripper[0] - controller.gripper_speed * sign, -1.0), 1.0)
             gripper[1] = min(max(gripper[1] + controller.gripper_speed * sign, -1.0), 1.0)

@@ -23,7 +23,7 @@ APART = (("link0", "link1"), ("link0", "link2"), ("link1", "link3"), ("link2", "
 CONSTRUCTION_SEED = 0  # fixes what robosuite draws when it builds a model (the size of Lift's cube)
 
 
-def make_robosuite(task: Task, **options) -> Any:
+def make_robosuite(task: Task, input_frame: str = "base", **options) -> Any:
     """robosuite's own environment of a task: Panda, OSC_POSE at 20 Hz, sparse reward, soft resets."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import robosuite
@@ -31,9 +31,11 @@ def make_robosuite(task: Task, **options) -> Any:
     from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
 
     ROBOSUITE_DEFAULT_LOGGER.setLevel(logging.ERROR)
+    controller = load_composite_controller_config(controller="BASIC", robot="Panda")
+    controller["body_parts"]["right"]["input_ref_frame"] = input_frame
     defaults = {
         "robots": "Panda",
-        "controller_configs": load_composite_controller_config(controller="BASIC", robot="Panda"),
+        "controller_configs": controller,
         "has_renderer": False,
         "has_offscreen_renderer": False,
         "use_camera_obs": False,
@@ -49,14 +51,17 @@ class RobosuiteSimulator:
     """Everything that the episodes of one robosuite task share: model, controller, start states, success condition.
 
     An episode is an `envs.osc.Episode` from `new_episode`. Different episodes may be used in different threads.
+    Actions are pose changes in `input_frame`: the robot's "base" (robosuite 1.5) or the "world" (robosuite 1.4).
     """
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, input_frame: str = "base"):
         self.task = task
-        self._env = make_robosuite(task)
+        self._input_frame = input_frame
+        self._env = make_robosuite(task, input_frame)
         self._env.reset()
         self.controller: Controller = read_controller(self._env)
         self.model = _lean_model(self._env)
+        self._state_kept, self._state_size = _kept_state(self.model, self._env.sim.model._model)
         self._env.sim.model._model = self.model
         self._samplers = _light_samplers(self._env)
         self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
@@ -96,7 +101,7 @@ class RobosuiteSimulator:
             "environment": self.task.simulator,
             "robot": "Panda",
             "controller": "OSC_POSE",
-            "input_frame": "base",
+            "input_frame": self._input_frame,
             "control_frequency": self._env.control_freq,
             "substeps": self.controller.substeps,
             "action_scale": self.controller.scale.tolist(),
@@ -111,6 +116,19 @@ class RobosuiteSimulator:
         with self._one_at_a_time:
             qpos = self.initial_qpos(seed)
         episode.reset(qpos)
+
+    def restore(self, episode: Episode, state: np.ndarray) -> None:
+        """Start `episode` from a flattened state of robosuite: time, joint positions, joint velocities.
+
+        The state is one of robosuite's whole model, or of this one, which lacks the joints of hidden objects.
+        Raises ValueError for a state of another size.
+        """
+        whole, kept = self._state_size, len(self._state_kept)
+        if state.shape not in ((whole,), (kept,)):
+            sizes = " or ".join(str(size) for size in sorted({whole, kept}))
+            raise ValueError(f"{self.task.name}: a state has {sizes} numbers, got shape {state.shape}")
+        _, qpos, qvel = np.split(state[self._state_kept] if len(state) == whole else state, [1, 1 + self.model.nq])
+        episode.reset(qpos, qvel)
 
     def initial_qpos(self, seed: int) -> np.ndarray:
         """Joint positions drawn as robosuite's reset draws them: joint noise first, then object placements."""
@@ -241,6 +259,14 @@ def _lean_model(env) -> mujoco.MjModel:
             model.body_pos[i] = env.sim.model.body_pos[i]
             model.body_quat[i] = env.sim.model.body_quat[i]
     return model
+
+
+def _kept_state(lean: mujoco.MjModel, full: mujoco.MjModel) -> tuple[np.ndarray, int]:
+    """Where time, joint positions and velocities of the lean model are in those of the full one, and their number."""
+    names = [lean.joint(i).name for i in range(lean.njnt)]
+    qpos = [full.joint(name).qposadr[0] + i for name in names for i in range(lean.joint(name).qpos0.size)]
+    qvel = [full.joint(name).dofadr[0] + i for name in names for i in range(lean.joint(name).damping.size)]
+    return np.array([0, *np.add(qpos, 1), *np.add(qvel, 1 + full.nq)]), 1 + full.nq + full.nv
 
 
 def _light_samplers(env) -> list[Any]:

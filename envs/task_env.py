@@ -6,23 +6,24 @@ import gymnasium
 import numpy as np
 
 from envs.tasks import get_task
-from envs.vector import SUITES
+from envs.vector import make_simulator
 
 
 class TaskEnv(gymnasium.Env):
     """A task as a gymnasium environment, for instance `TaskEnv("lift")` or `TaskEnv("push-wall")`.
 
     Actions in [-1, 1]. robosuite [7]: change of the gripper's position (0.05 m for 1) and orientation (0.5 rad for 1)
-    in the robot's base frame, then the gripper (positive closes), 20 steps a second. Meta-World [4]: change of the
+    in the robot's base frame, or with `input_frame="world"` in the world's, then the gripper (positive closes), 20
+    steps a second. Meta-World [4]: change of the
     hand's target (0.01 m for 1), then the gripper's effort, 80 steps a second. The episode terminates on success with
     reward 1. `reset(seed=s)` gives the same state for the same s in any process.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
-    def __init__(self, task: str):
+    def __init__(self, task: str, input_frame: str = "base"):
         self.task = get_task(task)
-        self.simulator = SUITES[self.task.suite](self.task)
+        self.simulator = make_simulator(self.task, input_frame)
         self._episode = self.simulator.new_episode()
         self._steps = 0
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self.task.action_size,), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
@@ -64,6 +64,12 @@ class Task:
     horizon: int  # control steps
     observations: dict[str, Bounds]
     action_size: int = 7
+    visit: int = 1  # how often a sequence has come to this task
+
+    @property
+    def label(self) -> str:
+        """What a sequence calls it: its name, and from the second visit on `<name>_<visit>`."""
+        return self.name if self.visit == 1 else f"{self.name}_{self.visit}"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -112,11 +118,18 @@ TASKS = {
     )
 }  # fmt: skip
 
-ALIASES: dict[str, tuple[str, ...]] = {"robosuite": ("lift", "can", "square"), "cw10": CW10}
+ALIASES: dict[str, tuple[str, ...]] = {
+    "robosuite": ("lift", "can", "square"),
+    "cw10": CW10,
+    "cw20": (*CW10, *(f"{name}_2" for name in CW10)),  # CW10 twice, as Continual World's CW20
+}
 
 
 def get_task(name: str) -> Task:
-    """The task of that name; ValueError lists the choices and the nearest one."""
+    """The task of that name or, as in `lift_2`, a later visit to it; ValueError lists the choices and the nearest."""
+    first, _, visit = name.partition("_")
+    if first in TASKS and visit.isdecimal() and int(visit) > 1:
+        return replace(TASKS[first], visit=int(visit))
     if name not in TASKS:
         near = get_close_matches(name, TASKS, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

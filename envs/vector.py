@@ -31,6 +31,7 @@ class Simulator(Protocol):
     def fingerprint(self) -> dict[str, Any]: ...
     def new_episode(self) -> Any: ...
     def reset(self, episode: Any, seed: int) -> None: ...
+    def restore(self, episode: Any, state: np.ndarray) -> None: ...
     def step(self, episode: Any, action: np.ndarray) -> None: ...
     def success(self, episode: Any) -> bool: ...
     def observe(self, episodes: list[Any]) -> np.ndarray: ...
@@ -40,10 +41,10 @@ class SimulationError(ValueError):
     """A simulation failed or hangs; names the task and the seed."""
 
 
-def _robosuite(task: Task) -> Simulator:
+def _robosuite(task: Task, input_frame: str = "base") -> Simulator:
     from envs.robosuite_tasks import RobosuiteSimulator
 
-    return RobosuiteSimulator(task)
+    return RobosuiteSimulator(task, input_frame)
 
 
 def _metaworld(task: Task) -> Simulator:
@@ -52,7 +53,16 @@ def _metaworld(task: Task) -> Simulator:
     return MetaworldSimulator(task)
 
 
-SUITES: dict[str, Callable[[Task], Simulator]] = {"robosuite": _robosuite, "metaworld": _metaworld}
+SUITES: dict[str, Callable[..., Simulator]] = {"robosuite": _robosuite, "metaworld": _metaworld}
+INPUT_FRAMES = {"robosuite": ("base", "world")}  # of the suites that have a choice; "base" elsewhere
+
+
+def make_simulator(task: Task, input_frame: str = "base") -> Simulator:
+    """A simulator whose actions are given in `input_frame`; ValueError where its suite does not have that frame."""
+    legal = INPUT_FRAMES.get(task.suite, ("base",))
+    if input_frame not in legal:
+        raise ValueError(f"{task.name}: unknown input_frame {input_frame!r}; choose from {', '.join(legal)}")
+    return SUITES[task.suite](task, **({} if input_frame == "base" else {"input_frame": input_frame}))
 
 
 class VectorEnv:
@@ -61,13 +71,21 @@ class VectorEnv:
     Stepping is native and holds no interpreter lock. What an episode does depends on its seed and its actions alone,
     not on the slot, the number of slots or the number of workers. SimulationError, naming the seed, where a simulation
     raises or does not come back within `timeout` seconds. MuJoCo's fatal errors (out of memory) end the process.
+    Actions are given in `input_frame`, the robot's "base" or, for robosuite, the "world".
     """
 
-    def __init__(self, task: Task, slots: int, workers: int | None = None, timeout: float = TIMEOUT):
+    def __init__(
+        self,
+        task: Task,
+        slots: int,
+        workers: int | None = None,
+        timeout: float = TIMEOUT,
+        input_frame: str = "base",
+    ):
         if slots < 1 or (workers is not None and workers < 1):
             raise ValueError(f"slots and workers must be at least 1, got {slots} and {workers}")
         self.task = task
-        self.simulator = SUITES[task.suite](task)
+        self.simulator = make_simulator(task, input_frame)
         self.episodes = [self.simulator.new_episode() for _ in range(slots)]
         self.workers = min(workers or os.cpu_count() or 1, slots)
         self._seeds = [-1] * slots
@@ -81,6 +99,14 @@ class VectorEnv:
         for slot, seed in zip(slots, seeds, strict=True):
             self._seeds[slot] = seed
         self._run(lambda slot, seed: self.simulator.reset(self.episodes[slot], seed), zip(slots, seeds, strict=True))
+        return self.observe(slots)
+
+    def restore(self, slots: Sequence[int], states: Sequence[np.ndarray]) -> np.ndarray:
+        """Start episodes from recorded states (`RobosuiteSimulator.restore`) in `slots`; observations [n, Do]."""
+        for slot in slots:
+            self._seeds[slot] = -1
+        for slot, state in zip(slots, states, strict=True):
+            self.simulator.restore(self.episodes[slot], state)
         return self.observe(slots)
 
     def step(self, slots: Sequence[int], actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

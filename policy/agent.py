@@ -135,15 +135,17 @@ class DiffusionPolicy(nn.Module):
 class PolicyActor:
     """Runs a policy on one task in a rollout (`envs.rollout.Actor`); an episode's noise depends on its seed alone.
 
-    Batches are filled up to a multiple of `ROWS`: matrix products round a few last rows differently, and an episode
+    Batches are filled up to a multiple of `rows`: matrix products round a few last rows differently, and an episode
     must not depend on how many others run beside it. Convolutions (unet1d) round by batch size all the same.
+    Who always asks for one action gets it sooner with one row.
 
     With `recording`, the windows of every episode are kept in `windows`, by seed: what the policy saw and what it
     planned then.
     """
 
-    def __init__(self, policy: DiffusionPolicy, task: int, recording: bool = False):
+    def __init__(self, policy: DiffusionPolicy, task: int, recording: bool = False, rows: int = ROWS):
         self.policy = policy
+        self.rows = rows
         self.task = task
         self.observation_steps = policy.observation_steps
         self.windows: dict[int, list[Batch]] = {}
@@ -157,7 +159,7 @@ class PolicyActor:
         self._seed[slot] = seed
 
     def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
-        count, filled = len(slots), -len(slots) % ROWS
+        count, filled = len(slots), -len(slots) % self.rows
         noise = np.zeros((count + filled, self.policy.action_steps, self.policy.action_size), np.float32)
         for row, slot in enumerate(slots):
             noise[row] = self._rng[slot].standard_normal(noise.shape[1:], dtype=np.float32)

@@ -41,8 +41,8 @@ def save(folder: Path, task: int, name: str, update: int | None, checkpoint: Che
     temporary = folder / f".{uuid.uuid4().hex}.partial"
     temporary.mkdir(parents=True)
     try:
-        _write(checkpoint.weights, temporary / "model.safetensors")
-        _write(checkpoint.state, temporary / "state.safetensors")
+        write_tensors(checkpoint.weights, temporary / "model.safetensors")
+        write_tensors(checkpoint.state, temporary / "state.safetensors")
         manifest = {"schema": SCHEMA, "task": task, "update": update, **checkpoint.manifest}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
         for file in temporary.iterdir():
@@ -87,7 +87,8 @@ def newest(folder: Path | str) -> Path | None:
     return max(found)[2] if found else None
 
 
-def _write(tensors: dict[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write safetensors; OSError where the disk refuses."""
     try:
         save_file(_contiguous(tensors), path)
     except SafetensorError as error:  # what safetensors makes of the system's refusal

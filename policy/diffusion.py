@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -136,26 +135,41 @@ class Diffusion:
         self, network: Denoiser, noise: Float[Tensor, "B L D"], condition: Float[Tensor, "B C"]
     ) -> Float[Tensor, "B L D"]:
         """x_0 from standard normal noise by deterministic DDIM. arXiv 2010.02502 eq. 12 with sigma = 0."""
-        steps = self.inference_timesteps()
         x = noise
-        for k, k_next in pairwise(steps):
-            x0, eps = self._estimate(network, x, k, condition)
-            x = self.sqrt_abar[k_next] * x0 + self.sqrt_one_minus_abar[k_next] * eps
-        return self._estimate(network, x, steps[-1], condition)[0]
+        for k, now, later in zip(*self.sampling_steps(), strict=True):
+            x = self.denoise(network, x, k, now, later, condition)
+        return x
 
-    def _estimate(
-        self, network: Denoiser, xk: Tensor, k: int, condition: Tensor
-    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B L D"]]:
-        """The x_0 and eps that the network's output at x_k implies."""
-        signal, noise = self.sqrt_abar[k], self.sqrt_one_minus_abar[k]
-        output = self.predict(network, xk, xk.new_full((len(xk),), k, dtype=torch.long), condition)
+    def sampling_steps(self) -> tuple[Int[Tensor, "n 1"], Float[Tensor, "n 2"], Float[Tensor, "n 2"]]:
+        """Every step that sampling visits with its sqrt(abar) and sqrt(1 - abar), and those of the step after it.
+
+        After the last step comes x_0 itself: 1 and 0.
+        """
+        k = torch.tensor(self.inference_timesteps(), device=self.device)
+        now = torch.stack([self.sqrt_abar[k], self.sqrt_one_minus_abar[k]], dim=1)
+        return k[:, None], now, torch.cat([now[1:], now.new_tensor([[1.0, 0.0]])])
+
+    def denoise(
+        self,
+        network: Denoiser,
+        xk: Float[Tensor, "B L D"],
+        k: Int[Tensor, "1"],
+        now: Float[Tensor, "2"],
+        later: Float[Tensor, "2"],
+        condition: Float[Tensor, "B C"],
+    ) -> Float[Tensor, "B L D"]:
+        """One step of DDIM: from x_k to x at the step that `later` belongs to, by the x_0 and eps implied at x_k."""
+        signal, noise = now
+        output = self.predict(network, xk, k.expand(xk.shape[0]), condition)
         if self.prediction == "epsilon":
             x0, eps = (xk - noise * output) / signal, output
         elif self.prediction == "sample":
             x0, eps = output, (xk - signal * output) / noise
         else:
             x0, eps = signal * xk - noise * output, signal * output + noise * xk
-        return (x0 if self.clip is None else x0.clamp(-self.clip, self.clip)), eps
+        if self.clip is not None:
+            x0 = x0.clamp(-self.clip, self.clip)
+        return later[0] * x0 + later[1] * eps
 
     def _signal(self, k: Int[Tensor, "B"]) -> Float[Tensor, "B 1 1"]:
         return self.sqrt_abar[k][:, None, None]

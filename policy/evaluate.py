@@ -39,11 +39,14 @@ def run(config: DictConfig) -> dict[str, Any]:
     known = tasks_of(checkpoint, spec)
     tasks = task_sequence(list(config.env) or known)
     for task in tasks:
-        if task.name not in known:
-            raise unknown("task of this checkpoint", task.name, known)
+        if task.label not in known:
+            raise unknown("task of this checkpoint", task.label, known)
     seeds = range(config.seed, config.seed + config.n_rollouts)
     results = {
-        task.name: _evaluate(task, PolicyActor(policy, spec.tasks.index(task.name)), seeds, config) for task in tasks
+        task.label: _evaluate(
+            task, spec.input_frame(task.label), PolicyActor(policy, spec.tasks.index(task.label)), seeds, config
+        )
+        for task in tasks
     }
     report = {name: _report(rollouts) for name, rollouts in results.items()}
     Console().print(_table(str(checkpoint), report))
@@ -53,10 +56,10 @@ def run(config: DictConfig) -> dict[str, Any]:
     return value
 
 
-def _evaluate(task: Task, actor: PolicyActor, seeds: range, config: DictConfig) -> list[Rollout]:
+def _evaluate(task: Task, frame: str, actor: PolicyActor, seeds: range, config: DictConfig) -> list[Rollout]:
     with (
-        VectorEnv(task, min(config.slots, len(seeds)), config.workers) as env,
-        tqdm(total=len(seeds), desc=task.name, unit="episode") as bar,
+        VectorEnv(task, min(config.slots, len(seeds)), config.workers, input_frame=frame) as env,
+        tqdm(total=len(seeds), desc=task.label, unit="episode") as bar,
     ):
         return rollout(env, actor, seeds, lambda _: bar.update())
 

@@ -59,6 +59,11 @@ class WindowGenerator(nn.Module):
         margin = 0.5 * FINEST * (self._declared.high[task] - self._declared.low[task])
         self.normalizer.set_task(task, seen.amin(0) - margin, seen.amax(0) + margin)
 
+    def rows(self, batch: Batch) -> Float[Tensor, "B W"]:
+        """Windows as the denoiser sees them, flattened and normalised."""
+        observations = self.normalizer.normalize(batch.observations, batch.task)
+        return torch.cat([observations.flatten(1), batch.actions.flatten(1)], dim=1)
+
     def condition(self, task: Int[Tensor, " B"]) -> Float[Tensor, "B K"]:
         return nn.functional.one_hot(task, self.n_tasks).to(torch.float32)
 
@@ -71,8 +76,7 @@ class WindowGenerator(nn.Module):
         taught: int = 0,
     ) -> Float[Tensor, " B"]:
         """Denoising loss of every window; of the last `taught`, the squared distance to what `teacher` answers."""
-        observations = self.normalizer.normalize(batch.observations, batch.task)
-        rows = torch.cat([observations.flatten(1), batch.actions.flatten(1)], dim=1)[:, None]
+        rows = self.rows(batch)[:, None]
         noisy, condition = self.diffusion.add_noise(rows, noise, k), self.condition(batch.task)
         target = self.diffusion.target(rows, noise, k)
         if teacher is not None and taught:

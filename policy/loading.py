@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ class PolicySpec:
     action_size: int
     task_conditioning: str
     fourier_octaves: int
+    input_frames: dict[str, str] = field(default_factory=dict)  # of tasks whose actions are not in the base frame
+
+    def input_frame(self, task: str) -> str:
+        """The frame in which the policy gives its actions on that task."""
+        return self.input_frames.get(task, "base")
 
 
 def make_normalizer(bounds: list[tuple[np.ndarray, np.ndarray]]) -> Normalizer:

@@ -75,6 +75,21 @@ def average_success_interval(R: Matrix, n_rollouts: int, confidence: float = 0.9
     return wilson(round(average * n), n, confidence)
 
 
+def combination_interval(
+    weights: Sequence[float], rates: Sequence[float], rollouts: Sequence[int], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of sum_i weights_i p_i, each rate from its own independent rollouts; wide where they share seeds.
+
+    Newcombe's for a difference, from Wilson's of every rate, for any number of terms (Zou and Donner, Statistics in
+    Medicine 27, 2008).
+    """
+    bounds = np.array([wilson(round(rate * n), n, confidence) for rate, n in zip(rates, rollouts, strict=True)])
+    terms, ends = np.multiply(weights, rates), bounds * np.array(weights)[:, None]
+    below, above = terms - ends.min(axis=1), ends.max(axis=1) - terms
+    estimate = terms.sum()
+    return float(estimate - np.linalg.norm(below)), float(estimate + np.linalg.norm(above))
+
+
 def bootstrap(
     values: Float[np.ndarray, "seeds"],
     generator: np.random.Generator,
@@ -109,12 +124,15 @@ class Recovery:
     """Updates until a task was back at `target` of its success just after it was learned.
 
     0: no probe found it below. Fallen below and never back: `updates` is None and `censored_at` the last count
-    probed. Both are None where nothing can be said: no probe, or no success to come back to.
+    probed. Both are None where nothing can be said: no probe, or no success to come back to. `first_reached` is the
+    first count whose probe was at the target, whatever came before or after: the simpler definition, by which a task
+    that is forgotten slowly has "recovered" at the first probe.
     """
 
     target: float
     updates: int | None
     censored_at: int | None
+    first_reached: int | None
 
 
 def recovery(
@@ -134,17 +152,18 @@ def recovery(
     if probes != sorted(probes, key=lambda probe: probe[0]):
         raise ValueError(f"update counts {list(counts)}: give them in increasing order")
     if not probes or just_learned is None or not just_learned > 0:
-        return [Recovery(fraction, None, None) for fraction in fractions]
+        return [Recovery(fraction, None, None, None) for fraction in fractions]
     return [_first_reach(probes, fraction, just_learned) for fraction in fractions]
 
 
 def _first_reach(probes: list[tuple[int, float]], fraction: float, just_learned: float) -> Recovery:
     threshold = fraction * just_learned - 1e-9  # a rate equal to the product must not fall to its rounding
+    first = next((count for count, rate in probes if rate >= threshold), None)
     fallen = next((i for i, (_, rate) in enumerate(probes) if rate < threshold), None)
     if fallen is None:
-        return Recovery(fraction, 0, None)
+        return Recovery(fraction, 0, None, first)
     reached = next((count for count, rate in probes[fallen:] if rate >= threshold), None)
-    return Recovery(fraction, reached, probes[-1][0] if reached is None else None)
+    return Recovery(fraction, reached, probes[-1][0] if reached is None else None, first)
 
 
 def _mean(terms: Float[np.ndarray, "n"]) -> float | None:

@@ -57,9 +57,9 @@ class Normalizer(nn.Module):
         return y * half + centre
 
     def _rows(self, task: Int[Tensor, "B"], ndim: int) -> tuple[Tensor, Tensor]:
-        if not self.is_set[task].all():
+        if not torch.compiler.is_exporting() and not self.is_set[task].all():
             row = int(task[~self.is_set[task]][0])
             raise ValueError(f"task {row} has no declared bounds yet: call set_task({row}, low, high) first")
-        shape = (len(task), *(1,) * (ndim - 2), -1)
+        shape = (task.shape[0], *(1,) * (ndim - 2), -1)
         low, high = self.low[task].view(shape), self.high[task].view(shape)
         return (low + high) / 2, (high - low) / 2

@@ -11,6 +11,7 @@ from envs.seeds import CHOICES as SEEDS
 from envs.tasks import Task, task_sequence
 from policy.choices import unknown
 from policy.fisher import Fisher, build_fisher
+from policy.loggers import check_logger
 from policy.methods import METHODS
 from policy.replay import REPLAYS
 
@@ -60,6 +61,7 @@ def check(config: DictConfig) -> list[Task]:
     if not 0.0 <= config.demonstrations.noise <= 1.0:
         raise ValueError(f"demonstrations.noise={config.demonstrations.noise}: must be 0 to 1, in units of the action")
     seed_range(config.evaluation.seeds)
+    check_logger(config.get("logger", "none"))
     if len({task.action_size for task in tasks}) > 1:
         raise ValueError("env= mixes tasks with different action sizes; choose tasks of one suite")
     return tasks

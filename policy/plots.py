@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -26,11 +27,21 @@ def plot_run(folder: Path, progress: Progress, names: Sequence[str], updates_per
 def plot_recovery(
     path: Path, curves: Mapping[str, Sequence[tuple[str, Sequence[int | None]]]], updates_per_task: int
 ) -> None:
+    """Write `draw_recovery`'s figure."""
+    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
+    draw_recovery(axes, curves, updates_per_task)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
+
+
+def draw_recovery(
+    axes, curves: Mapping[str, Sequence[tuple[str, Sequence[int | None]]]], updates_per_task: int
+) -> None:
     """Updates until the first task was back at 90 % at every transition, by method; one mark a run.
 
     As arXiv 2602.02417 figure 2(b). Runs in which it never came back are triangles above the axis' last update.
     """
-    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     never = 1.6 * updates_per_task
     for i, (name, transitions) in enumerate(curves.items()):
         shift = 0.5 * (i + 0.5) / len(curves) - 0.25
@@ -49,8 +60,81 @@ def plot_recovery(
     axes.set(
         xlabel="while learning", ylabel="updates to 90 % of the first task", yscale="log", ylim=(0.8, 2.2 * never)
     )
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     axes.grid(alpha=0.25)
+
+
+def plot_differences(
+    path: Path, measures: Mapping[str, Sequence[tuple[str, Sequence[float], tuple[float, float] | None]]]
+) -> None:
+    """One panel a measure: the paired differences of every setting in points, one dot a seed, mean and interval."""
+    height = 1.5 + 0.35 * len(next(iter(measures.values()), []))
+    figure, panels = plt.subplots(1, len(measures), figsize=(2.8 * len(measures) + 1.5, height), sharey=True)
+    for axes, (name, rows) in zip(np.atleast_1d(panels), measures.items(), strict=True):
+        for y, (_, points, ends) in enumerate(rows):
+            axes.plot(points, [y] * len(points), "o", color="C0", alpha=0.35, markersize=5)
+            axes.plot([np.mean(points)], [y], "d", color="C3", markersize=6)
+            if ends is not None:
+                axes.plot(ends, [y, y], color="C3", linewidth=1.5)
+        axes.axvline(0, color="0.5", linewidth=0.8, linestyle="--")
+        axes.set_yticks(range(len(rows)), [setting for setting, *_ in rows])
+        axes.set_title(name, fontsize=10)
+        axes.grid(alpha=0.25)
+    np.atleast_1d(panels)[0].invert_yaxis()
+    figure.supxlabel("trust region less replay, points", fontsize=10)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
+
+
+ALIGNED = {
+    "cosine_replay": "replay",
+    "cosine_trust_region": "replay + penalty",
+    "cosine_penalty": "penalty",
+    "cosine_best": "replay + penalty of the best strength",
+}
+STEPS = {
+    "replay_query": "replay / the task's own gradient",
+    "linear_gradient": "H (theta - theta*) / gradient",
+    "fisher_hessian": "Fisher / Hessian, times theta - theta*",
+    "estimate_fisher": "its estimate / Fisher, the same",
+    "penalty_correction": "penalty / correction by MAML",
+}
+ERRORS = {
+    "error_replay_is_query": STEPS["replay_query"],
+    "error_gradient_is_linear": STEPS["linear_gradient"],
+    "error_hessian_is_fisher": STEPS["fisher_hessian"],
+    "error_fisher_is_estimate": STEPS["estimate_fisher"],
+    "error_first_order": "first order / correction by MAML",
+}
+
+
+def plot_alignment(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Cosines with MAML's meta-gradient, and cosine and error of the argument's steps, after every task.
+
+    As policy.alignment measures them. Marks are earlier tasks, lines their medians.
+    """
+    panels = (
+        ("cosine with the meta-gradient", ALIGNED),
+        ("cosine of both sides of a step", {f"cosine_{key}": label for key, label in STEPS.items()}),
+        ("relative error of a step", ERRORS),
+    )
+    figure, columns = plt.subplots(1, 3, figsize=(16, 5.5), layout="constrained")
+    for axes, (title, quantities) in zip(columns, panels, strict=True):
+        for i, (key, label) in enumerate(quantities.items()):
+            found = [[r[key] for r in rows if r["after"] == name and r[key] is not None] for name in names[1:]]
+            for x, values in enumerate(found):
+                axes.plot([x] * len(values), values, ".", color=f"C{i}", alpha=0.3)
+            medians = [np.median(values) if values else np.nan for values in found]
+            axes.plot(range(len(medians)), medians, color=f"C{i}", label=label)
+        axes.set_xticks(range(len(names) - 1), names[1:])
+        if len(names) > 4:
+            axes.tick_params("x", rotation=90)
+        axes.set(title=title, xlabel="after learning")
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.1))
+    for axes in columns[:2]:
+        axes.set_ylim(-1.05, 1.05)
+    columns[2].set_yscale("log")
     path.parent.mkdir(parents=True, exist_ok=True)
     _save(figure, path)
 
@@ -98,6 +182,6 @@ def _matrix(progress: Progress, names: Sequence[str]):
 
 def _save(figure, path: Path) -> None:
     partial = path.with_suffix(".partial.png")
-    figure.savefig(partial, dpi=120)
+    figure.savefig(partial, dpi=120, bbox_inches="tight")
     plt.close(figure)
     partial.replace(path)

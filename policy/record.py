@@ -1,4 +1,4 @@
-"""The record of a run: metrics.jsonl, TensorBoard, checkpoints, plots, summary.json, and what the console shows."""
+"""The record of a run: metrics.jsonl, loggers, checkpoints, plots, summary.json, and what the console shows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from policy import checkpoint
 from policy.console import print_summary, print_task
+from policy.loggers import make_loggers
 from policy.plots import plot_run
 from policy.summary import rate, summarize
 from policy.training import Progress
@@ -30,8 +30,9 @@ LOG_EVERY = 10  # updates between lines of metrics.jsonl
 class RunRecord:
     """Writes everything that a run leaves in `folder` and shows its progress (`policy.training.Observer`).
 
-    `manifest` goes into every checkpoint, `facts` into summary.json. Resumed from `progress`, lines of metrics.jsonl
-    that the interrupted run wrote after its last checkpoint are dropped.
+    `manifest` goes into every checkpoint, `facts` into summary.json, scalars to TensorBoard and the `logger` (a key of
+    `policy.loggers.LOGGERS`). Resumed from `progress`, lines of metrics.jsonl that the interrupted run wrote after its
+    last checkpoint are dropped.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RunRecord:
         manifest: dict[str, Any],
         facts: dict[str, Any],
         progress: Progress,
+        logger: str = "none",
     ):
         self.folder, self.names, self._updates = folder, names, updates_per_task
         self._weights, self._manifest, self._facts = weights, manifest, facts
@@ -50,7 +52,7 @@ class RunRecord:
         _drop_lines_after(folder / "metrics.jsonl", progress)
         self._lines = open(folder / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115
         step = progress.task * updates_per_task + progress.update
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self._loggers = make_loggers(logger, folder, facts, step)
         self._bar: tqdm | None = None
 
     def updated(self, progress: Progress, metrics: dict[str, float]) -> None:
@@ -61,15 +63,14 @@ class RunRecord:
         shown = {name: f"{value:.2g}" for name, value in metrics.items() if name != "learning_rate"}
         bar.set_postfix(shown, refresh=False)
         self._write("update", progress, metrics)
-        for name, value in metrics.items():
-            self._board.add_scalar(f"train/{name}", value, self._step(progress))
+        self._log(progress, {f"train/{name}": value for name, value in metrics.items()})
 
     def probed(self, progress: Progress) -> None:
         now = (progress.task, progress.update)
         for probe in [p for p in progress.probes if (p["while_learning"], p["update"]) == now]:
             name, success = self.names[probe["task"]], rate(probe["successes"])
             self._write("probe", progress, {"evaluated": name, "success": success})
-            self._board.add_scalar(f"success/{name}", success, self._step(progress))
+            self._log(progress, {f"success/{name}": success})
 
     def generator_updated(self, progress: Progress, update: int, updates: int, loss: float) -> None:
         bar = self._bar_for(f"replay generator of {self.names[progress.task]}", updates, update - 1)
@@ -77,13 +78,14 @@ class RunRecord:
         if update % LOG_EVERY == 0:
             bar.set_postfix(loss=f"{loss:.2g}", refresh=False)
             self._write("generator", progress, {"generator_update": update, "loss": loss})
-            self._board.add_scalar(f"generator/{self.names[progress.task]}", loss, update)
+            for logger in self._loggers:
+                logger.log({f"generator/{self.names[progress.task]}": loss}, update, "generator_update")
 
     def task_ended(self, progress: Progress) -> None:
         self._close_bar()
         for task, successes in enumerate(progress.successes[-1]):
             self._write("evaluation", progress, {"evaluated": self.names[task], "success": rate(successes)})
-            self._board.add_scalar(f"success/{self.names[task]}", rate(successes), self._step(progress))
+            self._log(progress, {f"success/{self.names[task]}": rate(successes)})
         plot_run(self.folder / "plots", progress, self.names, self._updates)
         print_task(self._console, progress, self.names)
 
@@ -102,16 +104,19 @@ class RunRecord:
         write_json(self.folder / "summary.json", summary)
         print_summary(self._console, summary)
         self._console.print(f"everything is in {self.folder}")
-        self.close()
+        self.close(complete=True)
         return summary
 
-    def close(self) -> None:
+    def close(self, complete: bool = False) -> None:
+        """Nothing more is written; the run has ended if `complete`, or may be resumed."""
         self._close_bar()
         self._lines.close()
-        self._board.close()
+        for logger in self._loggers:
+            logger.close(complete)
 
-    def _step(self, progress: Progress) -> int:
-        return progress.task * self._updates + progress.update
+    def _log(self, progress: Progress, values: dict[str, float]) -> None:
+        for logger in self._loggers:
+            logger.log(values, progress.task * self._updates + progress.update, "update")
 
     def _write(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
         name = self.names[progress.task]

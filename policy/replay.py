@@ -60,6 +60,10 @@ class GeneratedReplay:
         self.updates, self.batch_size, self.pool = updates, batch_size, pool
         self._drawn: dict[int, Batch] = {}  # of earlier tasks, since the generator was trained last
 
+    @property
+    def generator(self) -> WindowGenerator:
+        return self._optimization.average
+
     def windows(self, teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator) -> Batch:
         self._drawn[task] = self._optimization.average.generate(task, count, generator)
         return self._drawn[task]

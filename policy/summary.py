@@ -41,8 +41,33 @@ def recovery_table(progress: Progress, names: Sequence[str]) -> list[dict[str, A
             curve = [p["update"] for p in probes], [rate(p["successes"]) for p in probes]
             for entry in metrics.recovery(*curve, just_learned):
                 row = {"task": names[task], "while_learning": names[later], "target": entry.target}
-                table.append({**row, "updates": entry.updates, "censored_at": entry.censored_at})
+                found = {name: getattr(entry, name) for name in ("updates", "censored_at", "first_reached")}
+                table.append({**row, **found})
     return table
+
+
+def probe_curves(progress: Progress, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The probes themselves: an earlier task's success against the updates on a later one, on the same episodes.
+
+    `just_learned` is its success on them when it had just been learned.
+    """
+    curves = []
+    for later in range(1, len(names)):
+        for task in range(later):
+            probes = probes_of(progress, task, later)
+            if probes:
+                n = len(probes[0]["successes"])
+                curves.append(
+                    {
+                        "task": names[task],
+                        "while_learning": names[later],
+                        "n_rollouts": n,
+                        "just_learned": rate(progress.successes[task][task][:n]),
+                        "updates": [p["update"] for p in probes],
+                        "success": [rate(p["successes"]) for p in probes],
+                    }
+                )
+    return curves
 
 
 def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
@@ -70,6 +95,7 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
         "backward_transfer": metrics.backward_transfer(matrix),
         "diverged_rollouts": progress.diverged,
         "recovery": recovery_table(progress, names),
+        "probes": probe_curves(progress, names),
     }
 
 

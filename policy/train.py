@@ -23,7 +23,7 @@ from datasets.store import DemonstrationStore
 from datasets.windows import Windows
 from envs.evaluator import Evaluator
 from envs.seeds import REPLAY
-from envs.tasks import Task
+from envs.tasks import Task, get_task
 from envs.vector import SimulationError
 from policy import checkpoint
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, WindowSource, join
@@ -31,18 +31,24 @@ from policy.generator import make_generator
 from policy.loading import PolicySpec, describe, find_device, make_normalizer, make_policy
 from policy.methods import build_method
 from policy.methods.base import Parts
+from policy.normalizer import Normalizer
 from policy.optimization import OptimizerSettings
 from policy.options import check, deciding, make_fisher, seed_range
 from policy.record import RunRecord, commit, hardware
 from policy.replay import Draw, DrawnReplay, GeneratedReplay, ReplaySource
 from policy.training import Evaluate, JointWindows, LoopSettings, Progress, TaskWindows, train
 from tools.collect import collect_with_bar
+from tools.illustrate import illustrate
+from tools.playback import input_frames, require_fit, warn_unless_it_plays
+from tools.report.page import write_report
 
 PACKAGES = (
     "torch", "mujoco", "robosuite", "metaworld", "robomimic", "gymnasium", "zarr", "numpy", "numba", "reconverge",
 )  # fmt: skip
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
-ANYWHERE = ("name", "sweep", "resume", "device", "workers", "checkpoint_every", "demonstrations.path")
+ANYWHERE = (
+    "name", "sweep", "resume", "device", "workers", "checkpoint_every", "report", "logger", "demonstrations.path",
+)  # fmt: skip
 """Options that may differ when a sweep goes on."""
 
 
@@ -66,9 +72,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     if not (folder / "config.yaml").exists():
         _write_config(config, folder / "config.yaml")
     try:
-        stores = [_demonstrations(config, task) for task in tasks]
+        stores = [demonstrations(config, task) for task in tasks]
         collected = time.perf_counter() - started
-        progress, record = _learn(config, folder, tasks, stores, device, collected)
+        progress, record, illustrate_run = _learn(config, folder, tasks, stores, device, collected)
     except (KeyboardInterrupt, FloatingPointError, OSError, SimulationError):
         tqdm.write(f"stopped; continue with: python -m policy.train resume={folder}")
         raise
@@ -79,7 +85,13 @@ def run(config: DictConfig) -> dict[str, Any]:
     }
     # A resumed run did part of its work in other processes.
     seconds["total"] = max(time.perf_counter() - started, sum(seconds.values()))
-    return record.finish(progress, {name: round(value, 1) for name, value in seconds.items()})
+    seconds["training_cpu"] = progress.cpu_seconds
+    summary = record.finish(progress, {name: round(value, 1) for name, value in seconds.items()})
+    if config.report:
+        illustrate_run()
+        write_report([folder], folder / "report.html")
+        tqdm.write(f"see {folder / 'report.html'}")
+    return summary
 
 
 def _same_run(config: DictConfig, folder: Path) -> DictConfig:
@@ -104,14 +116,14 @@ def _learn(
     stores: list[DemonstrationStore],
     device: torch.device,
     collected: float,
-) -> tuple[Progress, RunRecord]:
-    """Put the run together and learn what is left of it."""
+) -> tuple[Progress, RunRecord, Callable[[], None]]:
+    """Put the run together and learn what is left of it; the last of three adds what only its report shows."""
     torch.manual_seed(config.seed)
     normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
-    spec = make_spec(config, tasks)
-    windows = [_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
-    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers)
-    replay = _replay(config, spec, normalizer, windows, evaluator)
+    spec = make_spec(config, tasks, input_frames(tasks, stores))
+    windows = [make_windows(config, spec, store, i, device) for i, store in enumerate(stores)]
+    evaluator = Evaluator(tasks, config.evaluation.slots, config.workers, spec.input_frames)
+    replay = make_replay(config, spec, normalizer, windows, evaluator)
     everything = partial(_joint, windows)
     method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay, everything))
     progress, state, facts = _resume(folder, spec, _facts(config, spec, method), collected)
@@ -123,6 +135,7 @@ def _learn(
         {"policy": describe(spec), "facts": facts},
         facts,
         progress,
+        config.get("logger", "none"),
     )
     settings = LoopSettings(
         config.updates_per_task, config.batch_size, config.checkpoint_every, config.seed,
@@ -132,13 +145,21 @@ def _learn(
     evaluate = _success(evaluator, seeds[: config.evaluation.n_rollouts], progress)
     probe = _success(evaluator, seeds[:probes], progress) if probes else None
     try:
+        for i, store in enumerate(stores):
+            warn_unless_it_plays(store, partial(evaluator.env, i))
         train(method, windows, evaluate, probe, record, settings, progress, state)
     except BaseException:
         record.close()
         raise
     finally:
         evaluator.close()
-    return progress, record
+    model = replay.generator if isinstance(replay, GeneratedReplay) and method.uses_replay else None
+    sources = [lambda read=read: read().windows for read in windows]
+    return (
+        progress,
+        record,
+        partial(illustrate, folder, tasks, method.policy_of, seeds[:1], model, sources, spec.input_frames),
+    )
 
 
 def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate:
@@ -152,8 +173,13 @@ def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate
     return evaluate
 
 
-def _demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
+def demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
+    """The task's store: collected where it is missing, or one brought from elsewhere as it is."""
     settings = config.demonstrations
+    path = Path(settings.path) / f"{task.name}.zarr"
+    if path.exists() and "expert" not in (store := DemonstrationStore.open(path)).attributes:
+        require_fit(store, task)
+        return store
     return collect_with_bar(
         task, Path(settings.path), episodes=settings.episodes, noise=settings.noise, workers=config.workers
     )
@@ -168,10 +194,10 @@ def _write_config(config: DictConfig, path: Path) -> None:
     partial.replace(path)
 
 
-def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
+def make_spec(config: DictConfig, tasks: list[Task], input_frames: dict[str, str] | None = None) -> PolicySpec:
     """The policy that a configuration describes."""
     return PolicySpec(
-        tasks=[task.name for task in tasks],
+        tasks=[task.label for task in tasks],
         network=OmegaConf.to_container(config.network),  # type: ignore[arg-type]
         diffusion=OmegaConf.to_container(config.diffusion),  # type: ignore[arg-type]
         observation_steps=config.observation_steps,
@@ -181,17 +207,20 @@ def make_spec(config: DictConfig, tasks: list[Task]) -> PolicySpec:
         action_size=tasks[0].action_size,
         task_conditioning=config.task_conditioning,
         fourier_octaves=config.fourier_octaves,
+        input_frames=input_frames or {},
     )
 
 
-def _windows(
+def make_windows(
     config: DictConfig, spec: PolicySpec, store: DemonstrationStore, task: int, device: torch.device
 ) -> Callable[[], TaskWindows]:
-    """Reads the first `demonstrations.episodes` episodes when they are needed."""
+    """Reads the first `demonstrations.episodes` episodes, clipped as the simulator's, when they are needed."""
+    described = get_task(spec.tasks[task])
 
     def read() -> TaskWindows:
         ends = store.episode_ends[: config.demonstrations.episodes]
-        observations = pad(store.observations()[: ends[-1]], spec.observation_size)
+        seen = store.observations(list(described.observations))[: ends[-1]]
+        observations = pad(np.clip(seen, described.low, described.high), spec.observation_size)
         actions = store.read(["action"])["action"][: ends[-1]]
         steps = (spec.observation_steps, spec.action_steps)
         return TaskWindows(Windows.from_episodes(observations, actions, ends, *steps, device), task)
@@ -209,7 +238,14 @@ def pad(observations: np.ndarray, size: int) -> np.ndarray:
     return np.pad(observations, width)
 
 
-def _replay(config, spec: PolicySpec, normalizer, windows, evaluator: Evaluator) -> ReplaySource | None:
+def make_replay(
+    config: DictConfig,
+    spec: PolicySpec,
+    normalizer: Normalizer,
+    windows: list[Callable[[], TaskWindows]],
+    evaluator: Evaluator,
+) -> ReplaySource | None:
+    """The source that `replay=` names."""
     settings = config.replay
     if settings.source == "none":
         return None
@@ -278,7 +314,7 @@ def _resume(
     found = checkpoint.load(newest)
     begun = found.manifest["facts"]
     same = ("method", "replay", "fisher", "seed", "updates_per_task")
-    if found.manifest["policy"] != describe(spec) or any(begun[name] != facts[name] for name in same):
+    if PolicySpec(**found.manifest["policy"]) != spec or any(begun[name] != facts[name] for name in same):
         raise checkpoint.CheckpointError(
             f"{newest}: of another architecture or method than {folder / 'config.yaml'} describes; restore that file"
         )

@@ -55,6 +55,7 @@ class Progress:
     demonstration_seconds: float = 0.0
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of training, over all threads: what a busy machine does not change
 
 
 class Observer(Protocol):
@@ -149,14 +150,16 @@ def _probe(method: Method, evaluate: Evaluate, tasks: int | None, progress: Prog
 
 
 class _Clock:
-    """Adds the time spent inside to a field of the progress."""
+    """Adds the time spent inside to a field of the progress; of training, the processor's too."""
 
     def __init__(self, progress: Progress, name: str):
         self._progress, self._name = progress, name
 
     def __enter__(self) -> None:
-        self._start = time.perf_counter()
+        self._start, self._cpu = time.perf_counter(), time.process_time()
 
     def __exit__(self, *_) -> None:
         spent = time.perf_counter() - self._start
         setattr(self._progress, self._name, getattr(self._progress, self._name) + spent)
+        if self._name == "training_seconds":
+            self._progress.cpu_seconds += time.process_time() - self._cpu

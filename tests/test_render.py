@@ -58,11 +58,15 @@ def test_a_film_of_an_expert_shows_every_step(lift, command):
     code, out, _ = command("expert=true", "env=lift", "n_episodes=2", "width=128", "height=96")
     assert (code, out) == (0, "videos/lift.mp4: 2 episodes of lift, 2 successful\n")
     frames = iio.imread("videos/lift.mp4")
-    assert frames.shape[1:] == (96, 128, 3)
-    assert len(frames) == steps(lift, 10_000_000) + steps(lift, 10_000_001) + 2 * HOLD
-    assert frames.std(axis=(1, 2, 3)).min() > 20
-    scene = frames[:, :80].astype(float)  # without the caption
-    assert np.abs(np.diff(scene[: steps(lift, 10_000_000)], axis=0)).max(axis=(1, 2, 3)).min() > 10
+    assert frames.shape[1:] == (96, 256, 3)
+    lengths = [steps(lift, 10_000_000), steps(lift, 10_000_001)]
+    assert len(frames) == max(lengths) + HOLD
+    for i, length in enumerate(lengths):  # the episodes are side by side, without the captions
+        scene = frames[:, :80, 128 * i : 128 * (i + 1)].astype(float)
+        assert scene.std(axis=(1, 2, 3)).min() > 20
+        moved = np.abs(np.diff(scene, axis=0)).max(axis=(1, 2, 3))
+        assert moved[:length].min() > 10
+        assert moved[length:].max(initial=0) < 10  # an episode that has ended holds its last picture
     assert list(Path("videos").iterdir()) == [Path("videos/lift.mp4")]
 
 
@@ -73,23 +77,54 @@ def test_a_film_is_h264_that_every_player_shows(command):
     reader.close()
     assert (found["codec"], found["size"], found["fps"]) == ("h264", (128, 96), 20.0)
     assert found["pix_fmt"].startswith("yuv420p")
+    content = Path("some/where.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")  # a browser can begin before it has all
 
 
-def test_a_policy_is_filmed_and_its_failure_too(command, monkeypatch):
-    task = replace(TASKS["lift"], horizon=4)
+@pytest.fixture
+def untrained(monkeypatch):
+    """Two checkpoints of lift, which the entry point finds, each with weights of its own; four steps an episode."""
     spec = PolicySpec(
         tasks=["can", "lift"], network={"name": "mlp"}, diffusion={"train_steps": 10, "inference_steps": 2},
         observation_steps=2, action_steps=4, executed_steps=2, observation_size=23, action_size=7,
         task_conditioning="embedding", fourier_octaves=1,
     )  # fmt: skip
-    policy = make_policy(spec, make_normalizer([(TASKS[name].low, TASKS[name].high) for name in spec.tasks]))
-    monkeypatch.setattr(export_video, "load_policy", lambda path, device: (policy, spec))
+    bounds = [(TASKS[name].low, TASKS[name].high) for name in spec.tasks]
+    policies = {}
+    for seed, name in enumerate(("0_can", "1_lift")):
+        torch.manual_seed(seed)
+        policies[f"run/checkpoints/{name}"] = make_policy(spec, make_normalizer(bounds))
+    monkeypatch.setattr(export_video, "load_policy", lambda path, device: (policies[path], spec))
+    monkeypatch.setattr(export_video, "find_checkpoint", Path)
     monkeypatch.setattr(export_video, "tasks_of", lambda path, spec: spec.tasks)
-    monkeypatch.setattr(export_video, "task_sequence", lambda names: [task])
-    torch.manual_seed(0)
-    code, out, _ = command("checkpoint=run", "env=lift", "n_episodes=3", "width=128", "height=96")
+    monkeypatch.setattr(export_video, "task_sequence", lambda names: [replace(TASKS["lift"], horizon=4)])
+    return list(policies)
+
+
+def test_a_policy_is_filmed_and_its_failure_too(untrained, command):
+    code, out, _ = command(f"checkpoint={untrained[1]}", "env=lift", "n_episodes=3", "width=128", "height=96")
     assert (code, out) == (0, "videos/lift.mp4: 3 episodes of lift, 0 successful\n")
-    assert len(iio.imread("videos/lift.mp4")) == 3 * (4 + HOLD)
+    frames = iio.imread("videos/lift.mp4")
+    assert frames.shape == (4 + HOLD, 2 * 96, 2 * 128, 3)
+    assert frames[:, 96:, 128:].max() < 10  # no fourth episode
+
+
+def test_two_checkpoints_are_compared_on_the_same_seeds(untrained, command):
+    before, after = untrained
+    size = ["env=lift", "width=128", "height=96"]
+    code, out, _ = command(f"checkpoint={before}", f"compare={after}", "n_episodes=2", *size)
+    told = "2 episodes of lift, 0 successful of run/0_can, 0 successful of run/1_lift"
+    assert (code, out) == (0, f"videos/lift_compared.mp4: {told}\n")
+    frames = iio.imread("videos/lift_compared.mp4").astype(float)
+    top = frames.shape[1] - 96
+    left, right = frames[:, top:, :256], frames[:, top:, -256:]
+    assert np.abs(left[0, :80] - right[0, :80]).mean() < 2  # the same start, encoded
+    assert np.abs(left[4, :80] - right[4, :80]).max() > 50  # other actions
+    for path, half in ((before, left), (after, right)):  # each does what it does alone
+        command(f"checkpoint={path}", "n_episodes=2", "output=alone.mp4", *size)
+        alone = iio.imread("alone.mp4").astype(float)
+        assert alone.shape == half.shape
+        assert np.abs(alone - half).mean() < 2
 
 
 # Pictures.
@@ -170,6 +205,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         (["expert=true", "env=lfit"], "unknown task 'lfit' (did you mean 'lift'?)"),
         (["env=lift"], "checkpoint= is missing; give runs/<name>"),
         (["env=lift", "checkpoint=nowhere"], "nowhere: no checkpoint here"),
+        (["env=lift", "expert=true", "compare=no=where"], "no=where: no checkpoint here"),
+        (["env=lift", "expert=true", "n_episodes=200"], "200 episodes of 480 x 360 pixels make frames of 7200 x 5040"),
         (["expert=true", "env=lift", "n_episodes=0"], "n_episodes must be at least 1, got 0"),
         (["expert=true", "env=lift,can", "output=a.mp4"], "output=a.mp4 is one file for 2 tasks"),
         (["expert=true", "env=lift", "width=101"], "width and height must be even and positive"),

@@ -72,6 +72,17 @@ def test_recovery_is_read_from_the_probes():
         assert table["can", "square", target]["censored_at"] == 20
 
 
+def test_the_probes_themselves_are_told():
+    curve = summarize(finished(), NAMES)["probes"][0]
+    assert (curve["task"], curve["while_learning"], curve["n_rollouts"], curve["just_learned"]) == (
+        "lift",
+        "can",
+        2,
+        1,
+    )
+    assert (curve["updates"], curve["success"]) == ([2, 4, 20], [0.0, 0.5, 1.0])
+
+
 def test_recovery_compares_the_probes_own_episodes():
     progress = finished()
     progress.successes[0][0] = [True, False, True, True]  # 0.75 of all, 0.5 of the probed episodes

@@ -18,7 +18,7 @@ def test_the_key_of_a_row_is_its_name_and_its_suite_and_expert_exist():
         assert task.name == name
         assert task.suite in SUITES
         assert task.expert in EXPERTS
-    assert set().union(*ALIASES.values()) <= set(TASKS)
+    assert {get_task(name).name for names in ALIASES.values() for name in names} <= set(TASKS)
 
 
 @pytest.mark.parametrize(("name", "size"), [("lift", 19), ("can", 23), ("square", 23)])
@@ -45,6 +45,16 @@ def test_a_sequence_keeps_the_order_given():
     assert names(task_sequence("square,lift")) == ["square", "lift"]
     assert names(task_sequence(["can", " lift "])) == ["can", "lift"]
     assert names(task_sequence("robosuite")) == ["lift", "can", "square"]
+
+
+def test_a_later_visit_is_the_same_task_under_a_name_of_its_own():
+    again = get_task("push-back_2")
+    assert (again.name, again.label, again.simulator) == ("push-back", "push-back_2", TASKS["push-back"].simulator)
+    assert [task.label for task in task_sequence("cw20")] == [*ALIASES["cw10"], *(f"{n}_2" for n in ALIASES["cw10"])]
+    assert names(task_sequence("cw20")) == 2 * list(ALIASES["cw10"])
+    for unknown in ("lift_1", "lift_", "lift_x", "xyzzy_2"):
+        with pytest.raises(ValueError, match=f"unknown task '{unknown}'"):
+            get_task(unknown)
 
 
 @pytest.mark.parametrize("name", ["squore", "Square"])

@@ -13,6 +13,7 @@ OPTIONS = [
     "updates_per_task=12",
     "batch_size=16",
     "checkpoint_every=4",
+    "report=false",
     "device=cpu",
     "workers=1",
     "optimizer.warmup=2",

@@ -35,6 +35,12 @@ REQUIRED = (
 )  # fmt: skip
 METHOD = ("method", "fisher", "replay")  # groups of options that make one method; the others must be equal
 TARGETS = (0.99, 0.9, 0.8)
+HEADINGS = {
+    "success": "Means over seeds with 95 % bootstrap intervals, in points of a hundred",
+    "paired": "Differences to {reference} on the same seeds, average success in points",
+    "recovery": "Updates until a task was back at a share of its success just after learning "
+    "(one number a seed; 0: never found below, > n: not within n)",
+}
 
 
 def main() -> None:
@@ -50,32 +56,32 @@ def main() -> None:
 def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -> None:
     """Read the runs, write `comparison.md`, three CSV files and `recovery.png` into `output`, print the tables."""
     groups = group([read(path) for path in paths])
-    names = list(groups)
-    reference = reference or next((name for name in names if name.startswith("replay")), names[0])
-    if reference not in groups:
-        raise ValueError(f"reference={reference}: none of the runs; choose from {', '.join(names)}")
-    first = groups[names[0]][0]
+    reference = find_reference(groups, reference)
+    first = next(iter(groups.values()))[0]
     tables = {
         "success": success_table(groups),
         "paired": paired_table(groups, reference),
         "recovery": recovery_table(groups),
     }
-    headings = {
-        "success": "Means over seeds with 95 % bootstrap intervals, in points of a hundred",
-        "paired": f"Differences to {reference} on the same seeds, average success in points",
-        "recovery": "Updates until a task was back at a share of its success just after learning "
-        "(one number a seed; 0: never found below, > n: not within n)",
-    }
     output.mkdir(parents=True, exist_ok=True)
     text = f"{len(paths)} runs of {', '.join(first['tasks'])}; {first['n_rollouts']} rollouts a task.\n"
     for name, rows in tables.items():
         if rows:
-            text += f"\n## {headings[name]}\n\n{markdown(rows)}"
-            _write(output / f"{name}.csv", comma_separated(rows))
-    _write(output / "comparison.md", text)
+            text += f"\n## {HEADINGS[name].format(reference=reference)}\n\n{markdown(rows)}"
+            write_text(output / f"{name}.csv", comma_separated(rows))
+    write_text(output / "comparison.md", text)
     plot_recovery(output / "recovery.png", recovery_curves(groups), first["updates_per_task"])
     print(text)
     print(f"everything is in {output}")
+
+
+def find_reference(groups: dict[str, list[Summary]], name: str | None = None) -> str:
+    """The group that the others are paired with; ValueError for a name that is none of theirs."""
+    names = list(groups)
+    name = name or next((name for name in names if name.startswith("replay")), names[0])
+    if name not in groups:
+        raise ValueError(f"reference={name}: none of the runs; choose from {', '.join(names)}")
+    return name
 
 
 def read(path: Path) -> Summary:
@@ -132,7 +138,7 @@ def success_table(groups: dict[str, list[Summary]]) -> list[Row]:
     rows = []
     for name, runs in groups.items():
         row = {"method": name, "seeds": str(len(runs))}
-        row |= {measure: _interval([get(run) for run in runs]) for measure, get in MEASURES.items()}
+        row |= {measure: interval([get(run) for run in runs]) for measure, get in MEASURES.items()}
         rows.append(row | {"minutes": f"{np.mean([run['seconds']['total'] for run in runs]) / 60:.1f}"})
     return rows
 
@@ -154,7 +160,7 @@ def paired_table(groups: dict[str, list[Summary]], reference: str) -> list[Row]:
             {
                 "method": name,
                 "same seeds": str(len(differences)),
-                "difference": _interval(differences),
+                "difference": interval(differences),
                 "probability of improvement": f"{wins / (len(runs) * len(base)):.2f}",
             }
         )
@@ -200,7 +206,7 @@ def _entry(run: Summary, task: str, later: str, target: float) -> str:
     return ""
 
 
-def _interval(values: Sequence[float | None]) -> str:
+def interval(values: Sequence[float | None]) -> str:
     """Mean in points, with the bootstrap interval over seeds where there are several."""
     known = 100 * np.array([value for value in values if value is not None])
     if not len(known):
@@ -226,7 +232,7 @@ def comma_separated(rows: list[Row]) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(text)

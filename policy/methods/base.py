@@ -14,7 +14,7 @@ from torch import Tensor
 
 from policy.agent import Batch, DiffusionPolicy, WindowSource, join
 from policy.diffusion import masked_mean_square
-from policy.fisher import Fisher
+from policy.fisher import Fisher, PerSampleLoss
 from policy.optimization import Optimization, OptimizerSettings
 from policy.replay import GeneratorUpdate, ReplaySource
 from policy.trust_region import TrustRegion
@@ -137,7 +137,7 @@ class Learner:
         stream = self._stream(0, self._optimization.update)
         if self._old is not None:
             batch = join([batch, self._old.sample(self._parts.replay_batch_size, stream)])
-        noise, k = self._noise(batch, stream)
+        noise, k = draw_noise(policy, batch, stream)
         noisy = policy.diffusion.add_noise(batch.actions, noise, k)
         condition = policy.condition(batch.observations, batch.task)
         target = policy.diffusion.target(batch.actions, noise, k)
@@ -212,32 +212,38 @@ class Learner:
 
     def _estimate(self, windows: WindowSource):
         """Fisher at the policy just learned, over windows and diffusion steps drawn uniformly (arXiv 2509.23593)."""
-        policy = self._optimization.average
-        stream = self._stream(2)
-        batches = [self._noisy(windows, stream) for _ in range(0, self._parts.fisher_samples, FISHER_BATCH)]
-        entries = policy.action_steps * policy.action_size
-
-        def half_squared_errors(parameters: dict[str, Tensor], sample: tuple[Tensor, ...]) -> Tensor:
-            noisy, k, condition, target = sample
-            output = torch.func.functional_call(policy.network, parameters, (noisy, k, condition))
-            return 0.5 * entries * masked_mean_square(output - target)
-
-        return self._parts.fisher.estimate(half_squared_errors, dict(policy.network.named_parameters()), batches)
-
-    @torch.no_grad()
-    def _noisy(self, windows: WindowSource, stream: torch.Generator) -> tuple[Tensor, ...]:
-        """What the denoiser sees of a batch, and its target."""
-        policy = self._optimization.average
-        batch = windows.sample(FISHER_BATCH, stream)
-        noise, k = self._noise(batch, stream)
-        noisy = policy.diffusion.add_noise(batch.actions, noise, k)
-        target = policy.diffusion.target(batch.actions, noise, k)
-        return noisy, k, policy.condition(batch.observations, batch.task), target
-
-    def _noise(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        k = self.policy.diffusion.draw_steps(len(batch), generator)
-        noise = torch.randn(batch.actions.shape, generator=generator, device=batch.actions.device)
-        return noise, k
+        policy, stream = self._optimization.average, self._stream(2)
+        count = range(0, self._parts.fisher_samples, FISHER_BATCH)
+        batches = [noisy_sample(policy, windows.sample(FISHER_BATCH, stream), stream) for _ in count]
+        parameters = dict(policy.network.named_parameters())
+        return self._parts.fisher.estimate(half_squared_errors(policy), parameters, batches)
 
     def _stream(self, *purpose: int) -> torch.Generator:
         return random_stream(self._optimization.vector.device, self._parts.seed, self._task, *purpose)
+
+
+def draw_noise(policy: DiffusionPolicy, batch: Batch, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noise and uniform diffusion steps for a batch."""
+    k = policy.diffusion.draw_steps(len(batch), stream)
+    return torch.randn(batch.actions.shape, generator=stream, device=batch.actions.device), k
+
+
+@torch.no_grad()
+def noisy_sample(policy: DiffusionPolicy, batch: Batch, stream: torch.Generator) -> tuple[Tensor, ...]:
+    """What the denoiser sees of a batch, and its target: noisy chunks, diffusion steps, conditions, targets."""
+    noise, k = draw_noise(policy, batch, stream)
+    noisy = policy.diffusion.add_noise(batch.actions, noise, k)
+    target = policy.diffusion.target(batch.actions, noise, k)
+    return noisy, k, policy.condition(batch.observations, batch.task), target
+
+
+def half_squared_errors(policy: DiffusionPolicy) -> PerSampleLoss:
+    """The loss of a sample as the Fisher knows it: half the summed squared error of its chunk."""
+    entries = policy.action_steps * policy.action_size
+
+    def loss(parameters: dict[str, Tensor], sample: tuple[Tensor, ...]) -> Tensor:
+        noisy, k, condition, target = sample
+        output = torch.func.functional_call(policy.network, parameters, (noisy, k, condition))
+        return 0.5 * entries * masked_mean_square(output - target)
+
+    return loss

@@ -1,0 +1,180 @@
+"""What a person should know of a store before training on it: ranges, lengths, twins, missing frames, successes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from datasets.store import DemonstrationStore
+
+WIDE = 32  # arrays of more numbers a step (images) are described as a whole
+SATURATED = 0.5  # share of steps at a bound from which on a dimension is called saturated
+JUMP = 5.0  # times the change of its neighbours, and of nine steps in ten, from which on a step has lost frames
+LEAPING = 0.02  # share of episodes that leap from which on frames are lost: contact can make a leap, too
+SHORT, LONG = 0.2, 5.0  # times the median length
+MARGIN = 1e-5  # by which single precision may exceed a bound
+
+Bounds = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; `wrong` where the store should not be used as it is."""
+
+    check: str
+    wrong: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One number a step (or all of a wide array) over all episodes."""
+
+    name: str
+    least: float
+    most: float
+    mean: float
+    bounds: tuple[float, float] | None
+    outside: int  # steps beyond the bounds
+    at_bound: float  # share of steps at one of the bounds
+
+    @property
+    def constant(self) -> bool:
+        return self.least == self.most
+
+    @property
+    def saturated(self) -> bool:
+        return not self.constant and self.at_bound >= SATURATED
+
+
+def dimensions(store: DemonstrationStore, bounds: Mapping[str, Bounds]) -> list[Dimension]:
+    """Every number of the observations and the action; `bounds` [size] of the keys that have declared ones."""
+    found = []
+    for key, rows in store.read([*store.observation_sizes, "action"]).items():
+        flat = np.asarray(rows, np.float64).reshape(len(rows), -1)
+        low, high = bounds.get(key, (None, None))
+        if flat.shape[1] > WIDE:
+            found.append(_dimension(f"{key}[0..{flat.shape[1] - 1}]", flat, None))
+            continue
+        for i, column in enumerate(flat.T):
+            declared = None if low is None or high is None else (float(low[i]), float(high[i]))
+            found.append(_dimension(f"{key}[{i}]", column, declared))
+    return found
+
+
+def _dimension(name: str, values: np.ndarray, bounds: tuple[float, float] | None) -> Dimension:
+    least, most = float(values.min()), float(values.max())
+    outside, at_bound = 0, 0.0
+    if bounds is not None:
+        low, high = bounds
+        outside = int(((values < low - MARGIN) | (values > high + MARGIN)).sum())
+        at_bound = float(((values <= low) | (values >= high)).mean())
+    return Dimension(name, least, most, float(values.mean()), bounds, outside, at_bound)
+
+
+def findings(
+    store: DemonstrationStore, described: list[Dimension], timestamps: Float[np.ndarray, " T"] | None = None
+) -> list[Finding]:
+    """All checks of a store with at least one episode, `described` by `dimensions`."""
+    lengths = np.diff(store.episode_ends, prepend=0)
+    return [
+        Finding("episodes", False, f"{len(store)} of {store.n_steps} steps"),
+        check_lengths(lengths),
+        _listed("out of range", True, "beyond declared bounds", described, lambda d: d.outside > 0),
+        _listed("saturated", False, f"at a bound in {SATURATED:.0%} or more of steps", described, lambda d: d.saturated),
+        _listed("constant", False, "never changing", described, lambda d: d.constant),
+        check_twins(store),
+        check_gaps(store, timestamps),
+        check_success(store),
+    ]
+
+
+def check_lengths(lengths: Int[np.ndarray, " E"]) -> Finding:
+    """Episodes far from the median length."""
+    median = float(np.median(lengths))
+    odd = np.flatnonzero((lengths < SHORT * median) | (lengths > LONG * median))
+    text = f"{lengths.min()} to {lengths.max()} steps, median {median:g}"
+    return Finding("lengths", False, text + (f"; far from it: {_some(odd)}" if odd.size else ""))
+
+
+def check_twins(store: DemonstrationStore) -> Finding:
+    """Episodes with the same observations and actions, step for step."""
+    first: dict[tuple[int, int], int] = {}
+    twins = []
+    start = 0
+    data = store.read([*store.observation_sizes, "action"])
+    for i, end in enumerate(store.episode_ends):
+        content = b"".join(rows[start:end].tobytes() for rows in data.values())
+        original = first.setdefault((len(content), zlib.crc32(content)), i)
+        if original != i:
+            twins.append(f"{i} repeats {original}")
+        start = end
+    return Finding("duplicates", bool(twins), _some(twins) if twins else "none")
+
+
+def check_gaps(store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | None = None) -> Finding:
+    """Steps between which frames are missing: a leap of an observation key, or of the timestamps.
+
+    A leap is a change of `JUMP` times those before and after it. An episode's first two steps, in which simulators
+    settle, do not count; losses of a few frames in slow motion are not found.
+    """
+    begins = store.episode_ends - np.diff(store.episode_ends, prepend=0)
+    inside = np.ones(store.n_steps - 1, bool)
+    inside[store.episode_ends[:-1] - 1] = False
+    leaps, irregular = np.zeros(len(inside), bool), np.zeros(len(inside), bool)
+    for rows in store.read(list(store.observation_sizes)).values():
+        leaps |= inside & _leaps(rows.reshape(len(rows), -1), inside)
+    first_two = np.concatenate([begins, begins + 1])
+    leaps[first_two[first_two < len(leaps)]] = False
+    if timestamps is not None and inside.any():
+        apart = np.diff(timestamps)
+        usual = np.median(apart[inside])
+        irregular = inside & (np.abs(apart - usual) > 0.5 * usual)
+    steps = np.flatnonzero(leaps | irregular)
+    episodes = np.searchsorted(store.episode_ends, steps, side="right")
+    where = [f"episode {e} after step {s - begins[e]}" for e, s in zip(episodes, steps, strict=True)]
+    wrong = bool(irregular.any()) or len(set(episodes)) > LEAPING * len(store)
+    return Finding("frame gaps", wrong, _some(where) if where else "none")
+
+
+def _leaps(rows: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Steps [T-1] whose change stands out from that of their neighbours."""
+    values = np.asarray(rows, np.float64)
+    span = np.ptp(values, axis=0)
+    values = values[:, span > 0] / span[span > 0]
+    # A quaternion may change its sign, which is no motion: the smaller of both distances.
+    apart = np.minimum(np.abs(values[1:] - values[:-1]), np.abs(values[1:] + values[:-1]))
+    step = np.where(inside, np.linalg.norm(apart, axis=1), 0.0)
+    usual = np.full(len(step), np.quantile(step[inside], 0.9) if inside.any() else 0.0)
+    usual[1:] = np.maximum(usual[1:], step[:-1])
+    usual[:-1] = np.maximum(usual[:-1], step[1:])
+    return step > JUMP * usual
+
+
+def check_success(store: DemonstrationStore) -> Finding:
+    """The share of episodes that succeed at some step, where the store says so."""
+    try:
+        success = store.read(["success"])["success"].astype(bool)
+    except ValueError:
+        return Finding("success", False, "not recorded")
+    begins = store.episode_ends - np.diff(store.episode_ends, prepend=0)
+    solved = np.logical_or.reduceat(success, begins)
+    failed = f"; not: {_some(np.flatnonzero(~solved))}" if 0 < solved.sum() < len(solved) else ""
+    return Finding("success", not solved.any(), f"{solved.sum()} of {len(solved)} episodes{failed}")
+
+
+def _listed(
+    check: str, wrong: bool, what: str, described: list[Dimension], holds: Callable[[Dimension], bool]
+) -> Finding:
+    names = [d.name for d in described if holds(d)]
+    return Finding(check, wrong and bool(names), f"{what}: {_some(names)}" if names else "none")
+
+
+def _some(items, most: int = 6) -> str:
+    """The first few of a list."""
+    shown = ", ".join(str(item) for item in items[:most])
+    return shown + (f" and {len(items) - most} more" if len(items) > most else "")

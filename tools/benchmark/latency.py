@@ -1,0 +1,114 @@
+"""Latency of one observation: the policy in torch and its ONNX sampler in turns, then through the socket.
+
+python -m tools.benchmark.latency [option=value ...]      (options of configs/train.yaml)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+import numpy as np
+import onnxruntime
+import torch
+from omegaconf import DictConfig
+
+from envs.tasks import task_sequence
+from policy.agent import DiffusionPolicy
+from policy.checkpoint import Checkpoint, save
+from policy.client import PolicyClient
+from policy.exporting import SAMPLER, check_export, example_sampler, export_denoiser, export_sampler, open_session
+from policy.loading import describe, make_normalizer, make_policy
+from policy.record import hardware
+from policy.train import make_spec
+
+ROUNDS, CALLS, WARM = 20, 25, 2
+"""Rounds of torch and ONNX in turn, calls of each in a round, and first rounds that do not count."""
+
+
+@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
+def main(config: DictConfig) -> None:
+    """A policy with fresh weights on all cores; prints one JSON line of milliseconds."""
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    tasks = task_sequence(list(config.env))
+    torch.manual_seed(config.seed)
+    spec = make_spec(config, tasks)
+    policy = make_policy(spec, make_normalizer([(task.low, task.high) for task in tasks])).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        export_denoiser(policy, Path(folder) / "denoiser.onnx")
+        export_sampler(policy, Path(folder) / "sampler.onnx")
+        result = compare(policy, Path(folder), cores)
+        manifest = {"policy": describe(spec)}
+        checkpoint = save(Path(folder), 0, tasks[0].name, None, Checkpoint(policy.state_dict(), {}, manifest))
+        result |= through_socket(checkpoint, tasks[0].name)
+    result["parameters"] = sum(p.numel() for p in policy.network.parameters())
+    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
+    print(json.dumps({**result, "cores": cores, **versions, "hardware": hardware()}))
+
+
+def compare(policy: DiffusionPolicy, folder: Path, cores: int) -> dict[str, object]:
+    """Torch and ONNX in turns, in one process."""
+    error = check_export(policy, folder)
+    session = open_session(folder / "sampler.onnx", cores)
+    inputs = example_sampler(policy, 1, seed=0)
+    feed = {name: value.numpy() for name, value in zip(SAMPLER[0], inputs, strict=True)}
+    calls = {"torch": lambda: policy.plan(*inputs), "onnx": lambda: session.run(None, feed)}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(ROUNDS + WARM):
+        for name, call in calls.items():
+            found = [_timed(call) for _ in range(CALLS)]
+            times[name] += found if turn >= WARM else []
+    ratio = np.median(times["onnx"]) / np.median(times["torch"])
+    shown = {f"{name}_ms": _percentiles(values) for name, values in times.items()}
+    return {**shown, "onnx / torch": round(float(ratio), 3), "largest_difference": error}
+
+
+def through_socket(checkpoint: Path, task: str) -> dict[str, object]:
+    """A server process and a client here: a whole request, and the part of it that the server spends on its plan."""
+    with serving(checkpoint, task) as port, PolicyClient(port=port) as client:
+        middle = {p["key"]: np.add(p["low"], p["high"]) / 2 for p in client.contract["observation"]}
+        observation = {key: value.tolist() for key, value in middle.items()}
+        client.reset(seed=0)
+        times = [_timed(lambda: client.request({"type": "act", "observation": observation})) for _ in range(200)]
+        served = client.statistics()
+    return {
+        "socket_ms": _percentiles(times),
+        "server_ms": {key: round(served[f"{key}_ms"], 2) for key in ("p50", "p99")},
+    }
+
+
+@contextmanager
+def serving(checkpoint: Path, task: str) -> Iterator[int]:
+    """The port of `policy.serve` in a process of its own, which ends with the block."""
+    command = [sys.executable, "-m", "policy.serve", f"checkpoint={checkpoint}", f"env={task}", "port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline().split(";")[0].rsplit(":", 1)[1])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(seconds, [50, 99])
+    return {"p50": round(1e3 * p50, 2), "p99": round(1e3 * p99, 2)}
+
+
+if __name__ == "__main__":
+    main()
