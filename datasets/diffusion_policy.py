@@ -40,15 +40,20 @@ def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Iterat
             _check_chunks(str(path), folder)
             store = open_diffusion_policy(folder, leave_out)
             yield _demonstrations(str(path), store)
-        except (StoreError, json.JSONDecodeError) as error:
+        except StoreError as error:
             raise ConversionError(str(error).replace(str(folder), str(path))) from error
 
 
 def _check_chunks(source: str, folder: Path) -> None:
     """Each Blosc chunk is as long as its header says; numcodecs would read beyond the end of a truncated one."""
     for file in folder.glob("*/*/.zarray"):
-        compressor = json.loads(file.read_text()).get("compressor") or {}
-        if compressor.get("id") != "blosc":
+        try:
+            compressor = json.loads(file.read_text())["compressor"] or {}
+            blosc = compressor.get("id") == "blosc"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            where = f"{source}: {file.relative_to(folder)}"
+            raise ConversionError(f"{where} cannot be read, truncated or edited ({error}); {RESTORE}") from error
+        if not blosc:
             continue
         for chunk in (path for path in file.parent.iterdir() if not path.name.startswith(".")):
             with open(chunk, "rb") as opened:

@@ -145,6 +145,26 @@ def read(path: Path, array: zarr.Array, start: int, stop: int) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros((0, *array.shape[1:]), array.dtype)
 
 
+def split(
+    data: Mapping[str, np.ndarray], meta: Mapping[str, np.ndarray], ends: Int[np.ndarray, " E"], keys: Iterable[str]
+) -> list[Episode]:
+    """Episodes of whole arrays (`data` a row a step, `meta` a row an episode); `keys` are the observations."""
+    parts = {name: np.split(rows, ends[:-1]) for name, rows in data.items()}
+    keys = list(keys)
+    extras = [name for name in parts if name not in keys and name not in RESERVED]
+    return [
+        Episode(
+            observations={key: parts[key][i] for key in keys},
+            action=parts["action"][i],
+            reward=parts["reward"][i] if "reward" in parts else None,
+            success=parts["success"][i] if "success" in parts else None,
+            extras={name: parts[name][i] for name in extras},
+            scalars={name: rows[i].item() for name, rows in meta.items()},
+        )
+        for i in range(len(ends))
+    ]
+
+
 def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
