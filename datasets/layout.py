@@ -13,8 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 SCHEMA_VERSION = 1
-CHUNK_STEPS = 800
-SHARD_STEPS = 8_000
+CHUNK_STEPS = SHARD_STEPS = 8_000  # zarr takes as long for a small chunk as for a large one
 SCHEMA = (
     "schema_version", "episodes", "observation_sizes", "action_size", "extra_sizes", "scalar_types", "types", "absent",
 )  # fmt: skip

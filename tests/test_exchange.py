@@ -123,7 +123,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(recipe=recipes(), batch=st.integers(1, 12))
 def test_everything_comes_back_from_every_format(name, recipe, batch):
     write, read, file = FORMATS[name]

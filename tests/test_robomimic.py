@@ -4,15 +4,17 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from foreign import ENV_ARGS_14, ENV_ARGS_15, LENGTHS, SIZES, demo_arrays, make_robomimic
+from foreign import ENV_ARGS_14, ENV_ARGS_15, LENGTHS, SIZES, assert_same_stores, demo_arrays, make_robomimic
+from test_playback import record, to_world
 
 from datasets.exchange import ConversionError, read_store, write_store
 from datasets.robomimic import read_robomimic, write_robomimic
 from datasets.robomimic_env import input_frame, make_env_args
 from datasets.store import DemonstrationStore
 from datasets.windows import Windows
-from envs.seeds import DEMONSTRATION
+from envs import vector
 from envs.tasks import TASKS
+from tools import check_store, playback
 from tools.collect import collect
 
 IN_ORDER = ["demo_0", "demo_2", "demo_10"]
@@ -141,22 +143,44 @@ def test_the_frame_of_the_actions_is_that_of_the_controller(env_args, frame):
 
 
 @pytest.fixture(scope="module")
-def collected(tmp_path_factory):
-    return collect(TASKS["lift"], tmp_path_factory.mktemp("lift") / "lift.zarr", episodes=2, noise=0.1, workers=1)
+def collected(tmp_path_factory, simulator_of):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vector.SUITES, "robosuite", lambda task: simulator_of(TASKS[task.name]))
+        return collect(TASKS["lift"], tmp_path_factory.mktemp("lift") / "lift.zarr", episodes=2, noise=0.1, workers=1)
 
 
-def test_converted_actions_succeed_in_the_simulator(collected, tmp_path, simulator_of):
-    """Through HDF5 and back, then executed from the recorded seeds."""
+def assert_plays_back(store, frame):
+    found = check_store.play(store, playback.input_frame(store), count=2, workers=1)
+    assert (playback.input_frame(store), found.wrong) == (frame, False)
+    assert found.text.startswith("2 of 2 successes again")
+
+
+def test_our_demonstrations_through_hdf5_play_back(collected, tmp_path, simulator_of, monkeypatch):
+    monkeypatch.setitem(vector.SUITES, "robosuite", simulator_of)
     write_robomimic(read_store(collected.path), tmp_path / "lift.hdf5")
-    simulator = simulator_of(TASKS["lift"])
-    for episode, _ in read_robomimic(tmp_path / "lift.hdf5").episodes:
-        running = simulator.new_episode()
-        assert episode.scalars["seed"] in DEMONSTRATION
-        simulator.reset(running, episode.scalars["seed"])
-        for action in episode.extras["executed_action"]:
-            assert not simulator.success(running)
-            simulator.step(running, action.astype(np.float64))
-        assert simulator.success(running)
+    write_store(read_robomimic(tmp_path / "lift.hdf5"), tmp_path / "lift.zarr")
+    assert_same_stores(tmp_path / "lift.zarr", collected.path)
+    assert_plays_back(DemonstrationStore.open(tmp_path / "lift.zarr"), "base")
+
+
+def test_a_file_as_robosuite_14_records_it_plays_back_from_its_states(tmp_path, simulator_of):
+    """Our expert's episodes with states, no seeds, and actions in the world's frame, which the store must remember."""
+    simulator, task = simulator_of(TASKS["lift"]), TASKS["lift"]
+    _, rotation = simulator._env.robots[0].composite_controller.get_controller_base_pose("right")
+    with h5py.File(tmp_path / "low_dim.hdf5", "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps(ENV_ARGS_14)
+        for seed in range(2):
+            observations, actions, states = record(simulator, seed)
+            demo = data.create_group(f"demo_{seed}")
+            demo.attrs["num_samples"] = len(actions)
+            arrays = {f"obs/{key}": rows for key, rows in task.split(observations).items()}
+            arrays |= {"actions": to_world(actions, rotation), "states": states, "rewards": np.zeros(len(actions))}
+            for place, rows in arrays.items():
+                demo[place] = rows.astype(np.float64)
+            demo["rewards"][-1] = 1.0
+    write_store(read_robomimic(tmp_path / "low_dim.hdf5"), tmp_path / "brought.zarr")
+    assert_plays_back(DemonstrationStore.open(tmp_path / "brought.zarr"), "world")
 
 
 @pytest.mark.parametrize("frame", ["base", "world"])
