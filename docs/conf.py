@@ -26,6 +26,7 @@ ENTRY_POINTS = {
     "train": "policy.train",
     "evaluate": "policy.evaluate",
     "collect": "tools.collect",
+    "convert": "tools.convert",
     "check_store": "tools.check_store",
     "export_video": "tools.export_video",
     "export": "tools.export",
