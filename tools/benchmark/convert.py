@@ -26,7 +26,7 @@ from datasets.lerobot_writer import write_lerobot
 from datasets.robomimic import read_robomimic, write_robomimic
 from datasets.store import DemonstrationStore, Episode
 from datasets.windows import Windows
-from policy.record import hardware
+from policy.record import commit, hardware
 
 EPISODES, STEPS, REPEATS = 1_000, 150, 3
 KEYS = ("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
@@ -38,7 +38,7 @@ OBSERVATIONS = {
 
 
 def main() -> None:
-    """Each conversion REPEATS times, the quickest counts; one JSON line with seconds on the clock and of the processor."""
+    """Each conversion REPEATS times, the quickest counts; one JSON line, seconds by clock and by processor."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -59,7 +59,8 @@ def main() -> None:
         megabytes = {path.name: round(_bytes(path) / 1e6) for path in folder.iterdir()}
     packages = {package: version(package) for package in ("h5py", "zarr", "pyarrow", "numpy")}
     size = {"episodes": EPISODES, "steps": EPISODES * STEPS, "megabytes": megabytes}
-    print(json.dumps({**results, **size, "versions": packages, "hardware": hardware()}))
+    record = {"command": "python -m tools.benchmark.convert", "commit": commit(), "best_of": REPEATS}
+    print(json.dumps({**record, **results, **size, "versions": packages, "hardware": hardware()}))
 
 
 def timed(work: Callable[[], object], target: Path | None = None) -> dict[str, float]:
