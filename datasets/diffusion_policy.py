@@ -48,12 +48,12 @@ def _check_chunks(source: str, folder: Path) -> None:
     """Each Blosc chunk is as long as its header says; numcodecs would read beyond the end of a truncated one."""
     for file in folder.glob("*/*/.zarray"):
         try:
-            metadata = json.loads(file.read_text())
-        except ValueError as error:
-            raise ConversionError(
-                f"{source}: {file.relative_to(folder)} cannot be read ({error}); {RESTORE}"
-            ) from error
-        if (metadata.get("compressor") or {}).get("id") != "blosc":
+            compressor = json.loads(file.read_text())["compressor"] or {}
+            blosc = compressor.get("id") == "blosc"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            where = f"{source}: {file.relative_to(folder)}"
+            raise ConversionError(f"{where} cannot be read, truncated or edited ({error}); {RESTORE}") from error
+        if not blosc:
             continue
         for chunk in (path for path in file.parent.iterdir() if not path.name.startswith(".")):
             with open(chunk, "rb") as opened:

@@ -6,6 +6,7 @@ Below h5py's high level, which takes several times as long for many small arrays
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +33,15 @@ class Array(NamedTuple):
             raise ConversionError(f"{where} has shape {self.shape}, too large for one episode; {RESTORE}")
         values = np.empty(self.shape, self.dtype)
         if values.size:
-            self.dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+            numeric = self.dtype.kind in "fiu" and self.dtype.metadata is None
+            kind = _memory_type(self.dtype) if numeric else None
+            self.dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
         return values
+
+
+@cache
+def _memory_type(dtype: np.dtype) -> h5py.h5t.TypeID:
+    return h5py.h5t.py_create(dtype)  # takes as long as reading an episode's array
 
 
 @contextmanager
@@ -78,7 +86,7 @@ def _open(where: str, group: h5py.h5g.GroupID, name: str) -> Any:
     if group.links.get_info(key).type != h5py.h5l.TYPE_HARD:
         raise ConversionError(f"{where}: {name} is a link to somewhere else; copy its content into the file")
     item = h5py.h5o.open(group, key)
-    if isinstance(item, h5py.h5d.DatasetID):
+    if isinstance(item, h5py.h5d.DatasetID) and item.get_offset() is None:  # not at one place in this file
         properties = item.get_create_plist()
         if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
             raise ConversionError(f"{where}: {name} keeps its data in another file; copy its content into the file")

@@ -13,8 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 SCHEMA_VERSION = 1
-CHUNK_STEPS = 800
-SHARD_STEPS = 8_000
+CHUNK_STEPS = SHARD_STEPS = 8_000  # zarr takes as long for a small chunk as for a large one
 SCHEMA = (
     "schema_version", "episodes", "observation_sizes", "action_size", "extra_sizes", "scalar_types", "types", "absent",
 )  # fmt: skip
@@ -143,6 +142,26 @@ def read(path: Path, array: zarr.Array, start: int, stop: int) -> np.ndarray:
     """Rows `start` to `stop` of an array; StoreError where they are lost or damaged."""
     parts = [values for _, values in slabs(path, array, start, stop)]
     return np.concatenate(parts) if parts else np.zeros((0, *array.shape[1:]), array.dtype)
+
+
+def split(
+    data: Mapping[str, np.ndarray], meta: Mapping[str, np.ndarray], ends: Int[np.ndarray, " E"], keys: Iterable[str]
+) -> list[Episode]:
+    """Episodes of whole arrays (`data` a row a step, `meta` a row an episode); `keys` are the observations."""
+    parts = {name: np.split(rows, ends[:-1]) for name, rows in data.items()}
+    keys = list(keys)
+    extras = [name for name in parts if name not in keys and name not in RESERVED]
+    return [
+        Episode(
+            observations={key: parts[key][i] for key in keys},
+            action=parts["action"][i],
+            reward=parts["reward"][i] if "reward" in parts else None,
+            success=parts["success"][i] if "success" in parts else None,
+            extras={name: parts[name][i] for name in extras},
+            scalars={name: rows[i].item() for name, rows in meta.items()},
+        )
+        for i in range(len(ends))
+    ]
 
 
 def _line(error: Exception) -> str:

@@ -162,30 +162,15 @@ class DemonstrationStore:
         while start < len(self):
             begin = int(self.episode_ends[start - 1]) if start else 0
             stop = int(np.searchsorted(self.episode_ends, begin + layout.SHARD_STEPS, side="right"))
-            stop = max(stop, start + 1)
-            yield from self._block(start, stop)
-            start = stop
+            yield from self._block(start, max(stop, start + 1))
+            start = max(stop, start + 1)
 
     def _block(self, start: int, stop: int) -> list[Episode]:
         """Episodes `start` to `stop`, each array read once."""
         begin = int(self.episode_ends[start - 1]) if start else 0
-        ends = self.episode_ends[start:stop]
-        data = self._rows("data/", None, begin, int(ends[-1]))
-        meta = self._rows("meta/", None, start, stop)
-        parts = {name: np.split(rows, ends[:-1] - begin) for name, rows in data.items()}
-        keys = self.observation_sizes
-        extras = [name for name in parts if name not in keys and name not in RESERVED]
-        return [
-            Episode(
-                observations={key: parts[key][i] for key in keys},
-                action=parts["action"][i],
-                reward=parts["reward"][i] if "reward" in parts else None,
-                success=parts["success"][i] if "success" in parts else None,
-                extras={name: parts[name][i] for name in extras},
-                scalars={name: rows[i].item() for name, rows in meta.items()},
-            )
-            for i in range(stop - start)
-        ]
+        ends = self.episode_ends[start:stop] - begin
+        data = self._rows("data/", None, begin, begin + int(ends[-1]))
+        return layout.split(data, self._rows("meta/", None, start, stop), ends, self.observation_sizes)
 
     def append(self, episode: Episode) -> None:
         """Add one episode, whole or not at all, whatever interrupts it; raises as `extend`."""

@@ -1,11 +1,18 @@
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from foreign import make_replay_buffer, zipped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_exchange import JSON, NAMES, numbers
 
 from datasets.diffusion_policy import read_diffusion_policy
 from datasets.exchange import ConversionError, write_store
+from datasets.layout import STEP_TYPES
 from datasets.store import DemonstrationStore
 
 
@@ -54,3 +61,34 @@ def test_pictures_are_left_out_by_name(tmp_path):
     with pytest.raises(ConversionError, match=r"img .*leave_out"):
         convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
     assert "img" not in convert(tmp_path / "a.zarr", tmp_path / "b.zarr", ["img"]).read()
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    kinds=st.dictionaries(NAMES, st.sampled_from([kind for kind in STEP_TYPES if kind != "uint8"]), max_size=4),
+    rows=st.sampled_from([(3,), (1,), (2, 2), ()]),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    chunk=st.integers(1, 50),
+    attributes=st.dictionaries(st.sampled_from(["task", "fps", "note"]), JSON, max_size=3),
+    archived=st.booleans(),
+)
+def test_every_bit_of_a_replay_buffer_is_in_the_store(kinds, rows, lengths, chunk, attributes, archived):
+    rng, steps = np.random.default_rng(len(kinds)), sum(lengths)
+    arrays = {name: numbers(rng, (steps, *rows), kind) for name, kind in kinds.items()}
+    arrays |= {"action": numbers(rng, (steps, 2), "float32"), "seen": numbers(rng, (steps, 3), "float64")}
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "buffer.zarr"
+        root = zarr.open_group(path, mode="w", zarr_format=2, attributes=attributes)
+        for key, values in arrays.items():
+            root.create_array(f"data/{key}", data=values, chunks=(chunk, *values.shape[1:]))
+        root.create_array("meta/episode_ends", data=np.cumsum(lengths))
+        store = convert(Path(zipped(path)) if archived else path, Path(name) / "out.zarr")
+        found = store.read()
+    assert {key: store.attributes[key] for key in attributes} == attributes
+    assert store.episode_ends.tolist() == np.cumsum(lengths).tolist()
+    assert found.keys() == arrays.keys()
+    shapes = {"action": [2], "seen": [3], **store.attributes["row_shapes"]}
+    for key, values in arrays.items():
+        assert found[key].dtype == values.dtype
+        assert found[key].tobytes() == values.tobytes()
+        assert shapes.get(key, list(found[key].shape[1:])) == list(values.shape[1:])

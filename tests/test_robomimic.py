@@ -1,20 +1,20 @@
 import json
-from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from foreign import ENV_ARGS_14, ENV_ARGS_15, LENGTHS, SIZES, demo_arrays, make_robomimic
+from foreign import ENV_ARGS_14, ENV_ARGS_15, LENGTHS, SIZES, assert_same_stores, demo_arrays, make_robomimic
+from test_playback import record, to_world
 
 from datasets.exchange import ConversionError, read_store, write_store
 from datasets.robomimic import read_robomimic, write_robomimic
 from datasets.robomimic_env import input_frame, make_env_args
 from datasets.store import DemonstrationStore
 from datasets.windows import Windows
+from envs import vector
 from envs.tasks import TASKS
-from envs.vector import VectorEnv
-from tools import playback
+from tools import check_store, playback
 from tools.collect import collect
 
 IN_ORDER = ["demo_0", "demo_2", "demo_10"]
@@ -143,31 +143,44 @@ def test_the_frame_of_the_actions_is_that_of_the_controller(env_args, frame):
 
 
 @pytest.fixture(scope="module")
-def collected(tmp_path_factory):
-    return collect(TASKS["lift"], tmp_path_factory.mktemp("lift") / "lift.zarr", episodes=2, noise=0.1, workers=1)
+def collected(tmp_path_factory, simulator_of):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vector.SUITES, "robosuite", lambda task: simulator_of(TASKS[task.name]))
+        return collect(TASKS["lift"], tmp_path_factory.mktemp("lift") / "lift.zarr", episodes=2, noise=0.1, workers=1)
 
 
-@pytest.mark.parametrize("frame", ["base", "world"])
-def test_converted_actions_succeed_in_the_simulator(collected, tmp_path, simulator_of, frame):
-    """Through HDF5 and back, then played back from the recorded seeds in the frame that the file names."""
-    robot = simulator_of(TASKS["lift"])._env.robots[0]
-    turn = robot.composite_controller.get_controller_base_pose("right")[1] if frame == "world" else np.eye(3)
-    found = read_store(collected.path)
+def assert_plays_back(store, frame):
+    found = check_store.play(store, playback.input_frame(store), count=2, workers=1)
+    assert (playback.input_frame(store), found.wrong) == (frame, False)
+    assert found.text.startswith("2 of 2 successes again")
 
-    def turned():
-        for episode, own in found.episodes:
-            given = episode.extras["executed_action"]
-            actions = np.concatenate([given[:, :3] @ turn.T, given[:, 3:6] @ turn.T, given[:, 6:]], axis=1)
-            yield replace(episode, extras={"executed_action": actions.astype(np.float32)}), own
 
-    attributes = {**found.attributes, "input_frame": frame}
-    write_robomimic(replace(found, episodes=turned(), attributes=attributes), tmp_path / "lift.hdf5")
+def test_our_demonstrations_through_hdf5_play_back(collected, tmp_path, simulator_of, monkeypatch):
+    monkeypatch.setitem(vector.SUITES, "robosuite", simulator_of)
+    write_robomimic(read_store(collected.path), tmp_path / "lift.hdf5")
     write_store(read_robomimic(tmp_path / "lift.hdf5"), tmp_path / "lift.zarr")
-    store = DemonstrationStore.open(tmp_path / "lift.zarr")
-    assert playback.input_frame(store) == frame
-    with VectorEnv(TASKS["lift"], 2, 1, input_frame=frame) as env:
-        played = playback.play_episodes(store, env, 2)
-    assert (played.recorded, played.succeeded, played.actions) == (2, 2, "executed_action")
+    assert_same_stores(tmp_path / "lift.zarr", collected.path)
+    assert_plays_back(DemonstrationStore.open(tmp_path / "lift.zarr"), "base")
+
+
+def test_a_file_as_robosuite_14_records_it_plays_back_from_its_states(tmp_path, simulator_of):
+    """Our expert's episodes with states, no seeds, and actions in the world's frame, which the store must remember."""
+    simulator, task = simulator_of(TASKS["lift"]), TASKS["lift"]
+    _, rotation = simulator._env.robots[0].composite_controller.get_controller_base_pose("right")
+    with h5py.File(tmp_path / "low_dim.hdf5", "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps(ENV_ARGS_14)
+        for seed in range(2):
+            observations, actions, states = record(simulator, seed)
+            demo = data.create_group(f"demo_{seed}")
+            demo.attrs["num_samples"] = len(actions)
+            arrays = {f"obs/{key}": rows for key, rows in task.split(observations).items()}
+            arrays |= {"actions": to_world(actions, rotation), "states": states, "rewards": np.zeros(len(actions))}
+            for place, rows in arrays.items():
+                demo[place] = rows.astype(np.float64)
+            demo["rewards"][-1] = 1.0
+    write_store(read_robomimic(tmp_path / "low_dim.hdf5"), tmp_path / "brought.zarr")
+    assert_plays_back(DemonstrationStore.open(tmp_path / "brought.zarr"), "world")
 
 
 @pytest.mark.parametrize("frame", ["base", "world"])
