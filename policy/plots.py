@@ -41,25 +41,26 @@ def draw_recovery(
     """Updates until the first task was back at 90 % at every transition, by method; one mark a run.
 
     As arXiv 2602.02417 figure 2(b). Runs in which it never came back are triangles above the axis' last update.
+    Methods that were not probed are left out.
     """
     never = 1.6 * updates_per_task
+    curves = {name: transitions for name, transitions in curves.items() if any(found for _, found in transitions)}
     for i, (name, transitions) in enumerate(curves.items()):
         shift = 0.5 * (i + 0.5) / len(curves) - 0.25
         medians = []
         for x, (_, found) in enumerate(transitions):
             reached = [value for value in found if value is not None]
             missed = len(found) - len(reached)
-            axes.plot([x + shift] * len(reached), np.maximum(reached, 1), "o", color=f"C{i}", alpha=0.4, markersize=5)
+            axes.plot([x + shift] * len(reached), reached, "o", color=f"C{i}", alpha=0.4, markersize=5)
             axes.plot([x + shift] * missed, [never] * missed, "^", color=f"C{i}", alpha=0.6, markersize=6)
-            ordered = sorted([*(max(value, 1) for value in reached), *[never] * missed])
+            ordered = sorted([*reached, *[never] * missed])
             medians.append(float(np.median(ordered)) if ordered else np.nan)
         axes.plot(np.arange(len(medians)) + shift, medians, color=f"C{i}", linewidth=1.5, label=name)
     names = next(iter(curves.values()), [])
     axes.axhline(updates_per_task, color="0.6", linewidth=0.8, linestyle="--")
     axes.set_xticks(range(len(names)), [task for task, _ in names], rotation=30 if len(names) > 4 else 0)
-    axes.set(
-        xlabel="while learning", ylabel="updates to 90 % of the first task", yscale="log", ylim=(0.8, 2.2 * never)
-    )
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set(xlabel="while learning", ylabel="updates to 90 % of the first task", ylim=(-0.2, 2.2 * never))
     axes.grid(alpha=0.25)
 
 
