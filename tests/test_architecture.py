@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("configs", "datasets", "envs", "policy", "tools")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-ENTRY_POINTS = {"policy/train.py", "policy/options.py", "policy/evaluate.py", "policy/serve.py"}
+ENTRY_POINTS = {"policy/train.py", "policy/options.py", "policy/assembly.py", "policy/evaluate.py", "policy/serve.py"}
 SIMULATION = {
     "envs", "tools", "zarr", "robosuite", "metaworld", "mujoco", "hydra", "omegaconf", "gymnasium", "robomimic",
 }  # fmt: skip

@@ -24,6 +24,7 @@ from envs.tasks import task_sequence
 from policy import checkpoint
 from policy.agent import DiffusionPolicy
 from policy.alignment import Loss, OldTask, align, gradient
+from policy.assembly import make_replay, make_spec, make_windows
 from policy.fisher import Fisher
 from policy.flat import concatenate, split
 from policy.loading import load_policy
@@ -32,7 +33,6 @@ from policy.options import make_fisher
 from policy.plots import plot_alignment
 from policy.record import commit, hardware, write_json
 from policy.replay import ReplaySource
-from policy.train import make_replay, make_spec, make_windows
 from policy.training import TaskWindows
 from tools.playback import input_frames
 

@@ -23,12 +23,12 @@ from omegaconf import DictConfig
 
 from envs.tasks import task_sequence
 from policy.agent import DiffusionPolicy
+from policy.assembly import make_spec
 from policy.checkpoint import Checkpoint, save
 from policy.client import PolicyClient
 from policy.exporting import SAMPLER, check_export, example_sampler, export_denoiser, export_sampler, open_session
 from policy.loading import describe, make_normalizer, make_policy
 from policy.record import hardware
-from policy.train import make_spec
 
 ROUNDS, CALLS, WARM = 20, 25, 2
 """Rounds of torch and ONNX in turn, calls of each in a round, and first rounds that do not count."""

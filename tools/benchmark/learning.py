@@ -20,13 +20,14 @@ from configs import commandline
 from envs.evaluator import Evaluator
 from envs.seeds import SELECTION
 from policy.agent import PolicyActor
+from policy.assembly import make_parts, make_spec, make_windows
 from policy.loading import make_normalizer, make_policy
 from policy.methods import build_method
 from policy.methods.base import random_stream
 from policy.metrics import wilson
 from policy.options import check
 from policy.record import commit, hardware
-from policy.train import demonstrations, make_parts, make_spec, make_windows
+from policy.train import demonstrations
 from tools.playback import input_frames
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from datasets.windows import Windows
 from envs.tasks import task_sequence
+from policy.assembly import make_parts, make_spec
 from policy.generator import make_generator
 from policy.loading import make_normalizer, make_policy
 from policy.methods import build_method
@@ -23,7 +24,6 @@ from policy.methods.base import Method, random_stream
 from policy.optimization import OptimizerSettings
 from policy.record import hardware
 from policy.replay import GeneratedReplay
-from policy.train import make_parts, make_spec
 from policy.training import TaskWindows
 
 ROUNDS, UPDATES = 10, 20
