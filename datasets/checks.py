@@ -85,7 +85,7 @@ def findings(
         Finding("episodes", False, f"{len(store)} of {store.n_steps} steps"),
         check_lengths(lengths),
         _listed("out of range", True, "beyond declared bounds", described, lambda d: d.outside > 0),
-        _listed("saturated", False, f"at a bound in {SATURATED:.0%} or more", described, lambda d: d.saturated),
+        _listed("saturated", False, f"at a bound in {SATURATED:.0%}+ of steps", described, lambda d: d.saturated),
         _listed("constant", False, "never changing", described, lambda d: d.constant),
         check_twins(store),
         check_gaps(store, timestamps),
