@@ -40,7 +40,6 @@ class Field:
     path: str
     dtype: np.dtype
     row: tuple[int, ...]
-
     name: str
 
     @cached_property

@@ -200,6 +200,8 @@ def _open_context(model: mujoco.MjModel, width: int, height: int):
     missing = missing_packages()
     if missing:
         raise RenderError(f"no offscreen rendering without OpenGL: apt-get install {' '.join(missing)}")
+    with suppress(ImportError):
+        import triton  # noqa: F401  # torch does for its first optimiser; after Mesa's LLVM its own would crash
     try:
         from mujoco.egl import GLContext
 

@@ -125,6 +125,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 
 
+def simulated_by(simulator: str | None) -> Task | None:
+    """The task whose environment its simulator calls so ("Lift"); None where there is none."""
+    return next((task for task in TASKS.values() if task.simulator == simulator), None)
+
+
 def get_task(name: str) -> Task:
     """The task of that name or, as in `lift_2`, a later visit to it; ValueError lists the choices and the nearest."""
     first, _, visit = name.partition("_")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
-import torch._dynamo  # the optimiser would later: triton's LLVM crashes if the one that renders films came first
 from torch import Tensor, nn
 
 from policy.ema import Ema

@@ -112,7 +112,6 @@ def records(path):
 
 
 def test_a_resumed_run_is_one_run_of_wandb_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     folder = tmp_path / "sweep" / "seed=0"
     in_processes(folder, "wandb")

@@ -82,7 +82,8 @@ def test_the_first_step_after_a_reset_is_robosuites(reference_of, task):
 def test_steps_in_contact_are_robosuites(reference_of, simulator_of, task):
     """Every step of an expert's episode, each from robosuite's state.
 
-    Where two boxes are parallel, rounding decides which of their corners touch: few steps differ, and little.
+    Where two boxes are parallel, rounding decides which of their corners touch, and a step may differ by 1e-5. That is
+    seldom so from the start drawn here; from others it is in up to half of the steps.
     """
     reference, simulator = reference_of(task), simulator_of(task)
     expert = EXPERTS[task.expert](simulator.landmarks)
@@ -93,10 +94,9 @@ def test_steps_in_contact_are_robosuites(reference_of, simulator_of, task):
         seen, episode = follow(reference), follow(reference)
         mujoco.mj_forward(seen.model, seen.data)
         action = expert.act(task.split(simulator.observe([seen])[0]))
-        before = reference.sim.data.qpos.copy()
         step_both(reference, episode, action)
         differences = np.abs(reference.sim.data.qpos - episode.data.qpos).max()
-        assert differences < 1e-3 * max(1.0, np.abs(reference.sim.data.qpos - before).max())
+        assert differences < 1e-4
         if holds(reference):
             in_contact.append(differences)
         if reference._check_success():

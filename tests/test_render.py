@@ -1,4 +1,6 @@
 import resource
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,3 +247,15 @@ def test_a_missing_driver_gives_the_debian_packages(lift, monkeypatch):
     monkeypatch.setattr("mujoco.egl.GLContext", fail)
     with pytest.raises(RenderError, match=r"Cannot initialize a EGL device display\. .*libgl1-mesa-dri$"):
         Camera(lift.model, "frontview", **SIZE)
+
+
+def test_a_process_that_has_rendered_can_still_make_an_optimiser():
+    """torch loads triton for the first one; the LLVM in it and the one in Mesa do not get on in every order."""
+    program = (
+        "import mujoco; from envs.render import Camera\n"
+        "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><camera name=\"c\"/></worldbody></mujoco>')\n"
+        "Camera(model, 'c', 64, 48).close()\n"
+        "import torch; torch.optim.AdamW([torch.zeros(1, requires_grad=True)])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -19,7 +19,7 @@ from datasets.lerobot_writer import write_lerobot
 from datasets.robomimic import read_robomimic, write_robomimic
 from datasets.robomimic_download import SCHEME, downloaded
 from datasets.robomimic_env import FRAMES
-from envs.tasks import TASKS
+from envs.tasks import simulated_by
 
 SOURCES = ("robomimic", "store", "diffusion_policy", "lerobot")
 TARGETS = ("robomimic", "store", "lerobot")
@@ -119,8 +119,8 @@ def _attributes(demonstrations: Demonstrations, config: DictConfig) -> dict[str,
     """The attributes with what the options state, and with the task that an environment's name tells."""
     attributes = dict(demonstrations.attributes)
     environment = attributes.get("env_args", {}).get("env_name")
-    known = {task.simulator: task.name for task in TASKS.values()}
-    task = config.task or attributes.get("task") or known.get(environment, environment)
+    known = simulated_by(environment)
+    task = config.task or attributes.get("task") or (known.name if known else environment)
     stated = {"task": task, "input_frame": config.input_frame or attributes.get("input_frame")}
     return {**attributes, **{name: value for name, value in stated.items() if value}}
 

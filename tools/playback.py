@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets.store import DemonstrationStore, Episode, StoreError
 from envs.playback import Recording, play_back
-from envs.tasks import TASKS, Task
+from envs.tasks import TASKS, Task, simulated_by
 from envs.vector import INPUT_FRAMES, VectorEnv
 
 ENOUGH = 2 / 3  # share of the recorded successes that must succeed again: in contact, rounding may cost some
@@ -51,9 +51,9 @@ class PlayedBack:
 
 def task_of(store: DemonstrationStore) -> Task | None:
     """The task that a store names, or whose environment robomimic's `env_args` names; else that of its file name."""
-    environment = store.attributes.get("env_args", {}).get("env_name")
-    named = [task.name for task in TASKS.values() if task.simulator == environment]
-    return TASKS.get(str(store.attributes.get("task", [*named, store.path.stem][0])))
+    if "task" in store.attributes:
+        return TASKS.get(str(store.attributes["task"]))
+    return simulated_by(store.attributes.get("env_args", {}).get("env_name")) or TASKS.get(store.path.stem)
 
 
 def input_frame(store: DemonstrationStore) -> str:
