@@ -1,4 +1,4 @@
-"""diffusion_policy's replay buffers, a zarr v2 directory or the same in a .zarr.zip: read only."""
+"""diffusion_policy's replay buffers, a zarr v2 directory or the same in a .zarr.zip: read."""
 
 import json
 import math
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from datasets.exchange import (
+    EPISODE_ATTRIBUTES,
     ConversionError,
     Demonstrations,
     check_left_out,
@@ -18,10 +19,15 @@ from datasets.exchange import (
     described,
     legal_types,
     make_episode,
+    read_episode_attributes,
+    row_shapes,
+    rows_by_name,
 )
 from datasets.layout import FLOAT_TYPES, RESERVED, Episode, StoreError
 from datasets.store import DemonstrationStore, open_diffusion_policy
 
+OWN = "reconverge"  # attribute of replay buffers that were written here: which arrays are what, in which order
+KINDS = ("observations", "extras", "scalars")
 RESTORE = "restore or download it again"
 BLOSC_HEADER = 16  # bytes; the last four hold the length of the whole
 ARCHIVE_BYTES = 2**36  # unpacked, at most
@@ -31,6 +37,7 @@ ARCHIVE_BYTES = 2**36  # unpacked, at most
 def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Iterator[Demonstrations]:
     """The episodes of a replay buffer; every array of real numbers but the action and the reward is an observation.
 
+    Other arrays of `meta` with one number an episode are scalars.
     An archive is unpacked into a temporary folder for as long as the context lasts. Raises ConversionError.
     """
     with _unpacked(path) as folder:
@@ -39,7 +46,7 @@ def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Iterat
             check_left_out(str(path), leave_out, [name for name in names if name != "action"])
             _check_chunks(str(path), folder)
             store = open_diffusion_policy(folder, leave_out)
-            yield _demonstrations(str(path), store)
+            yield _demonstrations(str(path), store, leave_out)
         except StoreError as error:
             raise ConversionError(str(error).replace(str(folder), str(path))) from error
 
@@ -63,48 +70,59 @@ def _check_chunks(source: str, folder: Path) -> None:
                 raise ConversionError(f"{source}: {name} is truncated: {chunk.stat().st_size} of {stated} bytes")
 
 
-def _demonstrations(source: str, store: DemonstrationStore) -> Demonstrations:
-    columns = {
-        name.removeprefix("data/"): column for name, column in store.columns.items() if name.startswith("data/")
-    }
-    for name in columns:
-        check_name(f"{source}: data", name)
-    kinds = {name: dtype.name for name, (dtype, _) in columns.items()}
-    rest = [name for name in columns if name not in RESERVED]
-    observations = [name for name in rest if kinds[name] in FLOAT_TYPES]
-    extras = [name for name in rest if name not in observations]
+def _demonstrations(source: str, store: DemonstrationStore, leave_out: Collection[str]) -> Demonstrations:
+    columns = {name: store.columns[f"data/{name}"] for name in store.names("data/")}
+    for name in (*columns, *store.names("meta/")):
+        check_name(source, name)
+    observations, extras, scalars = _order(source, store, leave_out)
+    if not observations:
+        raise ConversionError(f"{source}: there is no observation, only {', '.join(columns)}; choose another file")
     sizes = {name: math.prod(row) for name, (_, row) in columns.items()}
-    shapes = {name: list(columns[name][1]) for name in rest if len(columns[name][1]) != 1}
+    kinds = {name: dtype.name for name, (dtype, _) in columns.items()}
+    attributes = {name: value for name, value in store.attributes.items() if name != OWN}
+    if OWN not in store.attributes:
+        attributes["row_shapes"] = row_shapes({name: row for name, (_, row) in columns.items()})
     record = {
-        **store.attributes,
+        **attributes,
         "observation_sizes": {name: sizes[name] for name in observations},
         "action_size": sizes["action"],
         "extra_sizes": {name: sizes[name] for name in extras},
-        "scalar_types": {},
+        "scalar_types": {name: store.columns[f"meta/{name}"][0].name for name in scalars},
         "types": {name: kinds[name] for name in kinds if name != "success" and kinds[name] != "float32"},
         "absent": [name for name in ("reward", "success") if name not in columns],
-        "row_shapes": shapes,
     }
-    if not observations:
-        raise ConversionError(f"{source}: there is no observation, only {', '.join(columns)}; choose another file")
-    return described(source, len(store), _episodes(source, store, observations), record)
+    own = read_episode_attributes(store.path / EPISODE_ATTRIBUTES, len(store))
+    episodes = zip(_episodes(source, store, observations, scalars), own, strict=True)
+    return described(source, len(store), episodes, record)
 
 
-def _episodes(source: str, store: DemonstrationStore, observations: list[str]) -> Iterator[tuple[Episode, dict]]:
+def _order(source: str, store: DemonstrationStore, leave_out: Collection[str]) -> list[list[str]]:
+    """Names of the observations, extras and scalars: as our writer recorded them, else told by their types."""
+    data = [name for name in store.names("data/") if name not in RESERVED]
+    observations = [name for name in data if store.columns[f"data/{name}"][0].name in FLOAT_TYPES]
+    told = [observations, [name for name in data if name not in observations], store.names("meta/")]
+    if OWN not in store.attributes:
+        return told
+    try:
+        stated = [list(store.attributes[OWN][kind]) for kind in KINDS]
+    except (KeyError, TypeError) as error:
+        raise ConversionError(f"{source}: the attribute {OWN} was edited ({error}); {RESTORE}") from error
+    stated[:2] = ([name for name in names if name not in leave_out] for names in stated[:2])
+    if sorted([*stated[0], *stated[1]]) != sorted(data) or sorted(stated[2]) != sorted(told[2]):
+        raise ConversionError(f"{source}: the attribute {OWN} names other arrays than there are; {RESTORE}")
+    return stated
+
+
+def _episodes(
+    source: str, store: DemonstrationStore, observations: list[str], scalars: list[str]
+) -> Iterator[Episode]:
     for i, episode in enumerate(store.episodes()):
-        given = {**episode.observations, **episode.extras, "action": episode.action}
-        optional = {"reward": episode.reward, "success": episode.success}
-        given |= {name: rows for name, rows in optional.items() if rows is not None}
+        length = len(episode.action)
         rows = {
-            name: check_rows(
-                f"{source}: episode {i}: {name}",
-                values,
-                len(episode.action),
-                legal_types(name, name in observations),
-            )
-            for name, values in given.items()
+            name: check_rows(f"{source}: episode {i}: {name}", values, length, legal_types(name, name in observations))
+            for name, values in rows_by_name(episode, {}).items()
         }
-        yield make_episode(rows, observations), {}
+        yield make_episode(rows, observations, {name: episode.scalars[name] for name in scalars})
 
 
 @contextmanager

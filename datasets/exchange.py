@@ -246,6 +246,24 @@ def check_rows(where: str, values: np.ndarray, length: int, legal: tuple[str, ..
     return values.reshape(length, -1)
 
 
+def row_shapes(rows: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    """The shapes of rows that a store keeps flat, by name, so that a writer can give them back."""
+    usual = {"reward": 0, "success": 0}
+    return {name: list(row) for name, row in rows.items() if len(row) != usual.get(name, 1)}
+
+
+def rows_by_name(episode: Episode, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of an episode by their names in a store, their rows in the shapes that they came in."""
+    steps: dict[str, Any] = {**episode.observations, **episode.extras, "action": episode.action}
+    steps |= {"reward": episode.reward, "success": episode.success}
+    shapes = attributes.get("row_shapes", {})
+    return {
+        name: rows.reshape(len(rows), *shapes[name]) if name in shapes else rows
+        for name, rows in steps.items()
+        if rows is not None
+    }
+
+
 def make_episode(
     rows: Mapping[str, np.ndarray], observations: Iterable[str], scalars: Mapping[str, int | float] | None = None
 ) -> Episode:

@@ -21,6 +21,8 @@ from datasets.exchange import (
     legal_types,
     made_whole,
     make_episode,
+    row_shapes,
+    rows_by_name,
 )
 from datasets.hdf5 import RESTORE, arrays_below, find_group, opened, plain, write_array
 from datasets.layout import RESERVED, Episode
@@ -108,16 +110,13 @@ def episode_names(attributes: Mapping[str, Any], count: int) -> list[str]:
 
 def _places(episode: Episode, attributes: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     """Where each array of an episode goes in its group, in the shape that it came in."""
-    paths = attributes.get("robomimic", {}).get("paths", {})
-    shapes = attributes.get("row_shapes", {})
+    places = {"action": "actions", "reward": "rewards", **attributes.get("robomimic", {}).get("paths", {})}
     derived = attributes.get("success_from") == SOLVED
-    steps: dict[str, Any] = {**episode.extras, "action": episode.action, "reward": episode.reward}
-    steps |= {"success": None if derived else episode.success}
-    places = {"action": "actions", "reward": "rewards", **paths}
-    arrays = {key: (f"obs/{key}", rows) for key, rows in episode.observations.items()}
-    arrays |= {name: (places.get(name, name), rows) for name, rows in steps.items() if rows is not None}
-    for name, (place, rows) in arrays.items():
-        yield place, rows.reshape(len(rows), *shapes[name]) if name in shapes else rows
+    for name, rows in rows_by_name(episode, attributes).items():
+        if name in episode.observations:
+            yield f"obs/{name}", rows
+        elif name != "success" or not derived:
+            yield places.get(name, name), rows
 
 
 def _chosen(
@@ -183,11 +182,7 @@ def _record(source: str, fields: Mapping[str, Field], stated: dict[str, Any]) ->
             if name != "success" and field.kept_type != "float32"
         },
         "absent": [name for name in ("reward", "success") if name not in fields],
-        "row_shapes": {
-            name: list(field.row)
-            for name, field in fields.items()
-            if len(field.row) != (0 if name in ("reward", "success") else 1)
-        },
+        "row_shapes": row_shapes({name: field.row for name, field in fields.items()}),
         "robomimic": {
             "paths": {name: fields[name].path for name in extras if "/" in fields[name].path},
             "attributes": {name: value for name, value in stated.items() if name not in OF_DATA},

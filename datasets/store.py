@@ -21,6 +21,7 @@ from datasets.layout import (
     ENDS,
     RESERVED,
     RESTORE,
+    SCALAR_TYPES,
     SCHEMA_VERSION,
     ZARR_OPTIONS,
     Column,
@@ -135,7 +136,7 @@ class DemonstrationStore:
         """Numbers a step of each observation key, in the declared order (v2: every key not RESERVED)."""
         if "observation_sizes" in self.attributes:
             return dict(self.attributes["observation_sizes"])
-        names = [name for name in self._names("data/") if name not in RESERVED]
+        names = [name for name in self.names("data/") if name not in RESERVED]
         return {name: math.prod(self.columns[f"data/{name}"][1]) for name in names}
 
     def read(self, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -234,11 +235,12 @@ class DemonstrationStore:
                 raise StoreError(message)
             warnings.warn(message, StoreVersionWarning, stacklevel=2)
 
-    def _names(self, group: str) -> list[str]:
+    def names(self, group: str) -> list[str]:
+        """Arrays of a group ("data/" or "meta/") by name without it, but `meta/episode_ends`."""
         return [name[len(group) :] for name in self.columns if name.startswith(group) and name != ENDS]
 
     def _rows(self, group: str, names: Sequence[str] | None, start: int, stop: int) -> dict[str, np.ndarray]:
-        legal = self._names(group)
+        legal = self.names(group)
         unknown = sorted(set(names or ()) - set(legal))
         if unknown:
             raise StoreError(f"{self.path}: has no {group}{unknown[0]}; choose from {', '.join(legal)}")
@@ -300,14 +302,19 @@ def open_diffusion_policy(path: str | os.PathLike[str], leave_out: Collection[st
     """Open diffusion_policy's zarr v2 directory (`data/*`, `meta/episode_ends`) to read; raises StoreError.
 
     Observation keys are those found but `leave_out`, in alphabetical order; reward, success and attributes may lack.
+    Further arrays of `meta` with one number an episode are scalars.
     """
     path = Path(path)
     group = layout.open_group(path, 2, "r")
-    columns: dict[str, Column] = {ENDS: (np.dtype(np.int64), ())}
-    for name in sorted(file.parent.name for file in path.glob("data/*/.zarray")):
-        if name not in leave_out:
-            array = layout.find_array(path, group, f"data/{name}", None)
-            columns[f"data/{name}"] = (array.dtype, array.shape[1:])
+    ends = layout.find_array(path, group, ENDS, (np.dtype(np.int64), ()))
+    columns: dict[str, Column] = {}
+    for name in sorted("/".join(file.parts[-3:-1]) for file in path.glob("*/*/.zarray")):
+        if name.removeprefix("data/") in leave_out:
+            continue
+        array = layout.find_array(path, group, name, None)
+        scalar = array.shape == ends.shape and array.dtype.name in SCALAR_TYPES
+        if name.startswith("data/") or (name.startswith("meta/") and scalar):
+            columns[name] = (array.dtype, array.shape[1:])
     if "data/action" not in columns:
         raise StoreError(f"{path}: data/action is missing; {RESTORE}")
     return DemonstrationStore(path, group, dict(group.attrs), columns)

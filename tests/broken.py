@@ -142,6 +142,11 @@ def buffer(change=lambda folder: None, **arrays):
     return make
 
 
+def own(record):
+    """A change: the attribute that our writer leaves."""
+    return lambda path: (path / ".zattrs").write_text(json.dumps({"reconverge": record}))
+
+
 def archive(name, content=b""):
     """A case: an archive with one more entry."""
 
@@ -174,6 +179,12 @@ BUFFER_CASES = {
     "a chunk truncated": (buffer(lambda path: truncate(path / "data/state/1.0")), "truncated"),
     "metadata truncated": (buffer(lambda path: truncate(path / "data/state/.zarray")), "cannot be read"),
     "a picture in a buffer": (buffer(img=np.zeros((9, 2, 2, 3), np.uint8)), "leave_out"),
+    "our record edited": (buffer(own({"observations": 3})), "the attribute reconverge was edited"),
+    "our record is no record": (buffer(own("all")), "the attribute reconverge was edited"),
+    "our record names what is not there": (
+        buffer(own({"observations": ["camera"], "extras": ["state", "keypoint"], "scalars": []})),
+        "the attribute reconverge names other arrays than there are",
+    ),
     "no observation": (buffer(state=None, keypoint=None), "no observation"),
     "a path in an archive": (archive("../../outside"), "'../../outside', outside the archive"),
     "an absolute path in an archive": (archive("/etc/outside"), "'/etc/outside', outside the archive"),

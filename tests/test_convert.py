@@ -22,7 +22,7 @@ def run(monkeypatch, *arguments):
 
 def test_there_and_back_with_formats_told_from_the_paths(tmp_path, monkeypatch, capsys):
     make_robomimic(tmp_path / "low_dim.hdf5")
-    steps = ["low_dim.hdf5", "first.zarr", "lerobot, with a comma", "second.h5", "third.zarr"]
+    steps = ["low_dim.hdf5", "first.zarr", "lerobot, with a comma", "second.h5", "buffer.zarr.zip", "third.zarr"]
     for source, target in pairwise(steps):
         assert run(monkeypatch, f"source={tmp_path / source}", f"target={tmp_path / target}") == 0
         assert f"{target}: 3 episodes as" in capsys.readouterr().out

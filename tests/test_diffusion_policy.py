@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from test_exchange import JSON, NAMES, numbers
 
 from datasets.diffusion_policy import read_diffusion_policy
-from datasets.exchange import ConversionError, write_store
+from datasets.diffusion_policy_writer import write_diffusion_policy
+from datasets.exchange import ConversionError, read_store, write_store
 from datasets.layout import STEP_TYPES
 from datasets.store import DemonstrationStore
 
@@ -61,6 +62,32 @@ def test_pictures_are_left_out_by_name(tmp_path):
     with pytest.raises(ConversionError, match=r"img .*leave_out"):
         convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
     assert "img" not in convert(tmp_path / "a.zarr", tmp_path / "b.zarr", ["img"]).read()
+
+
+def test_the_replay_buffer_comes_back_in_its_shapes(source, tmp_path):
+    """All that ReplayBuffer asks for, and what it would give; nothing else is below data and meta."""
+    path, arrays = source
+    convert(path, tmp_path / "between.zarr")
+    write_diffusion_policy(read_store(tmp_path / "between.zarr"), tmp_path / "back.zarr")
+    root = zarr.open_group(tmp_path / "back.zarr", mode="r", zarr_format=2)
+    assert set(root["data"].array_keys()) == arrays.keys()
+    assert root["meta/episode_ends"][:].tolist() == [3, 4, 9]
+    for name, rows in arrays.items():
+        assert (root[f"data/{name}"].dtype, root[f"data/{name}"].shape) == (rows.dtype, rows.shape)
+        np.testing.assert_array_equal(root[f"data/{name}"][:], rows)
+
+
+def test_numbers_of_an_episode_are_scalars_and_other_meta_is_not(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    meta = zarr.open_group(tmp_path / "a.zarr/meta", mode="a", zarr_format=2)
+    for name, rows in {
+        "seed": np.array([7, 8, 9]),
+        "limits": np.zeros((4, 2)),
+        "kind": np.array([1, 2, 3], "u1"),
+    }.items():
+        meta.create_array(name, data=rows)
+    store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert {name: rows.tolist() for name, rows in store.scalars().items()} == {"seed": [7, 8, 9]}
 
 
 @settings(max_examples=8, deadline=None)

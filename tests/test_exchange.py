@@ -1,6 +1,7 @@
 """What goes through a format comes back: the same bits, types, attributes and order."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets import exchange
+from datasets.diffusion_policy import read_diffusion_policy
+from datasets.diffusion_policy_writer import write_diffusion_policy
 from datasets.exchange import ConversionError, Demonstrations, made_whole, read_store, write_store
 from datasets.layout import STEP_TYPES, Episode
 from datasets.lerobot_v3 import read_lerobot
@@ -115,10 +118,18 @@ def assert_same(found, wanted):
             assert {key: bits(rows) for key, rows in getattr(ours, name).items()} == there
 
 
+def read_whole(path):
+    """A replay buffer's demonstrations, which else end with its context."""
+    with read_diffusion_policy(path) as demonstrations:
+        return replace(demonstrations, episodes=list(demonstrations.episodes))
+
+
 FORMATS = {
     "store": (write_store, read_store, "through.zarr"),
     "robomimic": (write_robomimic, read_robomimic, "through.hdf5"),
     "lerobot": (write_lerobot, read_lerobot, "through"),
+    "diffusion_policy": (write_diffusion_policy, read_whole, "through.zarr"),
+    "diffusion_policy, archived": (write_diffusion_policy, read_whole, "through.zarr.zip"),
 }
 
 
@@ -142,7 +153,8 @@ def test_a_store_comes_back_through_all_formats(recipe):
         write_store(build(recipe), folder / "before.zarr")
         write_robomimic(read_store(folder / "before.zarr"), folder / "one.hdf5")
         write_lerobot(read_robomimic(folder / "one.hdf5"), folder / "two")
-        write_store(read_lerobot(folder / "two"), folder / "after.zarr")
+        write_diffusion_policy(read_lerobot(folder / "two"), folder / "three.zarr.zip")
+        write_store(read_whole(folder / "three.zarr.zip"), folder / "after.zarr")
         assert_same_stores(folder / "after.zarr", folder / "before.zarr")
 
 

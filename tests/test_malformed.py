@@ -45,7 +45,7 @@ def test_a_broken_file_gives_one_line_and_leaves_nothing(refused, tmp_path, name
         (["source="], "source= is missing"),
         (["target="], "target= is missing"),
         (["target=a.txt"], "a.txt: its format cannot be told"),
-        (["target_format=zip"], "target_format=zip: choose from robomimic, store, lerobot"),
+        (["target_format=zip"], "target_format=zip: choose from robomimic, store, diffusion_policy, lerobot"),
         (["source_format=hdf"], "source_format=hdf: choose from robomimic, store"),
         (["filter=test"], "filter=test is no filter key; choose from train, valid"),
         (["leave_out=[camera]"], "leave_out=camera is not there"),

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from configs import commandline
 from datasets.diffusion_policy import read_diffusion_policy
+from datasets.diffusion_policy_writer import write_diffusion_policy
 from datasets.exchange import Demonstrations, read_store, write_store
 from datasets.lerobot_v3 import read_lerobot
 from datasets.lerobot_writer import write_lerobot
@@ -21,8 +22,7 @@ from datasets.robomimic_download import SCHEME, downloaded
 from datasets.robomimic_env import FRAMES
 from envs.tasks import simulated_by
 
-SOURCES = ("robomimic", "store", "diffusion_policy", "lerobot")
-TARGETS = ("robomimic", "store", "lerobot")
+FORMATS = ("robomimic", "store", "diffusion_policy", "lerobot")
 HDF5 = (".hdf5", ".h5")
 
 
@@ -40,7 +40,7 @@ def run(config: DictConfig) -> None:
     if config.fps is not None and (not isinstance(config.fps, int) or config.fps < 1):
         raise ValueError(f"fps={config.fps}: must be a whole number, at least 1")
     target = Path(config.target)
-    kind = _chosen("target_format", config.target_format or target_format(target), TARGETS)
+    kind = _chosen("target_format", config.target_format or target_format(target), FORMATS)
     with opened(config) as demonstrations:
         described = replace(demonstrations, attributes=_attributes(demonstrations, config))
         write(described, target, kind, config.fps)
@@ -64,7 +64,7 @@ def source_format(path: Path) -> str:
     if (path / "meta").is_dir():
         return "lerobot"
     what = "its format cannot be told" if path.exists() else "is not there"
-    raise ValueError(f"source={path}: {what}; give another path, or source_format= one of {', '.join(SOURCES)}")
+    raise ValueError(f"source={path}: {what}; give another path, or source_format= one of {', '.join(FORMATS)}")
 
 
 def target_format(path: Path) -> str:
@@ -73,11 +73,12 @@ def target_format(path: Path) -> str:
         return "robomimic"
     if path.suffix == ".zarr":
         return "store"
+    if path.suffix == ".zip":
+        return "diffusion_policy"
     if not path.suffix:
         return "lerobot"
-    raise ValueError(
-        f"target={path}: its format cannot be told; end it with .zarr (store), .hdf5 (robomimic) or nothing (LeRobot)"
-    )
+    legal = ".zarr (store), .hdf5 (robomimic), .zarr.zip (diffusion_policy) or nothing (LeRobot)"
+    raise ValueError(f"target={path}: its format cannot be told; end it with {legal}")
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def opened(config: DictConfig) -> Iterator[Demonstrations]:
             yield read_robomimic(path, config.filter, leave_out)
         return
     path = Path(source)
-    kind = _chosen("source_format", config.source_format or source_format(path), SOURCES)
+    kind = _chosen("source_format", config.source_format or source_format(path), FORMATS)
     if config.filter is not None and kind not in ("robomimic", "lerobot"):
         raise ValueError(f"filter={config.filter}: a {kind} has no filter keys; leave it out")
     if kind == "diffusion_policy":
@@ -111,6 +112,8 @@ def write(demonstrations: Demonstrations, target: Path, kind: str, fps: int | No
             write_robomimic(counted, target)
         elif kind == "lerobot":
             write_lerobot(counted, target, fps)
+        elif kind == "diffusion_policy":
+            write_diffusion_policy(counted, target)
         else:
             write_store(counted, target)
 

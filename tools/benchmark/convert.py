@@ -20,6 +20,7 @@ import numpy as np
 import zarr
 
 from datasets.diffusion_policy import read_diffusion_policy
+from datasets.diffusion_policy_writer import write_diffusion_policy
 from datasets.exchange import read_store, write_store
 from datasets.lerobot_v3 import read_lerobot
 from datasets.lerobot_writer import write_lerobot
@@ -44,6 +45,7 @@ def main() -> None:
         folder = Path(name)
         store, robomimic, lerobot = folder / "lift.zarr", folder / "lift.hdf5", folder / "lerobot"
         low_dim, buffer, out = folder / "low_dim.hdf5", folder / "buffer.zarr", folder / "out.zarr"
+        archive = folder / "archive.zarr.zip"
         make_store(store, rng)
         make_robomimic(low_dim, rng)
         make_replay_buffer(buffer, DemonstrationStore.open(store))
@@ -52,6 +54,7 @@ def main() -> None:
             "robomimic_to_store": timed(lambda: write_store(read_robomimic(robomimic), out), out),
             "store_to_lerobot": timed(lambda: write_lerobot(read_store(store), lerobot, fps=20), lerobot),
             "lerobot_to_store": timed(lambda: write_store(read_lerobot(lerobot), out), out),
+            "store_to_diffusion_policy": timed(lambda: write_diffusion_policy(read_store(store), archive), archive),
             "diffusion_policy_to_store": timed(lambda: from_replay_buffer(buffer, out), out),
             "low_dim_to_store": timed(lambda: write_store(read_robomimic(low_dim), out), out),
             "open_and_windows": timed(lambda: open_and_window(store)),
