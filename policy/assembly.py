@@ -83,7 +83,7 @@ def make_replay(
         return DrawnReplay(_rollouts(evaluator))
     return GeneratedReplay(
         make_generator(settings, spec, normalizer),
-        OptimizerSettings(learning_rate=settings.learning_rate),
+        OptimizerSettings(learning_rate=settings.learning_rate, precision=config.optimizer.precision),
         updates=settings.updates,
         batch_size=config.batch_size,
         pool=settings.pool,

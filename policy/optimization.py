@@ -9,11 +9,13 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from policy.choices import unknown
 from policy.ema import Ema
 from policy.flat import flatten_gradients, flatten_parameters
 
 Model = TypeVar("Model", bound=nn.Module)
 
+PRECISIONS = ("float32", "bfloat16")
 SETTLED = 100.0  # updates that a settled average spans at least
 SHARE = 1 / 15  # of a task's updates, where that is fewer
 
@@ -27,6 +29,11 @@ class OptimizerSettings:
     weight_decay: float = 1e-6
     max_gradient_norm: float = 1.0
     ema_decay: float = 0.999
+    precision: str = "float32"  # of the network's matrix products; parameters, losses and averages stay float32
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown("optimizer.precision", self.precision, PRECISIONS)
 
     def rate(self, update: int, updates: int) -> float:
         """Learning rate of update 0, 1, ..., updates - 1."""
@@ -48,6 +55,10 @@ class Optimization(Generic[Model]):
         self.vector, self.average_vector = flatten_parameters(model), flatten_parameters(self.average)
         self._gradient = flatten_gradients(model)
         self.begin(updates=1)
+
+    def products(self) -> torch.autocast:
+        """A context for calls of the network: their matrix products, forward and backward, in the chosen precision."""
+        return torch.autocast(self.vector.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16")
 
     def begin(self, updates: int, settled: bool = False) -> None:
         """Start a task. `settled`: the average is a policy worth keeping, so it follows slowly from the first update

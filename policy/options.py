@@ -13,6 +13,7 @@ from policy.choices import unknown
 from policy.fisher import Fisher, build_fisher
 from policy.loggers import check_logger
 from policy.methods import METHODS
+from policy.optimization import OptimizerSettings
 from policy.replay import REPLAYS
 
 REPLAYING, META = ("replay", "ftml", "vr_mcl"), ("ftml", "vr_mcl")
@@ -52,6 +53,7 @@ def check(config: DictConfig) -> list[Task]:
     if not 0.0 <= config.method.get("momentum", 0.0) <= 1.0:
         raise ValueError(f"method.momentum={config.method.momentum}: must be 0 to 1")
     make_fisher(config)
+    OptimizerSettings(**config.optimizer)
     if config.replay.source != "none" and min(config.replay.batch_size, config.replay.pool) < 1:
         raise ValueError("replay.batch_size and replay.pool: must be at least 1; to replay nothing give replay=none")
     if not 0 <= config.evaluation.probe_rollouts <= config.evaluation.n_rollouts:

@@ -85,7 +85,8 @@ class GeneratedReplay:
                 batch = join([batch, old.sample(share * task, generator)])
             k = model.diffusion.draw_steps(len(batch), generator)
             noise = torch.randn((len(batch), 1, model.size), generator=generator, device=k.device)
-            loss = model.loss(batch, noise, k, teacher, share * task).mean()
+            with self._optimization.products():
+                loss = model.loss(batch, noise, k, teacher, share * task).mean()
             self._optimization.step(loss)
             self._optimization.follow()
             yield update + 1, self.updates, float(loss.detach())

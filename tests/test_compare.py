@@ -105,6 +105,14 @@ def test_runs_of_different_settings_are_not_compared(write, tmp_path):
         tool.compare(runs, tmp_path / "out")
 
 
+def test_a_summary_from_before_there_was_a_choice_of_precision_had_float32(write):
+    optimizers = [{"warmup": 50}, {"warmup": 50, "precision": "float32"}, {"warmup": 50, "precision": "bfloat16"}]
+    runs = [summary(seed=i, options={"optimizer": options}) for i, options in enumerate(optimizers)]
+    assert [run["seed"] for run in tool.group(runs[:2])["replay generator"]] == [0, 1]
+    with pytest.raises(ValueError, match="runs differ in optimizer"):
+        tool.group(runs)
+
+
 def test_methods_that_differ_in_an_option_are_two(write, tmp_path):
     settings = [{"method": {"strength": s}, "batch_size": 8} for s in (1.0, 2.0)]
     runs = [write(f"s{i}", summary("ewc", 0, 0.1 * i, options=options)) for i, options in enumerate(settings)]

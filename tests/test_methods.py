@@ -1,8 +1,9 @@
 import copy
+import dataclasses
 
 import pytest
 import torch
-from tiny import action_error, learn, make_method, make_parts, make_policy, make_replay, make_windows
+from tiny import OPTIMIZER, action_error, learn, make_method, make_parts, make_policy, make_replay, make_windows
 from torch import nn
 
 from policy.agent import join
@@ -93,6 +94,20 @@ def test_finetuning_forgets_and_replay_does_not():
     for name in ("replay", "trust_region"):
         assert errors[name][1] < 0.02, errors
         assert errors[name][2] < 0.02, errors
+
+
+@pytest.mark.parametrize("name", ["trust_region", "vr_mcl"])
+def test_methods_learn_and_remember_in_bfloat16_too(name):
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        method = make_method(name, optimizer=dataclasses.replace(OPTIMIZER, precision=precision))
+        learn(method, 0, 200)
+        learn(method, 1, 350, last=True)
+        found[precision] = [action_error(method.policy, task) for task in (0, 1)]
+        assert all(value.dtype != torch.bfloat16 for value in method.state_dict().values())
+    assert found["bfloat16"] != found["float32"]
+    for exact, rounded in zip(*found.values(), strict=True):
+        assert rounded < exact + 0.01, found
 
 
 def test_generated_windows_keep_the_first_task_too():

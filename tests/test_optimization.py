@@ -152,3 +152,21 @@ def test_the_schedule_warms_up_and_decays_to_zero():
     assert rates[50] == pytest.approx(0.5)
     assert 0 < rates[99] < 1e-3
     assert OptimizerSettings(learning_rate=1.0, warmup=0).rate(0, 10) == 1.0
+
+
+def test_bfloat16_products_give_nearly_the_same_gradient_and_leave_everything_else_float32():
+    gradients = {}
+    for precision in ("float32", "bfloat16"):
+        optimization = Optimization(network(), dataclasses.replace(SETTINGS, precision=precision))
+        with optimization.products():
+            output = optimization.model(torch.linspace(-1, 1, 24).reshape(8, 3))
+        assert output.dtype == getattr(torch, precision)
+        gradients[precision] = optimization.differentiate((output - 1.0).square().mean()).clone()
+        assert {optimization.vector.dtype, optimization.average_vector.dtype} == {torch.float32}
+    error = gradients["bfloat16"] - gradients["float32"]
+    assert 0 < error.norm() < 0.03 * gradients["float32"].norm()
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match=r"unknown optimizer.precision 'float16': choose one of float32, bfloat16"):
+        OptimizerSettings(precision="float16")

@@ -34,6 +34,7 @@ REQUIRED = (
     "method", "seed", "average_success", "forgetting", "backward_transfer", "recovery", "seconds", *SETTING[:3]
 )  # fmt: skip
 METHOD = ("method", "fisher", "replay")  # groups of options that make one method; the others must be equal
+ADDED = {"optimizer": {"precision": "float32"}}  # options that older summaries lack, as those runs had them
 TARGETS = (0.99, 0.9, 0.8)
 HEADINGS = {
     "success": "Means over seeds with 95 % bootstrap intervals, in points of a hundred",
@@ -103,6 +104,7 @@ def read(path: Path) -> Summary:
 
 def group(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
     """Runs that differ in their seed only, by name; ValueError where runs cannot be compared."""
+    summaries = [_completed(summary) for summary in summaries]
     for name in SETTING:
         values = {json.dumps(s.get(name)) for s in summaries}
         if len(values) > 1:
@@ -120,6 +122,13 @@ def group(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
             raise ValueError(f"{name}: two runs have one seed ({sorted(seeds)}); leave one out")
         runs.sort(key=lambda run: run["seed"])
     return groups
+
+
+def _completed(summary: Summary) -> Summary:
+    options = dict(summary.get("options", {}))
+    for part in ADDED.keys() & options.keys():
+        options[part] = ADDED[part] | options[part]
+    return summary | {"options": options} if options else summary
 
 
 def _name(summary: Summary, summaries: Sequence[Summary]) -> str:

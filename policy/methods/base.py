@@ -142,14 +142,16 @@ class Learner:
         condition = policy.condition(batch.observations, batch.task)
         target = policy.diffusion.target(batch.actions, noise, k)
         if self._old is not None:
-            with torch.no_grad():
+            with torch.no_grad(), self._optimization.products():
                 taught = self._teacher.network(noisy[current:], k[current:], condition[current:])
             target = torch.cat([target[:current], taught])
         return Denoising(noisy, k, condition, target, current)
 
     def _loss(self, part: Denoising) -> tuple[Tensor, dict[str, Tensor]]:
         """The first two terms, and what there is to log."""
-        errors = masked_mean_square(self._optimization.model.network(part.noisy, part.k, part.condition) - part.target)
+        with self._optimization.products():
+            output = self._optimization.model.network(part.noisy, part.k, part.condition)
+        errors = masked_mean_square(output - part.target)
         loss = errors[: part.current].mean()
         metrics = {"loss": loss.detach()}
         if self._old is not None:
