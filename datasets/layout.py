@@ -1,8 +1,8 @@
-"""What a demonstration store is on disk: its arrays, attributes and checksum, and the rules they keep."""
+"""What a demonstration store is on disk: its arrays, attributes and checksum. Rules that they keep: `rules.py`."""
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +74,7 @@ def make_arrays(path: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def _checksum(record: Mapping[str, Any]) -> int:
+def checksum(record: Mapping[str, Any]) -> int:
     rest = {name: value for name, value in record.items() if name != "checksum"}
     return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
@@ -86,7 +86,7 @@ def signed(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         remedy = "use strings, finite numbers, lists and dicts"
         raise StoreError(f"{path}: the attributes are not JSON ({error}); {remedy}") from error
-    return {**record, "checksum": _checksum(record)}
+    return {**record, "checksum": checksum(record)}
 
 
 def open_group(path: Path, zarr_format: Literal[2, 3], mode: str) -> zarr.Group:
@@ -166,91 +166,3 @@ def split(
 
 def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def check_names(
-    path: Path, attributes: Iterable[str], steps: Sequence[str] = (), scalars: Mapping[str, str] | None = None
-) -> None:
-    taken = sorted({*SCHEMA, "checksum"} & set(attributes))
-    taken += [name for name in steps if name in RESERVED or "/" in name or steps.count(name) > 1]
-    taken += [name for name in scalars or {} if name == "episode_ends" or "/" in name]
-    if taken:
-        raise StoreError(f"{path}: the name {taken[0]!r} is reserved, given twice or has a '/'; choose another")
-    for name, kind in (scalars or {}).items():
-        if kind not in SCALAR_TYPES:
-            raise StoreError(f"{path}: meta/{name} cannot be {kind!r}; choose from {', '.join(SCALAR_TYPES)}")
-
-
-def check_types(path: Path, types: Mapping[str, str], extras: Iterable[str], absent: Iterable[str]) -> None:
-    """Observations, actions and rewards are real numbers; extras may be of any of the types."""
-    for name, kind in types.items():
-        legal = STEP_TYPES if name in extras else FLOAT_TYPES
-        if kind not in legal:
-            raise StoreError(f"{path}: data/{name} cannot be {kind!r}; choose from {', '.join(legal)}")
-    unknown = sorted(set(absent) - {"reward", "success"})
-    if unknown:
-        raise StoreError(f"{path}: {unknown[0]!r} cannot be absent; only reward and success can")
-
-
-def check_record(path: Path, record: Mapping[str, Any]) -> None:
-    version = record.get("schema_version")
-    if version is None:
-        raise StoreError(f"{path}: has no schema_version, so it is no demonstration store; {COLLECT}")
-    if version != SCHEMA_VERSION:
-        raise StoreError(f"{path}: schema_version is {version!r}, only {SCHEMA_VERSION} is read; {COLLECT}")
-    if record.get("checksum") != _checksum(record):
-        raise StoreError(f"{path}: zarr.json: the attributes were edited (their checksum differs); {RESTORE}")
-
-
-def check_length(path: Path, array: zarr.Array, rows: int, who: str) -> None:
-    if array.shape[0] < rows:
-        raise StoreError(f"{path}: {array.path} has {array.shape[0]} rows, {who} wants {rows}; {RESTORE}")
-
-
-def check_ends(path: Path, ends: Int[np.ndarray, " E"]) -> None:
-    bad = np.flatnonzero(np.diff(ends, prepend=0) <= 0)
-    if bad.size:
-        i = int(bad[0])
-        before = ends[i - 1] if i else 0
-        raise StoreError(f"{path}: {ENDS}[{i}] is {ends[i]}, expected more than {before}; {RESTORE}")
-
-
-def check_finite(where: str, values: np.ndarray, start: int = 0) -> None:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        row, *rest = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        index = ", ".join(str(i) for i in (row + start, *rest))
-        found = values[(row, *rest)]
-        raise StoreError(f"{where}[{index}] is {found}, expected a finite number; {COLLECT}")
-
-
-def checked_rows(path: Path, columns: Mapping[str, Column], number: int, episode: Episode) -> dict[str, np.ndarray]:
-    """One episode's rows for each array but `meta/episode_ends`, in the array's type."""
-    steps: dict[str, Any] = {**episode.observations, "action": episode.action, **episode.extras}
-    steps |= {"reward": episode.reward, "success": episode.success}
-    given = {f"data/{name}": rows for name, rows in steps.items() if rows is not None}
-    given |= {f"meta/{name}": [row] for name, row in episode.scalars.items()}
-    lacking, surplus = sorted(set(columns) - {ENDS} - set(given)), sorted(set(given) - set(columns))
-    where = f"{path}: episode {number}"
-    if lacking or surplus:
-        remedy = "give the arrays that the store was created with"
-        raise StoreError(f"{where} lacks {lacking or 'none'}, has surplus {surplus or 'none'}; {remedy}")
-    length = len(episode.action)
-    if length == 0:
-        raise StoreError(f"{where} has no step; leave it out")
-    return {
-        name: _converted(f"{where}: {name}", rows, columns[name], length if name.startswith("data/") else 1)
-        for name, rows in given.items()
-    }
-
-
-def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray:
-    dtype, row = column
-    found = np.asarray(rows)
-    if found.shape != (length, *row):
-        raise StoreError(f"{where} has shape {found.shape}, expected {(length, *row)}; record every step")
-    if not np.can_cast(found.dtype, dtype, "same_kind"):
-        raise StoreError(f"{where} is {found.dtype}, expected {dtype}; convert it")
-    with np.errstate(over="ignore"):
-        converted = found.astype(dtype)
-    check_finite(where, converted)
-    return converted

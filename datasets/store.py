@@ -15,9 +15,8 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int
 
-from datasets import layout
+from datasets import layout, rules
 from datasets.layout import (
-    COLLECT,
     ENDS,
     RESERVED,
     RESTORE,
@@ -82,8 +81,8 @@ class DemonstrationStore:
             **({"types": dict(types)} if types else {}),
             **({"absent": list(absent)} if absent else {}),
         }
-        layout.check_types(path, types or {}, extra_sizes or {}, absent)
-        layout.check_names(path, attributes, [*observation_sizes, *(extra_sizes or {})], scalar_types or {})
+        rules.check_types(path, types or {}, extra_sizes or {}, absent)
+        rules.check_names(path, attributes, [*observation_sizes, *(extra_sizes or {})], scalar_types or {})
         record = layout.signed(path, {**schema, **attributes})
         if path.exists():
             raise StoreError(f"{path}: exists already; open it with mode='a', or choose another path")
@@ -112,7 +111,7 @@ class DemonstrationStore:
             raise StoreError(f"{path}: is a zarr v2 directory, readable only; open it with mode='r'")
         group = layout.open_group(path, 3, mode)
         record = dict(group.attrs)
-        layout.check_record(path, record)
+        rules.check_record(path, record)
         store = cls(path, group, record, layout.columns(record))
         if mode == "a":
             store._drop_uncommitted()
@@ -184,7 +183,7 @@ class DemonstrationStore:
         where another process is writing or has written since this store was opened; earlier episodes survive.
         """
         self._check_writable()
-        rows = [layout.checked_rows(self.path, self.columns, len(self) + i, e) for i, e in enumerate(episodes)]
+        rows = [rules.checked_rows(self.path, self.columns, len(self) + i, e) for i, e in enumerate(episodes)]
         if not rows:
             return
         ends = self.n_steps + np.cumsum([len(row["data/action"]) for row in rows], dtype=np.int64)
@@ -200,7 +199,7 @@ class DemonstrationStore:
     def update_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Replace or add attributes, all or none; raises StoreError for those of the schema."""
         self._check_writable()
-        layout.check_names(self.path, attributes)
+        rules.check_names(self.path, attributes)
         with self._writing():
             self._commit({**self.attributes, **attributes})
 
@@ -219,18 +218,8 @@ class DemonstrationStore:
         """
         sizes = {"action_size": action_size, "observation_sizes": observation_sizes}
         found = {**self.attributes, **{name: getattr(self, name) for name in sizes}}
-        for name, wanted in {**attributes, **sizes}.items():
-            if wanted is not None and (name not in found or found[name] != wanted):
-                recorded = repr(found[name]) if name in found else "not recorded"
-                remedy = f"name another store, or {COLLECT}"
-                raise StoreError(f"{self.path}: {name} is {recorded}, wanted {wanted!r}; {remedy}")
-        recorded_versions = self.attributes.get("versions", {})
-        for name, running in (versions or {}).items():
-            made = recorded_versions.get(name, "of an unrecorded version")
-            if made == running:
-                continue
-            remedy = f"install {name}=={made}, or {COLLECT}" if name in recorded_versions else COLLECT
-            message = f"{self.path}: made with {name} {made}, running {name} {running}; {remedy}"
+        rules.check_wanted(self.path, found, {**attributes, **sizes})
+        for message in rules.other_versions(self.path, self.attributes.get("versions", {}), versions or {}):
             if strict:
                 raise StoreError(message)
             warnings.warn(message, StoreVersionWarning, stacklevel=2)
@@ -252,14 +241,14 @@ class DemonstrationStore:
 
     def _validate(self) -> None:
         episodes = self.attributes.get("episodes", self._arrays[ENDS].shape[0])
-        layout.check_length(self.path, self._arrays[ENDS], episodes, "the attribute `episodes`")
+        rules.check_length(self.path, self._arrays[ENDS], episodes, "the attribute `episodes`")
         self.episode_ends = layout.read(self.path, self._arrays[ENDS], 0, episodes)
-        layout.check_ends(self.path, self.episode_ends)
+        rules.check_ends(self.path, self.episode_ends)
         for name, array in self._arrays.items():
-            layout.check_length(self.path, array, self._length(name), ENDS)
+            rules.check_length(self.path, array, self._length(name), ENDS)
         for name, array in self._arrays.items():
             for start, values in layout.slabs(self.path, array, 0, self._length(name)):
-                layout.check_finite(f"{self.path}: {name}", values, start)
+                rules.check_finite(f"{self.path}: {name}", values, start)
 
     def _check_writable(self) -> None:
         if self._group.read_only:
