@@ -104,7 +104,7 @@ def _order(source: str, store: DemonstrationStore, leave_out: Collection[str]) -
     if OWN not in store.attributes:
         return told
     try:
-        stated = [list(store.attributes[OWN][kind]) for kind in KINDS]
+        stated = [[str(name) for name in store.attributes[OWN][kind]] for kind in KINDS]
     except (KeyError, TypeError) as error:
         raise ConversionError(f"{source}: the attribute {OWN} was edited ({error}); {RESTORE}") from error
     stated[:2] = ([name for name in names if name not in leave_out] for names in stated[:2])

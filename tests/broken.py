@@ -180,6 +180,10 @@ BUFFER_CASES = {
     "metadata truncated": (buffer(lambda path: truncate(path / "data/state/.zarray")), "cannot be read"),
     "a picture in a buffer": (buffer(img=np.zeros((9, 2, 2, 3), np.uint8)), "leave_out"),
     "our record edited": (buffer(own({"observations": 3})), "the attribute reconverge was edited"),
+    "our record holds numbers": (
+        buffer(own({"observations": [1], "extras": ["state", "keypoint"], "scalars": []})),
+        "the attribute reconverge names other arrays than there are",
+    ),
     "our record is no record": (buffer(own("all")), "the attribute reconverge was edited"),
     "our record names what is not there": (
         buffer(own({"observations": ["camera"], "extras": ["state", "keypoint"], "scalars": []})),
