@@ -83,7 +83,10 @@ def make_replay(
         return DrawnReplay(_rollouts(evaluator))
     return GeneratedReplay(
         make_generator(settings, spec, normalizer),
-        OptimizerSettings(learning_rate=settings.learning_rate, precision=config.optimizer.precision),
+        OptimizerSettings(
+            learning_rate=settings.learning_rate,
+            precision=config.optimizer.get("precision", "float32"),  # a run of an older version is resumed
+        ),
         updates=settings.updates,
         batch_size=config.batch_size,
         pool=settings.pool,
