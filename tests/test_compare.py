@@ -99,6 +99,17 @@ def test_bad_runs_are_named_in_one_line(write, tmp_path, monkeypatch, capsys, na
     assert not (tmp_path / "out").exists()
 
 
+def test_both_definitions_of_recovery_are_shown_where_they_were_recorded(write, tmp_path):
+    older, newer = summary(seed=0), summary(seed=1)
+    for entry, first in zip(newer["recovery"], (None, 4, 2), strict=True):
+        entry["first_reached"] = first
+    tool.compare([write("a", older), write("b", newer)], tmp_path / "out")
+    assert [row["while b"] for row in table(tmp_path / "out" / "first_reached.csv")] == ["?, > 100", "?, 4", "?, 2"]
+    assert "whatever came before or after (?" in (tmp_path / "out" / "comparison.md").read_text()
+    tool.compare([tmp_path / "a"], tmp_path / "alone")
+    assert not (tmp_path / "alone" / "first_reached.csv").exists()
+
+
 def test_runs_of_different_settings_are_not_compared(write, tmp_path):
     runs = [write("a", summary()), write("b", summary(seed=1, updates_per_task=50))]
     with pytest.raises(ValueError, match="runs differ in updates_per_task: 100 and 50"):

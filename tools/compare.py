@@ -41,6 +41,8 @@ HEADINGS = {
     "paired": "Differences to {reference} on the same seeds, average success in points",
     "recovery": "Updates until a task was back at a share of its success just after learning "
     "(one number a seed; 0: never found below, > n: not within n)",
+    "first_reached": "The simpler definition: updates until the first probe at that share, whatever came before or "
+    "after (?: not recorded)",
 }
 
 
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -> None:
-    """Read the runs, write `comparison.md`, three CSV files and `recovery.png` into `output`, print the tables."""
+    """Read the runs, write `comparison.md`, its tables as CSV and `recovery.png` into `output`, print the tables."""
     groups = group([read(path) for path in paths])
     reference = find_reference(groups, reference)
     first = next(iter(groups.values()))[0]
@@ -63,6 +65,7 @@ def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -
         "success": success_table(groups),
         "paired": paired_table(groups, reference),
         "recovery": recovery_table(groups),
+        "first_reached": recovery_table(groups, "first_reached"),
     }
     output.mkdir(parents=True, exist_ok=True)
     text = f"{len(paths)} runs of {', '.join(first['tasks'])}; {first['n_rollouts']} rollouts a task.\n"
@@ -176,8 +179,13 @@ def paired_table(groups: dict[str, list[Summary]], reference: str) -> list[Row]:
     return rows
 
 
-def recovery_table(groups: dict[str, list[Summary]]) -> list[Row]:
-    """One row a group, earlier task and target; one column a task being learned, one number a seed in it."""
+def recovery_table(groups: dict[str, list[Summary]], measure: str = "updates") -> list[Row]:
+    """One row a group, earlier task and target; one column a task being learned, one number a seed in it.
+
+    Empty where no run recorded the measure, "updates" or "first_reached" (`policy.metrics.Recovery`).
+    """
+    if not any(measure in entry for runs in groups.values() for run in runs for entry in run["recovery"]):
+        return []
     rows = []
     for name, runs in groups.items():
         tasks = runs[0]["tasks"]
@@ -185,7 +193,7 @@ def recovery_table(groups: dict[str, list[Summary]]) -> list[Row]:
             for target in TARGETS:
                 row = {"method": name, "task": task, "of its success": f"{100 * target:.0f} %"}
                 for later in tasks[1:]:
-                    found = [_entry(run, task, later, target) for run in runs]
+                    found = [_entry(run, task, later, target, measure) for run in runs]
                     row[f"while {later}"] = ", ".join(filter(None, found))
                 if any(row[f"while {later}"] for later in tasks[1:]):
                     rows.append(row)
@@ -207,10 +215,12 @@ def _entries(run: Summary, task: str, later: str, target: float) -> Iterable[dic
     return (e for e in run["recovery"] if (e["task"], e["while_learning"], e["target"]) == (task, later, target))
 
 
-def _entry(run: Summary, task: str, later: str, target: float) -> str:
+def _entry(run: Summary, task: str, later: str, target: float, measure: str) -> str:
     for entry in _entries(run, task, later, target):
-        if entry["updates"] is not None:
-            return str(entry["updates"])
+        if measure not in entry:
+            return "?"
+        if entry[measure] is not None:
+            return str(entry[measure])
         return "-" if entry["censored_at"] is None else f"> {entry['censored_at']}"
     return ""
 
