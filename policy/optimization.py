@@ -30,6 +30,7 @@ class OptimizerSettings:
     max_gradient_norm: float = 1.0
     ema_decay: float = 0.999
     precision: str = "float32"  # of the network's matrix products; parameters, losses and averages stay float32
+    keep_moments: bool = False  # of the optimiser from one task to the next, as a warm start
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -44,7 +45,7 @@ class OptimizerSettings:
 class Optimization(Generic[Model]):
     """A model being trained and its exponential moving average `average`, which is the one to use.
 
-    `begin` starts a task: both continue from the average, with new moments of the optimiser.
+    `begin` starts a task: both continue from the average, with new moments of the optimiser (or those kept).
     """
 
     def __init__(self, model: Model, settings: OptimizerSettings):
@@ -54,6 +55,7 @@ class Optimization(Generic[Model]):
         self.average: Model = self._ema.network
         self.vector, self.average_vector = flatten_parameters(model), flatten_parameters(self.average)
         self._gradient = flatten_gradients(model)
+        self._renew({})
         self.begin(updates=1)
 
     def products(self) -> torch.autocast:
@@ -65,11 +67,7 @@ class Optimization(Generic[Model]):
         on: what the first few do to the earlier tasks is gone before it has become part of it."""
         self.updates, self.update = updates, 0
         self.vector.copy_(self.average_vector)
-        self._parameter = nn.Parameter(self.vector)
-        self._parameter.grad = self._gradient
-        self._adam = torch.optim.AdamW(
-            [self._parameter], lr=0.0, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=True
-        )
+        self._renew(self._moments() if self.settings.keep_moments else {})
         self._ema.updates = self._ema.counter(min(SETTLED, SHARE * updates)) if settled else 0
 
     def step(self, loss: Tensor) -> float:
@@ -101,9 +99,22 @@ class Optimization(Generic[Model]):
         """Move the average towards the parameters; after `step` and whatever else changed them."""
         self._ema.update(self.model)
 
+    def _moments(self) -> dict[str, Tensor]:
+        """The optimiser's state; empty before its first update."""
+        return dict(self._adam.state.get(self._parameter, {}))
+
+    def _renew(self, moments: dict[str, Tensor]) -> None:
+        """A new optimiser of the parameter vector, with these moments; empty: as before its first update."""
+        self._parameter = nn.Parameter(self.vector)
+        self._parameter.grad = self._gradient
+        self._adam = torch.optim.AdamW(
+            [self._parameter], lr=0.0, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=True
+        )
+        if moments:
+            self._adam.state[self._parameter] = moments
+
     def state_dict(self) -> dict[str, Tensor]:
-        moments = self._adam.state.get(self._parameter, {})
-        state = {f"adam.{key}": value.clone() for key, value in moments.items()}
+        state = {f"adam.{key}": value.clone() for key, value in self._moments().items()}
         counters = torch.tensor([self.updates, self.update, self._ema.updates])
         return state | {
             "model": self.vector.clone(), "average": self.average_vector.clone(), "counters": counters
@@ -115,6 +126,4 @@ class Optimization(Generic[Model]):
         self.begin(updates)
         self.vector.copy_(state["model"])
         self.update, self._ema.updates = update, count
-        moments = {key[5:]: value.clone() for key, value in state.items() if key.startswith("adam.")}
-        if moments:
-            self._adam.state[self._parameter] = moments
+        self._renew({key[5:]: value.clone() for key, value in state.items() if key.startswith("adam.")})

@@ -54,6 +54,8 @@ def check(config: DictConfig) -> list[Task]:
         raise ValueError(f"method.momentum={config.method.momentum}: must be 0 to 1")
     make_fisher(config)
     OptimizerSettings(**config.optimizer)
+    if config.method.name == "single" and config.optimizer.get("keep_moments"):
+        raise ValueError("method=single starts every task afresh: optimizer.keep_moments=true has nothing to keep")
     if config.replay.source != "none" and min(config.replay.batch_size, config.replay.pool) < 1:
         raise ValueError("replay.batch_size and replay.pool: must be at least 1; to replay nothing give replay=none")
     if not 0 <= config.evaluation.probe_rollouts <= config.evaluation.n_rollouts:

@@ -84,6 +84,7 @@ REFUSED = [
     ("evaluation=5", ["evaluation=5", "group"]),
     ("optimizer.learning_rate=fast", ["optimizer.learning_rate=fast", "a number"]),
     ("optimizer.learning_rate=-1", ["optimizer.learning_rate=-1"]),
+    ("optimizer.keep_moments=perhaps", ["optimizer.keep_moments=perhaps", "true"]),
     ("demonstrations.noise=-0.1", ["demonstrations.noise=-0.1"]),
     ("demonstrations.path=[a,b]", ["demonstrations.path", "text"]),
     ("replay.updates=0", ["replay.updates=0"]),
@@ -106,6 +107,10 @@ def test_a_bad_value_gives_one_line(fails, monkeypatch, argument, said):
 )
 def test_a_value_that_the_library_refuses(fails, demonstrations, argument, said):
     assert said in fails(options(demonstrations, None, argument))
+
+
+def test_what_starts_afresh_keeps_no_moments(fails):
+    assert "optimizer.keep_moments=true has nothing" in fails(["method=single", "optimizer.keep_moments=true"])
 
 
 def attributes(store, **changes):

@@ -116,8 +116,11 @@ def test_runs_of_different_settings_are_not_compared(write, tmp_path):
         tool.compare(runs, tmp_path / "out")
 
 
-def test_a_summary_from_before_there_was_a_choice_of_precision_had_float32(write):
-    optimizers = [{"warmup": 50}, {"warmup": 50, "precision": "float32"}, {"warmup": 50, "precision": "bfloat16"}]
+@pytest.mark.parametrize(
+    ("name", "then", "other"), [("precision", "float32", "bfloat16"), ("keep_moments", False, True)]
+)
+def test_a_summary_from_before_there_was_a_choice_had_the_default(write, name, then, other):
+    optimizers = [{"warmup": 50}, {"warmup": 50, name: then}, {"warmup": 50, name: other}]
     runs = [summary(seed=i, options={"optimizer": options}) for i, options in enumerate(optimizers)]
     assert [run["seed"] for run in tool.group(runs[:2])["replay generator"]] == [0, 1]
     with pytest.raises(ValueError, match="runs differ in optimizer"):

@@ -75,6 +75,28 @@ def test_a_task_begins_at_the_average_with_a_new_optimiser():
     assert torch.equal(ours.average_vector, fresh.average_vector)
 
 
+def test_kept_moments_go_on_in_the_next_task():
+    settings = dataclasses.replace(SETTINGS, keep_moments=True)
+    ours = Optimization(network(), settings)
+    ours.begin(UPDATES)
+    advance(ours, 0, 10)
+    moments = {name: value for name, value in ours.state_dict().items() if name.startswith("adam.")}
+    ours.begin(UPDATES)
+    begun = ours.state_dict()
+    assert torch.equal(ours.vector, ours.average_vector)
+    assert set(moments) == {"adam.step", "adam.exp_avg", "adam.exp_avg_sq"}
+    for name, value in moments.items():
+        assert torch.equal(begun[name], value), name
+    first = Optimization(copy.deepcopy(ours.average).requires_grad_(True), settings)
+    first.load_state_dict(begun)
+    advance(ours, 0, 6)
+    advance(first, 0, 6)
+    assert torch.equal(ours.vector, first.vector)  # a run that was resumed goes on with them too
+    empty = {name: value for name, value in begun.items() if not name.startswith("adam.")}
+    first.load_state_dict(empty)
+    assert first.state_dict().keys() == empty.keys()  # none are left of what was held before
+
+
 def test_a_settled_average_follows_slowly():
     settings = dataclasses.replace(SETTINGS, ema_decay=0.999)
     moved = []
