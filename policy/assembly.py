@@ -126,6 +126,7 @@ def make_parts(
         distillation_weight=config.method.get("distillation_weight", 1.0),
         fisher=make_fisher(config),
         fisher_samples=config.fisher.samples,
+        fisher_targets=config.fisher.get("targets", "demonstrations"),
         trust_region_strength=config.method.get("strength", 1.0),
         trust_region_radius=config.method.get("radius"),
         inner_rate=config.method.get("inner_rate", 1e-4),

@@ -16,6 +16,7 @@ from policy.methods import METHODS
 from policy.optimization import OptimizerSettings
 from policy.replay import REPLAYS
 
+TARGETS = ("demonstrations", "policy")
 REPLAYING, META = ("replay", "ftml", "vr_mcl"), ("ftml", "vr_mcl")
 AT_LEAST_ONE = (
     "updates_per_task", "batch_size", "checkpoint_every", "observation_steps", "action_steps", "workers",
@@ -80,7 +81,10 @@ def seed_range(name: str) -> range:
 
 def make_fisher(config: DictConfig) -> Fisher:
     """ValueError for a name or an option that there is not."""
-    options = {name: value for name, value in config.fisher.items() if name not in ("name", "samples")}
+    options = {name: value for name, value in config.fisher.items() if name not in ("name", "samples", "targets")}
+    targets = config.fisher.get("targets", TARGETS[0])
+    if targets not in TARGETS:
+        raise unknown("fisher.targets", targets, TARGETS)
     return build_fisher(config.fisher.name, **options)
 
 

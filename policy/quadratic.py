@@ -169,6 +169,7 @@ class DiagonalForm:
         self.centre = torch.zeros(0, dtype=torch.float64)
         self.rest = 0.0
         self.tasks = 0
+        self._rounded: tuple[Tensor, Tensor] | None = None  # A and b as last read, in the parameters' own type
 
     def __len__(self) -> int:
         return self.tasks
@@ -186,7 +187,7 @@ class DiagonalForm:
         share = torch.where(total > 0, added / total.clamp(min=1e-300), 0.0)
         self.rest += float((self.curvatures * share * (theta - self.centre).square()).sum())
         self.centre = self.centre + share * (theta - self.centre)
-        self.curvatures, self.tasks = total, self.tasks + 1
+        self.curvatures, self.tasks, self._rounded = total, self.tasks + 1, None
 
     def value(self, theta: Float[Tensor, "P"]) -> float:
         """The form at theta."""
@@ -205,8 +206,13 @@ class DiagonalForm:
         """theta <- argmin_x |x - theta|^2 + step value(x), in place; returns the value there."""
         if self.curvatures is None:
             return 0.0
-        theta.copy_(self.centre + (theta.double() - self.centre) / (1.0 + step * self.curvatures))
-        return self.value(theta)
+        if self._rounded is None or self._rounded[0].dtype != theta.dtype:
+            self._rounded = self.curvatures.to(theta.dtype), self.centre.to(theta.dtype)
+        A, b = self._rounded
+        theta.sub_(b).div_((step * A).add_(1.0))
+        value = float(torch.dot(A * theta, theta)) + self.rest
+        theta.add_(b)
+        return value
 
     @torch.no_grad()
     def project(self, theta: Float[Tensor, "P"], radius: float) -> float:

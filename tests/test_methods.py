@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -7,9 +8,10 @@ from tiny import OPTIMIZER, action_error, learn, make_method, make_parts, make_p
 from torch import nn
 
 from policy.agent import join
+from policy.fisher import build_fisher
 from policy.flat import concatenate
 from policy.methods import METHODS, build_method
-from policy.methods.base import random_stream
+from policy.methods.base import half_squared_errors, imagined, noisy_sample, random_stream
 from policy.optimization import OptimizerSettings
 
 REPLAYING = {"replay", "trust_region", "ftml", "vr_mcl"}
@@ -108,6 +110,29 @@ def test_methods_learn_and_remember_in_bfloat16_too(name):
     assert found["bfloat16"] != found["float32"]
     for exact, rounded in zip(*found.values(), strict=True):
         assert rounded < exact + 0.01, found
+
+
+def test_targets_of_the_policy_give_the_gauss_newton_matrix():
+    """diag(J^T J), J the derivative of the network's output: how half the squared error curves, whatever the data."""
+    policy, stream = make_policy(), random_stream(torch.device("cpu"), 0)
+    one = noisy_sample(policy, make_windows(0, 1), stream)
+    parameters = {name: p.detach() for name, p in policy.network.named_parameters()}
+    output = functools.partial(torch.func.functional_call, policy.network, args=one[:3])
+    jacobian = torch.func.jacrev(output)(parameters)
+    exact = torch.cat([J.flatten(0, 2).flatten(1).square().sum(0) for J in jacobian.values()]).double()
+    many = imagined(policy, tuple(x.expand(2000, *x.shape[1:]) for x in one), stream)
+    found = build_fisher("diagonal").estimate(half_squared_errors(policy), parameters, [many]).curvatures
+    assert float(found.sum() / exact.sum()) == pytest.approx(1.0, abs=0.05)
+    assert float(torch.cosine_similarity(found, exact, dim=0)) > 0.99
+
+
+def test_targets_of_the_policy_hold_where_the_demonstrations_leave_no_residual():
+    held = {}
+    for targets in ("demonstrations", "policy"):
+        method = make_method("ewc", fisher="diagonal", targets=targets)
+        learn(method, 0, 200)
+        held[targets] = float(method.state_dict()["trust_region/curvatures"].sum())
+    assert held["policy"] > 10 * held["demonstrations"] > 0
 
 
 def test_generated_windows_keep_the_first_task_too():

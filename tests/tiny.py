@@ -44,7 +44,7 @@ def make_policy(seed=0, *, task_conditioning="embedding", fourier_octaves=0, net
     )
 
 
-def targets(observations, task):
+def wanted(observations, task):
     """The action that task 0 wants for an observation; task 1 wants the opposite."""
     actions = observations @ RELATION.T
     return actions if task == 0 else -actions
@@ -55,7 +55,7 @@ def make_windows(task, count=400, seed=0, steps=(2, 3)):
     generator = torch.Generator().manual_seed(100 * seed + task)
     observations = torch.rand((count, steps[0], max(SIZES)), generator=generator) * 2 - 1
     observations[..., SIZES[task] :] = 0
-    actions = targets(observations[:, -1], task)[:, None].repeat(1, steps[1], 1)
+    actions = wanted(observations[:, -1], task)[:, None].repeat(1, steps[1], 1)
     return Batch(observations, actions, torch.full((count,), task))
 
 
@@ -84,6 +84,7 @@ def make_parts(
     strength=1.0,
     radius=None,
     fisher="rank1",
+    targets="demonstrations",
     inner_rate=1e-4,
     policy=None,
     pool=200,
@@ -98,6 +99,7 @@ def make_parts(
         distillation_weight=1.0,
         fisher=build_fisher(fisher),
         fisher_samples=512,
+        fisher_targets=targets,
         trust_region_strength=strength,
         trust_region_radius=radius,
         inner_rate=inner_rate,

@@ -28,7 +28,7 @@ from policy.assembly import make_replay, make_spec, make_windows
 from policy.fisher import Fisher
 from policy.flat import concatenate, split
 from policy.loading import load_policy
-from policy.methods.base import half_squared_errors, noisy_sample, random_stream
+from policy.methods.base import half_squared_errors, imagined, noisy_sample, random_stream
 from policy.options import make_fisher
 from policy.plots import plot_alignment
 from policy.record import commit, hardware, write_json
@@ -118,9 +118,11 @@ def compare(learned: Learned, k: int, i: int, inner_rate: float, count: int) -> 
         taught = teacher.network(noisy, steps, condition)
     samples = {"support": support, "query": query, "replay": (noisy, steps, condition, taught)}
     losses = {name: _loss(policy, sample) for name, sample in samples.items()}
-    optimum = _vector(learned.policies[i])
-    anchor = _fisher(make_fisher(learned.config), learned.policies[i], query)
-    task = OldTask(**losses, optimum=optimum, fisher=_product(policy, optimum, query), penalty=anchor)
+    optimum, sample = _vector(learned.policies[i]), query
+    if learned.config.fisher.get("targets") == "policy":
+        sample = imagined(learned.policies[i], query, stream)
+    anchor = _fisher(make_fisher(learned.config), learned.policies[i], sample)
+    task = OldTask(**losses, optimum=optimum, fisher=_product(policy, optimum, sample), penalty=anchor)
     entries = policy.action_steps * policy.action_size
     strength = 0.5 * entries * method.get("strength", 0.0) / method.get("distillation_weight", 1.0)
     return align(task, _vector(policy), inner_rate, strength)

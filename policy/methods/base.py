@@ -56,6 +56,7 @@ class Parts:
     distillation_weight: float  # beta of eq. 8
     fisher: Fisher
     fisher_samples: int
+    fisher_targets: str  # what the Fisher's samples are compared with: demonstrations | policy
     trust_region_strength: float  # lambda of eq. 8
     trust_region_radius: float | None  # delta of eq. 6, in place of the strength
     inner_rate: float  # step size of the inner update of meta-learners
@@ -217,6 +218,8 @@ class Learner:
         policy, stream = self._optimization.average, self._stream(2)
         count = range(0, self._parts.fisher_samples, FISHER_BATCH)
         batches = [noisy_sample(policy, windows.sample(FISHER_BATCH, stream), stream) for _ in count]
+        if self._parts.fisher_targets == "policy":
+            batches = [imagined(policy, batch, stream) for batch in batches]
         parameters = dict(policy.network.named_parameters())
         return self._parts.fisher.estimate(half_squared_errors(policy), parameters, batches)
 
@@ -237,6 +240,18 @@ def noisy_sample(policy: DiffusionPolicy, batch: Batch, stream: torch.Generator)
     noisy = policy.diffusion.add_noise(batch.actions, noise, k)
     target = policy.diffusion.target(batch.actions, noise, k)
     return noisy, k, policy.condition(batch.observations, batch.task), target
+
+
+@torch.no_grad()
+def imagined(policy: DiffusionPolicy, sample: tuple[Tensor, ...], stream: torch.Generator) -> tuple[Tensor, ...]:
+    """The sample with targets that the policy itself holds likely: its answers plus noise of unit variance.
+
+    With these E[g g^T] is the Fisher proper, and the Gauss-Newton matrix; with those of the demonstrations it is the
+    empirical one, which vanishes with the residuals (arXiv 1905.12558).
+    """
+    noisy, k, condition, _ = sample
+    output = policy.network(noisy, k, condition)
+    return noisy, k, condition, output + torch.randn(output.shape, generator=stream, device=output.device)
 
 
 def half_squared_errors(policy: DiffusionPolicy) -> PerSampleLoss:
