@@ -38,7 +38,7 @@ def test_differences_are_paired_by_seed(write, tmp_path, capsys):
         write("hard", f"r{seed}", summary(seed, "none", 0.7 + 0.1 * seed, low=0.5))
         folder = write("hard", f"t{seed}", summary(seed, "rank1", 0.8 + 0.1 * seed, low=0.7))
     write("hard", "t2", summary(2, "rank1", 0.1))  # no partner
-    tool.report([tool.read_setting(folder)], tmp_path / "out")
+    tool.report(tool.read_settings(folder), tmp_path / "out")
     with (tmp_path / "out" / "stress.csv").open() as file:
         rows = {row["measure"]: row for row in csv.DictReader(file)}
     assert rows["average success"]["seeds"] == "2"
@@ -52,11 +52,21 @@ def test_differences_are_paired_by_seed(write, tmp_path, capsys):
     assert iio.imread(tmp_path / "out" / "stress.png").std() > 0
 
 
+def test_several_penalties_are_held_against_the_same_runs(write, tmp_path):
+    write("hard", "r", summary(0, "none", 0.7))
+    options = {"method": {"strength": 1e4}, "fisher": {"targets": "policy"}}
+    write("hard", "a", summary(0, "rank1", 0.6))
+    write("hard", "b", summary(0, "diagonal", 0.9, options=options))
+    folder = write("hard", "c", summary(0, "diagonal", 0.8, options={**options, "method": {"strength": 1e6}}))
+    found = {s.penalty: float(s.differences(tool.average_success)[0]) for s in tool.read_settings(folder)}
+    assert found == pytest.approx({"rank1": -0.1, "diagonal proper 1e+04": 0.2, "diagonal proper 1e+06": 0.1})
+
+
 @pytest.mark.parametrize(
     ("others", "said"),
     [
         ([summary(1, "rank1")], "no seed has a run with a Fisher penalty and one without"),
-        ([summary(0, "rank1"), summary(0, "diagonal")], "two runs have one seed"),
+        ([summary(0, "rank1"), summary(0, "rank1")], "two runs have one seed"),
         ([summary(0, "rank1", n_rollouts=20)], "differ in n_rollouts"),
     ],
 )

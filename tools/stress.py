@@ -1,7 +1,7 @@
 """Where the penalty helps: the trust region against replay alone under stress. `python -m tools.stress runs/stress/*`.
 
-Each folder is one setting and holds its runs (or their summary.json files): the same seeds with a Fisher penalty and
-without. Differences are paired by seed.
+Each folder is one setting and holds its runs (or their summary.json files): the same seeds without a Fisher penalty
+and with one, or with several to compare. Differences are paired by seed.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ MEASURES: dict[str, Callable[[Summary], float]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs with the penalty and without, in the order of the seeds that both have."""
+    """Runs with one penalty and without, in the order of the seeds that both have."""
 
     name: str
+    penalty: str
     replay: list[Summary]
     trust_region: list[Summary]
 
@@ -76,28 +77,44 @@ def main() -> None:
     """Exit code 2 and one line for input that cannot be compared."""
     arguments = _arguments()
     try:
-        settings = [read_setting(Path(folder)) for folder in arguments.settings]
+        settings = [setting for folder in arguments.settings for setting in read_settings(Path(folder))]
         report(settings, Path(arguments.output))
     except (ValueError, OSError) as error:
         commandline.report(error)
         raise SystemExit(commandline.ERROR) from None
 
 
-def read_setting(folder: Path) -> Setting:
-    """The runs in a folder; ValueError where they are not pairs of one setting."""
+def read_settings(folder: Path) -> list[Setting]:
+    """The runs in a folder, for each penalty; ValueError where they are not pairs of one setting."""
     files = sorted([*folder.glob("*/summary.json"), *(f for f in folder.glob("*.json") if f.name != "summary.json")])
     runs = [read(file) for file in files]
-    held = {run["seed"]: run for run in runs if run.get("fisher", "none") != "none"}
-    free = {run["seed"]: run for run in runs if run.get("fisher", "none") == "none"}
-    if len(held) + len(free) < len(runs):
-        raise ValueError(f"{folder}: two runs have one seed and one kind of method; leave one out")
-    seeds = sorted(held.keys() & free.keys())
-    if not seeds:
-        raise ValueError(f"{folder}: no seed has a run with a Fisher penalty and one without; add the missing one")
     for name in ("tasks", "updates_per_task", "n_rollouts", "replay", "evaluation_seeds"):
         if len({str(run.get(name)) for run in runs}) > 1:
             raise ValueError(f"{folder}: runs differ in {name}; keep one setting in one folder")
-    return Setting(folder.name, [free[seed] for seed in seeds], [held[seed] for seed in seeds])
+    groups: dict[str, dict[int, Summary]] = {}
+    for run in runs:
+        group = groups.setdefault(penalty(run), {})
+        if run["seed"] in group:
+            raise ValueError(f"{folder}: two runs have one seed and one kind of method; leave one out")
+        group[run["seed"]] = run
+    free = groups.pop("none", {})
+    settings = []
+    for name, held in groups.items():
+        if seeds := sorted(held.keys() & free.keys()):
+            settings.append(Setting(folder.name, name, [free[seed] for seed in seeds], [held[seed] for seed in seeds]))
+    if not settings:
+        raise ValueError(f"{folder}: no seed has a run with a Fisher penalty and one without; add the missing one")
+    return settings
+
+
+def penalty(run: Summary) -> str:
+    """What holds the past optima: the Fisher estimator, its targets where they are the policy's, and the strength."""
+    fisher, options = run.get("fisher", "none"), run.get("options", {})
+    if fisher == "none":
+        return fisher
+    proper = " proper" if options.get("fisher", {}).get("targets") == "policy" else ""
+    strength = options.get("method", {}).get("strength")
+    return f"{fisher}{proper}" + (f" {strength:.0e}" if strength is not None else "")
 
 
 def report(settings: Sequence[Setting], output: Path) -> None:
@@ -105,7 +122,8 @@ def report(settings: Sequence[Setting], output: Path) -> None:
     rows = []
     for setting in settings:
         for name, measure in MEASURES.items():
-            row = {"setting": setting.name, "seeds": str(len(setting.replay)), "measure": name}
+            row = {"setting": setting.name, "penalty": setting.penalty}
+            row |= {"seeds": str(len(setting.replay)), "measure": name}
             row |= {key: interval([measure(r) for r in runs]) for key, runs in _sides(setting).items()}
             rows.append({**row, "difference": interval(list(setting.differences(measure)))})
     output.mkdir(parents=True, exist_ok=True)
@@ -128,7 +146,7 @@ def _differences(settings: Sequence[Setting]) -> dict[str, list[tuple[str, list[
         for setting in settings:
             points = 100 * setting.differences(measure)
             ends = bootstrap(points, np.random.default_rng(0)) if len(points) > 1 else None
-            rows.append((setting.name, list(points), ends))
+            rows.append((f"{setting.name}: {setting.penalty}", list(points), ends))
         found[name] = rows
     return found
 
