@@ -129,6 +129,7 @@ def make_parts(
         fisher_targets=config.fisher.get("targets", "demonstrations"),
         trust_region_strength=config.method.get("strength", 1.0),
         trust_region_radius=config.method.get("radius"),
+        trust_region_average=config.method.get("average", False),
         inner_rate=config.method.get("inner_rate", 1e-4),
         momentum=config.method.get("momentum", 0.9),
         everything=everything,

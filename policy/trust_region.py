@@ -21,18 +21,20 @@ class TrustRegion:
 
     Without a radius, (strength/2) value(theta), the last term of eq. 8, acts as a proximal step of the size of the
     learning rate, decoupled from the optimiser as weight decay is in AdamW (arXiv 1711.05101): Adam divides a gradient
-    by its own size and would turn a stiff pull along a few directions into a step of constant length. With a radius,
+    by its own size and would turn a stiff pull along a few directions into a step of constant length. With `average`
+    the strength is shared between the past tasks, so that the pull is as stiff after ten tasks as after one: their sum
+    (eq. 8) stiffens with every task until none can be learned any more. With a radius,
     value(theta) <= radius holds after every update (eq. 6), up to the rounding of float32 parameters, by projection;
     the penalty is its Lagrangian form. Where past optima contradict one another by more than the radius, nothing is
     inside: theta then stays at the nearest point of least value, and the metric `trust_region` exceeds the radius.
     """
 
-    def __init__(self, form: QuadraticForm, strength: float, radius: float | None = None):
+    def __init__(self, form: QuadraticForm, strength: float, radius: float | None = None, average: bool = False):
         if not (math.isfinite(strength) and strength >= 0):
             raise ValueError(f"strength={strength}: give a finite number of at least 0")
         if radius is not None and not (math.isfinite(radius) and radius >= 0):
             raise ValueError(f"radius={radius}: give a finite number of at least 0, or null for the penalty")
-        self.form, self.strength, self.radius = form, strength, radius
+        self.form, self.strength, self.radius, self.average = form, strength, radius, average
 
     def add(self, anchor: Any) -> None:
         """Hold one more past task."""
@@ -44,7 +46,8 @@ class TrustRegion:
             return {"trust_region": self.form.project(theta, self.radius)}
         if update % PENALTY_EVERY:
             return {}
-        return {"penalty": 0.5 * self.strength * self.form.shrink(theta, PENALTY_EVERY * rate * self.strength)}
+        strength = self.strength / max(1, len(self.form)) if self.average else self.strength
+        return {"penalty": 0.5 * strength * self.form.shrink(theta, PENALTY_EVERY * rate * strength)}
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.form.state_dict()

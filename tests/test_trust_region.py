@@ -18,6 +18,13 @@ def test_the_penalty_is_half_its_strength_times_the_form():
     assert gradient.abs().max() < 1e-8
 
 
+def test_an_average_is_as_stiff_after_many_tasks_as_after_one():
+    form, _, theta = random_form(tasks=3)
+    shared, alone = theta.clone(), theta.clone()
+    assert TrustRegion(form, 6.0, average=True).hold(shared, 0.01, 0) == TrustRegion(form, 2.0).hold(alone, 0.01, 0)
+    assert torch.equal(shared, alone)
+
+
 def test_between_its_turns_the_penalty_does_nothing():
     form, _, theta = random_form()
     region = TrustRegion(form, strength=3.0)

@@ -125,6 +125,8 @@ def compare(learned: Learned, k: int, i: int, inner_rate: float, count: int) -> 
     task = OldTask(**losses, optimum=optimum, fisher=_product(policy, optimum, sample), penalty=anchor)
     entries = policy.action_steps * policy.action_size
     strength = 0.5 * entries * method.get("strength", 0.0) / method.get("distillation_weight", 1.0)
+    if method.get("average", False):
+        strength /= k
     return align(task, _vector(policy), inner_rate, strength)
 
 

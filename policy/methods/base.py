@@ -59,6 +59,7 @@ class Parts:
     fisher_targets: str  # what the Fisher's samples are compared with: demonstrations | policy
     trust_region_strength: float  # lambda of eq. 8
     trust_region_radius: float | None  # delta of eq. 6, in place of the strength
+    trust_region_average: bool  # over the past tasks, in place of their sum in eq. 8
     inner_rate: float  # step size of the inner update of meta-learners
     momentum: float  # of the variance-reduced meta-gradient
     everything: Callable[[], WindowSource] | None  # windows of all tasks at once, for reference only
@@ -103,7 +104,9 @@ class Learner:
         self._replay = parts.replay if replay else None
         self._optimization = Optimization(parts.policy, parts.optimizer)
         self._region = (
-            TrustRegion(parts.fisher.form(), parts.trust_region_strength, parts.trust_region_radius)
+            TrustRegion(
+                parts.fisher.form(), parts.trust_region_strength, parts.trust_region_radius, parts.trust_region_average
+            )
             if trust_region
             else None
         )
