@@ -122,6 +122,8 @@ def test_runs_of_different_settings_are_not_compared(write, tmp_path):
 def test_a_summary_from_before_there_was_a_choice_had_the_default(write, name, then, other):
     optimizers = [{"warmup": 50}, {"warmup": 50, name: then}, {"warmup": 50, name: other}]
     runs = [summary(seed=i, options={"optimizer": options}) for i, options in enumerate(optimizers)]
+    runs[1]["options"] |= {"method": {"name": "replay", "average": False}}
+    runs[0]["options"] |= {"method": {"name": "replay"}}
     assert [run["seed"] for run in tool.group(runs[:2])["replay generator"]] == [0, 1]
     with pytest.raises(ValueError, match="runs differ in optimizer"):
         tool.group(runs)

@@ -34,7 +34,12 @@ REQUIRED = (
     "method", "seed", "average_success", "forgetting", "backward_transfer", "recovery", "seconds", *SETTING[:3]
 )  # fmt: skip
 METHOD = ("method", "fisher", "replay")  # groups of options that make one method; the others must be equal
-ADDED = {"optimizer": {"precision": "float32", "keep_moments": False}}  # what older summaries lack, as it was then
+ADDED: dict[str, dict[str, Any]] = {
+    "optimizer": {"precision": "float32", "keep_moments": False},
+    "method": {"average": False},
+    "fisher": {"targets": "demonstrations"},
+}
+"""Options that older summaries lack, as they were then."""
 TARGETS = (0.99, 0.9, 0.8)
 HEADINGS = {
     "success": "Means over seeds with 95 % bootstrap intervals, in points of a hundred",
