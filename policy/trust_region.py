@@ -22,8 +22,7 @@ class TrustRegion:
     Without a radius, (strength/2) value(theta), the last term of eq. 8, acts as a proximal step of the size of the
     learning rate, decoupled from the optimiser as weight decay is in AdamW (arXiv 1711.05101): Adam divides a gradient
     by its own size and would turn a stiff pull along a few directions into a step of constant length. With `average`
-    the strength is shared between the past tasks, so that the pull is as stiff after ten tasks as after one: their sum
-    (eq. 8) stiffens with every task until none can be learned any more. With a radius,
+    the strength is shared between the past tasks, as their sum (eq. 8) stiffens with every task. With a radius,
     value(theta) <= radius holds after every update (eq. 6), up to the rounding of float32 parameters, by projection;
     the penalty is its Lagrangian form. Where past optima contradict one another by more than the radius, nothing is
     inside: theta then stays at the nearest point of least value, and the metric `trust_region` exceeds the radius.

@@ -129,6 +129,14 @@ def test_a_summary_from_before_there_was_a_choice_had_the_default(write, name, t
         tool.group(runs)
 
 
+def test_options_of_a_fisher_that_a_run_does_not_have_make_no_difference():
+    settings = [{"name": "rank1", "samples": 8}, {"name": "diagonal", "samples": 4}]
+    runs = [summary(seed=i, fisher="none", options={"fisher": options}) for i, options in enumerate(settings)]
+    assert [len(found) for found in tool.group(runs).values()] == [2]
+    held = [{**run, "fisher": "diagonal"} for run in runs]
+    assert [len(found) for found in tool.group(held).values()] == [1, 1]
+
+
 def test_methods_that_differ_in_an_option_are_two(write, tmp_path):
     settings = [{"method": {"strength": s}, "batch_size": 8} for s in (1.0, 2.0)]
     runs = [write(f"s{i}", summary("ewc", 0, 0.1 * i, options=options)) for i, options in enumerate(settings)]

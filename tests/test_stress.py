@@ -59,7 +59,13 @@ def test_several_penalties_are_held_against_the_same_runs(write, tmp_path):
     write("hard", "b", summary(0, "diagonal", 0.9, options=options))
     folder = write("hard", "c", summary(0, "diagonal", 0.8, options={**options, "method": {"strength": 1e6}}))
     found = {s.penalty: float(s.differences(tool.average_success)[0]) for s in tool.read_settings(folder)}
-    assert found == pytest.approx({"rank1": -0.1, "diagonal proper 1e+04": 0.2, "diagonal proper 1e+06": 0.1})
+    assert found == pytest.approx(
+        {
+            "trust_region generator rank1": -0.1,
+            "trust_region generator diagonal method.strength=10000.0": 0.2,
+            "trust_region generator diagonal method.strength=1000000.0": 0.1,
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,6 +74,8 @@ def test_several_penalties_are_held_against_the_same_runs(write, tmp_path):
         ([summary(1, "rank1")], "no seed has a run with a Fisher penalty and one without"),
         ([summary(0, "rank1"), summary(0, "rank1")], "two runs have one seed"),
         ([summary(0, "rank1", n_rollouts=20)], "differ in n_rollouts"),
+        ([summary(0, "rank1", replay="none")], "differ in replay"),
+        ([summary(0, "rank1"), summary(0, "none", method="other")], "both without a Fisher penalty"),
     ],
 )
 def test_what_is_no_pair_is_refused(write, monkeypatch, capsys, others, said):

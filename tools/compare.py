@@ -133,10 +133,12 @@ def group(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
 
 
 def _completed(summary: Summary) -> Summary:
-    options = dict(summary.get("options", {}))
+    """With the options that it lacks, and without those of a Fisher or a replay that the run does not have."""
+    unused = [part for part in ("fisher", "replay") if summary.get(part, "none") == "none"]
+    options = {part: value for part, value in summary.get("options", {}).items() if part not in unused}
     for part in ADDED.keys() & options.keys():
         options[part] = ADDED[part] | options[part]
-    return summary | {"options": options} if options else summary
+    return summary | {"options": options} if "options" in summary else summary
 
 
 def _name(summary: Summary, summaries: Sequence[Summary]) -> str:

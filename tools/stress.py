@@ -16,7 +16,7 @@ import numpy as np
 from configs import commandline
 from policy.metrics import bootstrap
 from policy.plots import plot_differences
-from tools.compare import Summary, comma_separated, interval, markdown, read, write_text
+from tools.compare import Summary, comma_separated, group, interval, markdown, read, write_text
 
 EARLY = 50  # updates after a transition in which a dip is looked for
 
@@ -64,7 +64,7 @@ class Setting:
     """Runs with one penalty and without, in the order of the seeds that both have."""
 
     name: str
-    penalty: str
+    penalty: str  # the method and the options in which several differ, as in tools.compare
     replay: list[Summary]
     trust_region: list[Summary]
 
@@ -88,33 +88,23 @@ def read_settings(folder: Path) -> list[Setting]:
     """The runs in a folder, for each penalty; ValueError where they are not pairs of one setting."""
     files = sorted([*folder.glob("*/summary.json"), *(f for f in folder.glob("*.json") if f.name != "summary.json")])
     runs = [read(file) for file in files]
-    for name in ("tasks", "updates_per_task", "n_rollouts", "replay", "evaluation_seeds"):
-        if len({str(run.get(name)) for run in runs}) > 1:
-            raise ValueError(f"{folder}: runs differ in {name}; keep one setting in one folder")
-    groups: dict[str, dict[int, Summary]] = {}
-    for run in runs:
-        group = groups.setdefault(penalty(run), {})
-        if run["seed"] in group:
-            raise ValueError(f"{folder}: two runs have one seed and one kind of method; leave one out")
-        group[run["seed"]] = run
-    free = groups.pop("none", {})
+    if len({run.get("replay") for run in runs}) > 1:
+        raise ValueError(f"{folder}: runs differ in replay; keep one setting in one folder")
+    try:
+        groups = group(runs)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    free = [name for name, held in groups.items() if held[0].get("fisher", "none") == "none"]
+    if len(free) > 1:
+        raise ValueError(f"{folder}: {' and '.join(free)} are both without a Fisher penalty; keep one of them")
+    without = {run["seed"]: run for name in free for run in groups.pop(name)}
     settings = []
     for name, held in groups.items():
-        if seeds := sorted(held.keys() & free.keys()):
-            settings.append(Setting(folder.name, name, [free[seed] for seed in seeds], [held[seed] for seed in seeds]))
+        if pairs := [(without[run["seed"]], run) for run in held if run["seed"] in without]:
+            settings.append(Setting(folder.name, name, *map(list, zip(*pairs, strict=True))))
     if not settings:
         raise ValueError(f"{folder}: no seed has a run with a Fisher penalty and one without; add the missing one")
     return settings
-
-
-def penalty(run: Summary) -> str:
-    """What holds the past optima: the Fisher estimator, its targets where they are the policy's, and the strength."""
-    fisher, options = run.get("fisher", "none"), run.get("options", {})
-    if fisher == "none":
-        return fisher
-    proper = " proper" if options.get("fisher", {}).get("targets") == "policy" else ""
-    strength = options.get("method", {}).get("strength")
-    return f"{fisher}{proper}" + (f" {strength:.0e}" if strength is not None else "")
 
 
 def report(settings: Sequence[Setting], output: Path) -> None:
