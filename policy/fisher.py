@@ -1,7 +1,9 @@
-"""Empirical Fisher information at a past optimum, in forms that never hold a P x P matrix.
+"""Fisher information at a past optimum, in forms that never hold a P x P matrix.
 
-F = E[g g^T], g the gradient of one sample's loss at theta*. An estimator has `estimate(per_sample_loss, params,
-batches) -> anchor` and `form() -> the quadratic form that holds such anchors` (policy.quadratic).
+F = E[g g^T], g the gradient of one sample's loss at theta*: the Fisher proper where the targets are the policy's own
+predictions and noise, the empirical one where they are the demonstrations'. An estimator has
+`estimate(per_sample_loss, params, batches) -> anchor` and `form() -> the quadratic form that holds such anchors`
+(policy.quadratic).
 Vectors of parameters are ordered as in policy.flat.
 """
 
