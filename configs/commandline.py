@@ -22,6 +22,15 @@ from yaml import YAMLError
 ERROR = 2
 INTERRUPTED = 130
 MULTIRUN = {"-m", "--multirun"}
+PATHS = (
+    "resume", "checkpoint", "compare", "source", "target", "filter", "output", "path", "demonstrations.path",
+)  # fmt: skip
+"""Options whose text may hold what hydra would read as more than text; `filter` is a name of robomimic's."""
+NULLABLE = {
+    "workers": 2, "evaluation.probe_tasks": 1, "method.radius": 0.1, "diffusion.clip": 1.0,
+    "replay.diffusion.clip": 1.0,
+}  # fmt: skip
+"""Options that may be null, each with an example of another value."""
 
 
 class Failed(Exception):
@@ -62,7 +71,7 @@ def run(name: str, task: Callable[[DictConfig], object]) -> None:
     except Failed as error:
         report(ValueError(f"a run of the sweep failed ({error}); the same command again goes on with the rest"))
         failed.append(error)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         report(error)
         failed.append(error)
     if failed:
@@ -103,7 +112,7 @@ def _plain(argument: str) -> str:
         return argument
     if key == "env":
         return f"env=[{value}]"
-    if key in ("resume", "checkpoint", "compare", "source", "target", "filter") and value not in ("", "null"):
+    if key in PATHS and value not in ("", "null"):
         return f"{key}={_quoted(value)}"
     if key == "store":
         return f"store=[{','.join(_quoted(path) for path in value.split(',') if path)}]"
@@ -138,11 +147,14 @@ def _groups() -> list[str]:
 
 
 def _check_types(config: DictConfig, defaults: DictConfig, prefix: str) -> None:
-    """ValueError for a value of another kind than the default; null stands for anything."""
+    """ValueError for a value of another kind than the default or NULLABLE's; any other null takes anything."""
     for key in map(str, defaults):
         if OmegaConf.is_missing(defaults, key):
             continue
-        default, value, option = defaults[key], config[key], f"{prefix}{key}"
+        value, option = config[key], f"{prefix}{key}"
+        default = NULLABLE.get(option, defaults[key])
+        if option in NULLABLE and value is None:
+            continue
         if isinstance(default, DictConfig) and isinstance(value, DictConfig):
             _check_types(value, default, f"{option}.")
             continue

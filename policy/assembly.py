@@ -15,7 +15,8 @@ from envs.seeds import REPLAY
 from envs.tasks import Task, get_task
 from policy.agent import Batch, DiffusionPolicy, PolicyActor, WindowSource, join
 from policy.generator import make_generator
-from policy.loading import PolicySpec
+from policy.loading import PolicySpec, make_normalizer, make_policy
+from policy.methods import build_method
 from policy.methods.base import Parts
 from policy.normalizer import Normalizer
 from policy.optimization import OptimizerSettings
@@ -24,6 +25,14 @@ from policy.replay import Draw, DrawnReplay, GeneratedReplay, ReplaySource
 from policy.training import TaskWindows
 
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
+
+
+def require_parts(config: DictConfig, tasks: list[Task]) -> None:
+    """ValueError where the options describe no policy, generator or method; builds them once and drops them."""
+    spec, normalizer = make_spec(config, tasks), make_normalizer([(task.low, task.high) for task in tasks])
+    if config.replay.source == "generator":
+        make_generator(config.replay, spec, normalizer)
+    build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), None))
 
 
 def make_spec(config: DictConfig, tasks: list[Task], input_frames: dict[str, str] | None = None) -> PolicySpec:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from policy.metrics import wilson
-from policy.summary import percent, rate
+from policy.summary import percent, rate, updates_text
 from policy.training import Progress
 
 
@@ -52,11 +52,5 @@ def _recovery(entries: list[dict[str, Any]]) -> Table:
         table.add_column(column, justify="right" if "%" in column else "left")
     for task, later in dict.fromkeys((entry["task"], entry["while_learning"]) for entry in entries):
         found = {e["target"]: e for e in entries if (e["task"], e["while_learning"]) == (task, later)}
-        table.add_row(task, later, *(_updates(found[target]) for target in targets))
+        table.add_row(task, later, *(updates_text(found[target]) for target in targets))
     return table
-
-
-def _updates(entry: dict[str, Any]) -> str:
-    if entry["updates"] is not None:
-        return str(entry["updates"])
-    return "-" if entry["censored_at"] is None else f"> {entry['censored_at']}"

@@ -17,9 +17,9 @@ from envs.tasks import Task, task_sequence
 from envs.vector import VectorEnv
 from policy.agent import PolicyActor
 from policy.choices import unknown
+from policy.files import write_json
 from policy.loading import find_checkpoint, load_policy, tasks_of
 from policy.metrics import wilson
-from policy.record import write_json
 
 
 def main() -> None:

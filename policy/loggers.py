@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from policy.choices import unknown
+from policy.files import write_text
 
 PROJECT = "reconverge"
 
@@ -126,7 +127,5 @@ def run_id(folder: Path) -> str:
     """What a run is called in a logger's books, drawn once and kept in its folder."""
     path = folder / "logger_id.txt"
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.write_text(uuid.uuid4().hex[:8] + "\n")
-        partial.replace(path)
+        write_text(path, uuid.uuid4().hex[:8] + "\n")
     return path.read_text().strip()

@@ -1,4 +1,4 @@
-"""Declared bounds to [-1, 1], one row a task; no statistic of any data enters."""
+"""Bounds to [-1, 1], one row a task: the policy's are declared, so no statistic of any data enters."""
 
 from collections.abc import Sequence
 

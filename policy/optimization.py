@@ -35,6 +35,8 @@ class OptimizerSettings:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise unknown("optimizer.precision", self.precision, PRECISIONS)
+        if not self.max_gradient_norm > 0:
+            raise ValueError(f"optimizer.max_gradient_norm={self.max_gradient_norm}: must be above 0")
 
     def rate(self, update: int, updates: int) -> float:
         """Learning rate of update 0, 1, ..., updates - 1."""

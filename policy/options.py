@@ -17,7 +17,9 @@ from policy.optimization import OptimizerSettings
 from policy.replay import REPLAYS
 
 TARGETS = ("demonstrations", "policy")
-REPLAYING, META = ("replay", "ftml", "vr_mcl"), ("ftml", "vr_mcl")
+META = ("ftml", "vr_mcl")
+NOTHING_WITHOUT_REPLAY = ("replay", *META)
+REPLAYING = ("trust_region", *NOTHING_WITHOUT_REPLAY)
 AT_LEAST_ONE = (
     "updates_per_task", "batch_size", "checkpoint_every", "observation_steps", "action_steps", "workers",
     "demonstrations.episodes", "evaluation.n_rollouts", "evaluation.slots", "fisher.samples", "replay.updates",
@@ -25,8 +27,8 @@ AT_LEAST_ONE = (
     "network.width", "network.depth", "replay.network.width", "replay.network.depth",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "seed", "optimizer.learning_rate", "optimizer.warmup", "optimizer.weight_decay", "optimizer.max_gradient_norm",
-    "optimizer.ema_decay", "replay.learning_rate", "demonstrations.noise", "method.strength",
+    "seed", "optimizer.learning_rate", "optimizer.warmup", "optimizer.weight_decay", "optimizer.ema_decay",
+    "replay.learning_rate", "demonstrations.noise", "method.strength",
     "method.distillation_weight", "method.radius", "method.inner_rate", "method.momentum",
 )  # fmt: skip
 
@@ -36,7 +38,7 @@ def check(config: DictConfig) -> list[Task]:
     tasks = task_sequence(list(config.env))
     if config.method.name not in METHODS:
         raise unknown("method", config.method.name, METHODS)
-    if config.method.name in REPLAYING and config.replay.source == "none":
+    if config.method.name in NOTHING_WITHOUT_REPLAY and config.replay.source == "none":
         raise ValueError(
             f"method={config.method.name} replay=none would replay nothing; choose a replay=, or method=finetune"
         )
@@ -59,6 +61,10 @@ def check(config: DictConfig) -> list[Task]:
         raise ValueError("method=single starts every task afresh: optimizer.keep_moments=true has nothing to keep")
     if config.replay.source != "none" and min(config.replay.batch_size, config.replay.pool) < 1:
         raise ValueError("replay.batch_size and replay.pool: must be at least 1; to replay nothing give replay=none")
+    if config.replay.source == "generator" and config.batch_size < len(tasks):
+        raise ValueError(
+            f"batch_size={config.batch_size}: the generator's batches hold every task: at least {len(tasks)}"
+        )
     if not 0 <= config.evaluation.probe_rollouts <= config.evaluation.n_rollouts:
         raise ValueError(
             f"evaluation.probe_rollouts={config.evaluation.probe_rollouts}: must be 0 to evaluation.n_rollouts"

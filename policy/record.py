@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from policy import checkpoint
 from policy.console import print_summary, print_task
+from policy.files import write_json, write_text
 from policy.loggers import make_loggers
 from policy.plots import plot_run
 from policy.summary import rate, summarize
@@ -138,13 +139,6 @@ class RunRecord:
             self._bar = None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(partial, path)
-
-
 def _drop_lines_after(path: Path, progress: Progress) -> None:
     if not path.exists():
         return
@@ -158,9 +152,7 @@ def _drop_lines_after(path: Path, progress: Progress) -> None:
             entry["task_index"] == progress.task and entry["kind"] in ("generator", "evaluation")
         ):
             kept.append(line)
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    os.replace(partial, path)
+    write_text(path, "".join(kept))
 
 
 def commit() -> str | None:

@@ -31,25 +31,18 @@ def probes_of(progress: Progress, task: int, while_learning: int) -> list[dict[s
 def recovery_table(progress: Progress, names: Sequence[str]) -> list[dict[str, Any]]:
     """Updates until each earlier task was back at 99, 90 and 80 % of its success just after it was learned."""
     table = []
-    for later in range(1, len(names)):
-        for task in range(later):
-            probes = probes_of(progress, task, later)
-            if not probes:
-                continue
-            # The probes' own episodes are the reference: the same seeds on both sides of the ratio.
-            just_learned = rate(progress.successes[task][task][: len(probes[0]["successes"])])
-            curve = [p["update"] for p in probes], [rate(p["successes"]) for p in probes]
-            for entry in metrics.recovery(*curve, just_learned):
-                row = {"task": names[task], "while_learning": names[later], "target": entry.target}
-                found = {name: getattr(entry, name) for name in ("updates", "censored_at", "first_reached")}
-                table.append({**row, **found})
+    for curve in probe_curves(progress, names):
+        for entry in metrics.recovery(curve["updates"], curve["success"], curve["just_learned"]):
+            row = {"task": curve["task"], "while_learning": curve["while_learning"], "target": entry.target}
+            found = {name: getattr(entry, name) for name in ("updates", "censored_at", "first_reached")}
+            table.append({**row, **found})
     return table
 
 
 def probe_curves(progress: Progress, names: Sequence[str]) -> list[dict[str, Any]]:
     """The probes themselves: an earlier task's success against the updates on a later one, on the same episodes.
 
-    `just_learned` is its success on them when it had just been learned.
+    `just_learned` is its success on them when it had just been learned, the same seeds on both sides of a ratio.
     """
     curves = []
     for later in range(1, len(names)):
@@ -97,6 +90,13 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
         "recovery": recovery_table(progress, names),
         "probes": probe_curves(progress, names),
     }
+
+
+def updates_text(entry: dict[str, Any], measure: str = "updates") -> str:
+    """An entry of the recovery table: its number of updates, or that they were not enough."""
+    if entry[measure] is not None:
+        return str(entry[measure])
+    return "-" if entry["censored_at"] is None else f"> {entry['censored_at']}"
 
 
 def percent(value: float | None) -> str:

@@ -24,7 +24,8 @@ from envs.tasks import Task
 from envs.vector import SimulationError
 from policy import checkpoint
 from policy.agent import DiffusionPolicy, PolicyActor
-from policy.assembly import make_parts, make_replay, make_spec, make_windows
+from policy.assembly import make_parts, make_replay, make_spec, make_windows, require_parts
+from policy.files import write_text
 from policy.loading import PolicySpec, describe, find_device, make_normalizer, make_policy
 from policy.methods import build_method
 from policy.options import check, deciding, seed_range
@@ -61,6 +62,7 @@ def run(config: DictConfig) -> dict[str, Any]:
             tqdm.write(f"{folder} is finished")
             return json.loads((folder / "summary.json").read_text())
     tasks = check(config)
+    require_parts(config, tasks)
     device = find_device(config.device)
     if not (folder / "config.yaml").exists():
         _write_config(config, folder / "config.yaml")
@@ -68,8 +70,11 @@ def run(config: DictConfig) -> dict[str, Any]:
         stores = [demonstrations(config, task) for task in tasks]
         collected = time.perf_counter() - started
         progress, record, illustrate_run = _learn(config, folder, tasks, stores, device, collected)
-    except (KeyboardInterrupt, FloatingPointError, OSError, SimulationError):
-        tqdm.write(f"stopped; continue with: python -m policy.train resume={folder}")
+    except (KeyboardInterrupt, FloatingPointError, OSError, SimulationError) as stop:
+        # All randomness is keyed, so a loss that is not finite comes again at the same update.
+        lower = f"lower optimizer.learning_rate in {folder / 'config.yaml'}, then "
+        first = lower if isinstance(stop, FloatingPointError) else ""
+        tqdm.write(f"stopped; {first}continue with: python -m policy.train resume={folder}")
         raise
     seconds = {
         "demonstrations": progress.demonstration_seconds,
@@ -90,7 +95,7 @@ def run(config: DictConfig) -> dict[str, Any]:
 def _same_run(config: DictConfig, folder: Path) -> DictConfig:
     """The configuration of the run in `folder`, which a sweep that is typed again goes on with.
 
-    ValueError where it is another run, or this is no sweep.
+    ValueError where it is another run, or this is no sweep. Options of ANYWHERE are as typed now.
     """
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         raise ValueError(f"{folder} holds a run already; continue it with resume={folder}, or choose another name=")
@@ -99,6 +104,8 @@ def _same_run(config: DictConfig, folder: Path) -> DictConfig:
         was, asked = OmegaConf.select(begun, name), OmegaConf.select(config, name)
         if name not in ANYWHERE and not isinstance(asked, DictConfig) and was != asked:
             raise ValueError(f"{folder} holds a run with {name}={was}, not {asked}; choose another sweep=")
+        if name in ANYWHERE:
+            OmegaConf.update(begun, name, asked)
     return begun
 
 
@@ -119,7 +126,8 @@ def _learn(
     replay = make_replay(config, spec, normalizer, windows, evaluator)
     everything = partial(_joint, windows)
     method = build_method(config.method.name, make_parts(config, make_policy(spec, normalizer), replay, everything))
-    progress, state, facts = _resume(folder, spec, _facts(config, spec, method), collected)
+    facts = _facts(config, spec, method, brought(config, tasks, stores))
+    progress, state, facts = _resume(folder, spec, facts, collected)
     record = RunRecord(
         folder,
         spec.tasks,
@@ -178,13 +186,21 @@ def demonstrations(config: DictConfig, task: Task) -> DemonstrationStore:
     )
 
 
+def brought(config: DictConfig, tasks: list[Task], stores: list[DemonstrationStore]) -> dict[str, int]:
+    """Episodes taken of each store that no expert of ours made."""
+    taken = {}
+    for task, store in zip(tasks, stores, strict=True):
+        if "expert" not in store.attributes:
+            taken[task.name] = min(len(store), config.demonstrations.episodes)
+            tqdm.write(f"{task.name}: {taken[task.name]} of the {len(store)} demonstrations brought from elsewhere")
+    return taken
+
+
 def _write_config(config: DictConfig, path: Path) -> None:
-    """The resolved configuration, whole or not at all, with paths that hold from any directory."""
+    """The resolved configuration, with paths that hold from any directory."""
     config = config.copy()
     config.demonstrations.path = str(Path(config.demonstrations.path).absolute())
-    partial = path.with_suffix(".partial")
-    OmegaConf.save(config, partial, resolve=True)
-    partial.replace(path)
+    write_text(path, OmegaConf.to_yaml(config, resolve=True))
 
 
 def _joint(windows: list[Callable[[], TaskWindows]]) -> JointWindows:
@@ -208,7 +224,10 @@ def _resume(
     return Progress(**found.manifest["progress"]), found.state, begun
 
 
-def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
+def _facts(config: DictConfig, spec: PolicySpec, method, taken: dict[str, int]) -> dict[str, Any]:
+    options = deciding(config)
+    if taken:
+        options["demonstrations"]["brought"] = taken
     return {
         "method": config.method.name,
         "replay": config.replay.source if method.uses_replay else "none",
@@ -217,11 +236,11 @@ def _facts(config: DictConfig, spec: PolicySpec, method) -> dict[str, Any]:
         "seed": config.seed,
         "updates_per_task": config.updates_per_task,
         "evaluation_seeds": config.evaluation.seeds,
-        "options": deciding(config),
+        "options": options,
         "parameters": sum(p.numel() for p in method.policy.network.parameters()),
         "command": " ".join(["python -m policy.train", *sys.argv[1:]]),
         "versions": {name: version(name) for name in PACKAGES} | {"commit": commit()},
-        "hardware": hardware(),
+        "hardware": hardware() | {"device": method.policy.normalizer.low.device.type},
     }
 
 

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 
@@ -72,6 +73,13 @@ def test_interrupted_and_resumed_it_is_the_same_store(tmp_path, reference):
     assert seen[0] > kept
     for name in ("attempts", "discarded", "task", "noise", "expert", "simulator"):
         assert resumed.attributes[name] == reference.attributes[name]
+
+
+def test_two_that_make_one_store_take_turns(tmp_path, reference):
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda _: collect(LIFT, tmp_path / "lift.zarr", episodes=6, noise=0.2, workers=1), range(2))
+        for store in found:
+            assert_same(store, reference)
 
 
 def test_a_complete_store_is_only_opened(tmp_path, reference):

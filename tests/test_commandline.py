@@ -77,6 +77,9 @@ REFUSED = [
     ("batch_size=-1", ["batch_size=-1", "at least 1"]),
     ("workers=abc", ["workers=abc"]),
     ("workers=0", ["workers=0", "at least 1"]),
+    ("workers=1.5", ["workers=1.5", "whole number"]),
+    ("evaluation.probe_tasks=1.5", ["probe_tasks=1.5", "whole number"]),
+    ("diffusion.clip=wide", ["diffusion.clip=wide", "a number"]),
     ("checkpoint_every=0", ["checkpoint_every=0"]),
     ("network.width=-8", ["network.width=-8"]),
     ("network.width=wide", ["network.width=wide", "whole number"]),
@@ -84,6 +87,12 @@ REFUSED = [
     ("evaluation=5", ["evaluation=5", "group"]),
     ("optimizer.learning_rate=fast", ["optimizer.learning_rate=fast", "a number"]),
     ("optimizer.learning_rate=-1", ["optimizer.learning_rate=-1"]),
+    ("optimizer.max_gradient_norm=0.0", ["max_gradient_norm=0.0", "above 0"]),
+    ("optimizer.ema_decay=1.0", ["max_decay=1"]),
+    ("batch_size=2", ["batch_size=2", "at least 3"]),
+    ("diffusion.prediction=sampel", ["'sampel'", "sample"]),
+    ("executed_steps=9", ["executed_steps", "9"]),
+    ("replay.diffusion.prediction=sampel", ["'sampel'"]),
     ("optimizer.keep_moments=perhaps", ["optimizer.keep_moments=perhaps", "true"]),
     ("demonstrations.noise=-0.1", ["demonstrations.noise=-0.1"]),
     ("demonstrations.path=[a,b]", ["demonstrations.path", "text"]),
@@ -102,11 +111,22 @@ def test_a_bad_value_gives_one_line(fails, monkeypatch, argument, said):
     assert all(part in line for part in said), line
 
 
-@pytest.mark.parametrize(
-    ("argument", "said"), [("diffusion.prediction=sampel", "'sampel'"), ("executed_steps=9", "9")]
-)
-def test_a_value_that_the_library_refuses(fails, demonstrations, argument, said):
-    assert said in fails(options(demonstrations, None, argument))
+def test_what_is_refused_leaves_its_name_free(fails, tmp_path, demonstrations, monkeypatch):
+    folder = tmp_path / "run"
+    assert "executed_steps" in fails(options(demonstrations, folder, "executed_steps=9"))
+    more = ("diffusion.clip=null", "evaluation.probe_tasks=null", "optimizer.max_gradient_norm=inf")
+    assert call(train.main, options(demonstrations, folder, "method=finetune", *more), monkeypatch) == 0
+    assert OmegaConf.load(folder / "config.yaml").diffusion.clip is None
+
+
+def test_a_path_may_hold_what_a_sweep_names_its_folders_by(tmp_path, demonstrations, monkeypatch):
+    folder = tmp_path / "method=finetune,seed=0"
+    moved = shutil.copytree(demonstrations, tmp_path / "x=1,y=2")
+    assert call(train.main, options(moved, None, "method=finetune", f"hydra.run.dir='{folder}'"), monkeypatch) == 0
+    output = folder / "e.json"
+    arguments = [f"checkpoint={folder}", "env=lift", "n_rollouts=2", f"output={output}"]
+    assert call(evaluate.main, arguments, monkeypatch) == 0
+    assert output.exists()
 
 
 def test_what_starts_afresh_keeps_no_moments(fails):
@@ -207,12 +227,14 @@ def poison(monkeypatch, at):
     monkeypatch.setattr(Optimization, "step", poisoned)
 
 
-def test_a_loss_that_is_not_finite_leaves_the_run_resumable(fails, tmp_path, demonstrations, monkeypatch):
+def test_a_loss_that_is_not_finite_leaves_the_run_resumable(tmp_path, demonstrations, monkeypatch, capsys):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         poison(patch, at=12 + 7)
-        line = fails(options(demonstrations, folder, "method=finetune"))
-    assert "the loss is nan at update 6" in line
+        assert call(train.main, options(demonstrations, folder, "method=finetune"), monkeypatch) == 2
+    said = capsys.readouterr()
+    assert "error: the loss is nan at update 6" in said.err
+    assert f"lower optimizer.learning_rate in {folder / 'config.yaml'}, then continue" in said.out
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"0_lift", "1_can@4"}
     assert call(train.main, [f"resume={folder}"], monkeypatch) == 0
     assert (folder / "summary.json").exists()

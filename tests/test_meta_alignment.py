@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from tiny import make_policy, make_windows
 from tiny_run import call, make_demonstrations, options
@@ -79,6 +80,20 @@ def test_bad_arguments_are_named(run, change, said, capsys):
         measured(run, *change)
     assert exit.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("method.name", "ewc"), ("method.name", "single"), ("replay.source", "none"), ("method.distillation_weight", 0)],
+)
+def test_a_run_without_replay_is_refused(run, tmp_path, option, value, capsys):
+    config = OmegaConf.load(run / "config.yaml")
+    OmegaConf.update(config, option, value)
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    with pytest.raises(SystemExit) as exit:
+        measured(tmp_path)
+    assert exit.value.code == 2
+    assert "rehearses no earlier task" in capsys.readouterr().err
 
 
 def test_no_run_is_named(tmp_path, capsys):

@@ -29,6 +29,14 @@ def test_single_learns_each_task_as_if_it_were_alone():
     assert not torch.equal(first, parameters(method.policy_of(1)))
 
 
+def test_nothing_of_singles_fresh_weights_is_left_in_a_later_task():
+    method = make_method("single")
+    learn(method, 0, 60)
+    method.begin_task(1, 60)
+    method.update(make_windows(1).sample(32, torch.Generator().manual_seed(0)))
+    assert torch.equal(method._optimization.average_vector, method._optimization.vector)
+
+
 def test_singles_policies_are_saved():
     method = make_method("single")
     learn(method, 0, 10)

@@ -76,6 +76,7 @@ def test_several_penalties_are_held_against_the_same_runs(write, tmp_path):
         ([summary(0, "rank1", n_rollouts=20)], "differ in n_rollouts"),
         ([summary(0, "rank1", replay="none")], "differ in replay"),
         ([summary(0, "rank1"), summary(0, "none", method="other")], "both without a Fisher penalty"),
+        ([summary(0, "rank1", probes=[])], "holds no probes"),
     ],
 )
 def test_what_is_no_pair_is_refused(write, monkeypatch, capsys, others, said):

@@ -35,6 +35,11 @@ def test_typed_again_it_goes_on(tmp_path, demonstrations):
     assert (first / "summary.json").stat().st_mtime_ns == finished
     again = json.loads((second / "summary.json").read_text())
     assert again["success"] == wanted["success"]
+    assert not (second / "report.html").exists()
+    (second / "summary.json").unlink()
+    code, _, err = sweep(tmp_path, demonstrations, "seed=0,1", "report=true", "checkpoint_every=7")
+    assert code == 0, err
+    assert (second / "report.html").exists()  # what does not decide the result is as typed last
     code, _, err = sweep(tmp_path, demonstrations, "seed=0,1", "batch_size=8")
     assert code == 2
     assert "holds a run with batch_size=16, not 8; choose another sweep=" in err

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -124,7 +127,6 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
         "bounds": [task.low.tolist(), task.high.tolist()],
     }
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         return DemonstrationStore.create(
             path,
             task.sizes,
@@ -145,6 +147,28 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
     return store if complete else DemonstrationStore.open(path, "a")
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """One process at a time makes the store at `path`: the runs of a sweep wait for the first and find it made.
+
+    Where nothing can be written nothing is made, so no lock is needed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        yield
+        return
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"waiting for another process that records {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def collect(
     task: Task,
     path: Path,
@@ -159,7 +183,7 @@ def collect(
     Interrupted, it keeps its finished episodes and goes on from there. `progress(done, tried)` is called as it grows.
     Raises StoreError where the store belongs to another task, noise or simulator.
     """
-    with VectorEnv(task, min(SLOTS, episodes), workers) as env:
+    with alone(path), VectorEnv(task, min(SLOTS, episodes), workers) as env:
         store = open_or_create(env, path, noise, episodes)
         recorded = store.scalars()["seed"]
         start = int(recorded[-1]) + 1 if len(recorded) else DEMONSTRATION.start
@@ -180,9 +204,9 @@ def collect(
             stop = start + episodes - len(store)
             record(env, noise, range(start, stop), keep)
             start = stop
-    tried = _attempts(store)
-    if store.attributes.get("attempts") != tried:
-        store.update_attributes({"attempts": tried, "discarded": 1.0 - len(store) / tried})
+        tried = _attempts(store)
+        if store.attributes.get("attempts") != tried:
+            store.update_attributes({"attempts": tried, "discarded": 1.0 - len(store) / tried})
     return store
 
 

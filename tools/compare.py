@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import mannwhitneyu
 
+from policy.files import write_text
 from policy.metrics import bootstrap
 from policy.plots import plot_recovery
+from policy.summary import updates_text
 
 Summary = dict[str, Any]
 Row = dict[str, str]
@@ -224,11 +226,7 @@ def _entries(run: Summary, task: str, later: str, target: float) -> Iterable[dic
 
 def _entry(run: Summary, task: str, later: str, target: float, measure: str) -> str:
     for entry in _entries(run, task, later, target):
-        if measure not in entry:
-            return "?"
-        if entry[measure] is not None:
-            return str(entry[measure])
-        return "-" if entry["censored_at"] is None else f"> {entry['censored_at']}"
+        return updates_text(entry, measure) if measure in entry else "?"
     return ""
 
 
@@ -256,13 +254,6 @@ def comma_separated(rows: list[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _arguments() -> argparse.Namespace:

@@ -16,8 +16,9 @@ from envs.tasks import get_task
 from policy import exporting
 from policy.agent import DiffusionPolicy
 from policy.checkpoint import write_tensors
+from policy.files import write_json
 from policy.loading import describe, find_checkpoint, load_policy, tasks_of
-from policy.record import commit, write_json
+from policy.record import commit
 from tools.contract import describe_task, task_contract
 
 README = """# A policy of {names}

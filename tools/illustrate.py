@@ -12,8 +12,8 @@ from datasets.windows import Windows
 from envs.render import RenderError
 from envs.tasks import Task
 from policy.agent import DiffusionPolicy, PolicyActor
+from policy.files import write_json
 from policy.generator import WindowGenerator
-from policy.record import write_json
 from policy.replay_quality import replay_quality
 from tools.export_video import film
 

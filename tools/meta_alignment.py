@@ -25,13 +25,14 @@ from policy import checkpoint
 from policy.agent import DiffusionPolicy
 from policy.alignment import Loss, OldTask, align, gradient
 from policy.assembly import make_replay, make_spec, make_windows
+from policy.files import write_json
 from policy.fisher import Fisher
 from policy.flat import concatenate, split
 from policy.loading import load_policy
 from policy.methods.base import half_squared_errors, imagined, noisy_sample, random_stream
-from policy.options import make_fisher
+from policy.options import REPLAYING, make_fisher
 from policy.plots import plot_alignment
-from policy.record import commit, hardware, write_json
+from policy.record import commit, hardware
 from policy.replay import ReplaySource
 from policy.training import TaskWindows
 from tools.playback import input_frames
@@ -58,8 +59,9 @@ def measure(run: Path, inner_rate: float, windows: int) -> list[Row]:
     if not inner_rate > 0 or windows < 1:
         raise ValueError(f"inner_rate={inner_rate}, windows={windows}: give a positive rate and at least 1 window")
     config = commandline.load_yaml(run / "config.yaml")
-    if config.replay.source == "none" or config.method.name in ("multitask", "single"):
-        raise ValueError(f"{run}: method={config.method.name} replay={config.replay.source} rehearses no earlier task")
+    method = config.method
+    if config.replay.source == "none" or method.name not in REPLAYING or not method.get("distillation_weight", 1.0):
+        raise ValueError(f"{run}: method={method.name} replay={config.replay.source} rehearses no earlier task")
     names = [task.label for task in task_sequence(list(config.env))]
     folders = [run / "checkpoints" / f"{k}_{name}" for k, name in enumerate(names)]
     found = [folder for folder in folders if folder.exists()]
@@ -74,8 +76,8 @@ def measure(run: Path, inner_rate: float, windows: int) -> list[Row]:
                 values = compare(learned, k, i, inner_rate, windows)
                 rows.append({"after": names[k], "task": names[i], "since": k - i, **values})
                 bar.update()
-    settings = {"inner_rate": inner_rate, "windows": windows, "strength": config.method.get("strength", 0.0)}
-    facts = {"run": run.name, "method": config.method.name, "seed": config.seed, **settings}
+    settings = {"inner_rate": inner_rate, "windows": windows, "strength": method.get("strength", 0.0)}
+    facts = {"run": run.name, "method": method.name, "seed": config.seed, **settings}
     write_json(run / "meta_alignment.json", {**facts, "commit": commit(), "hardware": hardware(), "pairs": rows})
     plot_alignment(run / "plots" / "meta_alignment.png", rows, names)
     print(f"{run}/meta_alignment.json, {run}/plots/meta_alignment.png")

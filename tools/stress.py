@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from configs import commandline
+from policy.files import write_text
 from policy.metrics import bootstrap
 from policy.plots import plot_differences
-from tools.compare import Summary, comma_separated, group, interval, markdown, read, write_text
+from tools.compare import Summary, comma_separated, group, interval, markdown, read
 
 EARLY = 50  # updates after a transition in which a dip is looked for
 
@@ -88,6 +89,9 @@ def read_settings(folder: Path) -> list[Setting]:
     """The runs in a folder, for each penalty; ValueError where they are not pairs of one setting."""
     files = sorted([*folder.glob("*/summary.json"), *(f for f in folder.glob("*.json") if f.name != "summary.json")])
     runs = [read(file) for file in files]
+    for file, run in zip(files, runs, strict=True):
+        if not run.get("probes"):
+            raise ValueError(f"{file}: holds no probes, so no dip can be read; run it with evaluation.probe_rollouts")
     if len({run.get("replay") for run in runs}) > 1:
         raise ValueError(f"{folder}: runs differ in replay; keep one setting in one folder")
     try:

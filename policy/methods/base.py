@@ -125,9 +125,13 @@ class Learner:
         """Start `task`: a fresh optimiser, the previous policy frozen as the teacher, replay drawn."""
         self._task = task
         if not continued:
-            self._optimization.begin(updates, settled=task > 0)
+            self._optimization.begin(updates, settled=self._continues())
             self._teacher.load_state_dict(self._optimization.average.state_dict())
         self._old = self._draw_replay()
+
+    def _continues(self) -> bool:
+        """Whether the task begins from a policy worth keeping."""
+        return self._task > 0
 
     def update(self, batch: Batch) -> Metrics:
         """One optimiser step."""
@@ -219,8 +223,9 @@ class Learner:
     def _estimate(self, windows: WindowSource):
         """Fisher at the policy just learned, over windows and diffusion steps drawn uniformly (arXiv 2509.23593)."""
         policy, stream = self._optimization.average, self._stream(2)
-        count = range(0, self._parts.fisher_samples, FISHER_BATCH)
-        batches = [noisy_sample(policy, windows.sample(FISHER_BATCH, stream), stream) for _ in count]
+        samples = self._parts.fisher_samples
+        counts = [min(FISHER_BATCH, samples - start) for start in range(0, samples, FISHER_BATCH)]
+        batches = [noisy_sample(policy, windows.sample(count, stream), stream) for count in counts]
         if self._parts.fisher_targets == "policy":
             batches = [imagined(policy, batch, stream) for batch in batches]
         parameters = dict(policy.network.named_parameters())

@@ -33,6 +33,9 @@ class Single(Learner):
             self._optimization.average_vector.copy_(self._fresh)
         super().begin_task(task, updates, continued=continued)
 
+    def _continues(self) -> bool:
+        return False
+
     def end_task(self, windows: WindowSource, last: bool) -> Iterator[GeneratorUpdate]:
         if not last:
             self._learned.append(self._optimization.average_vector.clone())

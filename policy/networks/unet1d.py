@@ -88,7 +88,7 @@ class UNet1d(nn.Module):
     ):
         super().__init__()
         del sample_steps  # convolutions fit every length
-        _check(channels, kernel, groups, attention_levels)
+        _check(channels, kernel, groups, attention_levels, heads)
         self.embedding = check_size(embedding)
         self.step = nn.Sequential(nn.Linear(embedding, 4 * embedding), nn.Mish(), nn.Linear(4 * embedding, embedding))
         context = embedding + condition_size
@@ -126,9 +126,11 @@ class UNet1d(nn.Module):
         return self.leave(h).transpose(1, 2)
 
 
-def _check(channels: Sequence[int], kernel: int, groups: int, attention_levels: Sequence[int]) -> None:
+def _check(channels: Sequence[int], kernel: int, groups: int, attention_levels: Sequence[int], heads: int) -> None:
     if not channels:
         raise ValueError("channels=(): give the U-Net at least one level")
+    if min(*channels, kernel, groups, heads) < 1:
+        raise ValueError(f"channels={list(channels)}, kernel={kernel}, groups={groups}, heads={heads}: all at least 1")
     if kernel % 2 == 0:
         raise ValueError(f"kernel={kernel}: give an odd size, which keeps the length")
     for c in channels:

@@ -38,7 +38,8 @@ from envs.rollout import rollout
 from envs.seeds import EVALUATION
 from envs.tasks import Task, task_sequence
 from envs.vector import VectorEnv
-from policy.record import commit, hardware, write_json
+from policy.files import write_json
+from policy.record import commit, hardware
 from tools.benchmark.stock import STOCK, StockRobosuite, make_stock
 from tools.collect import NoisyExpert
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import imageio.v3 as iio
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from policy.files import write_text
 from policy.metrics import success_matrix
 from tools import compare
 from tools.report import charts, tables
@@ -38,9 +38,7 @@ def write_report(paths: Sequence[Path], output: Path) -> None:
     else:
         text = environment.get_template("comparison.html").render(_comparison_context(runs))
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, output)
+    write_text(output, text)
 
 
 def _run_context(run: Run) -> dict[str, Any]:

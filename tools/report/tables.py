@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib import colormaps
 
 from policy.metrics import combination_interval, wilson
+from policy.summary import updates_text
 from tools.compare import Row, Summary
 from tools.report.run import Run
 
@@ -192,10 +193,9 @@ def rate_cell(rate: float | None, n: int) -> Cell:
 
 def updates_cell(entry: dict[str, Any]) -> Cell:
     """What is censored is sorted behind what was reached."""
-    if entry["updates"] is not None:
-        return Cell(str(entry["updates"]), entry["updates"])
     censored = entry["censored_at"]
-    return Cell("-") if censored is None else Cell(f"> {censored}", censored + 0.5)
+    behind = None if censored is None else censored + 0.5
+    return Cell(updates_text(entry), behind if entry["updates"] is None else entry["updates"])
 
 
 def _leading(text: str) -> float | None:
