@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from policy.diffusion import Denoiser, Diffusion
+from policy.diffusion import Diffusion
 from policy.networks import build_network
 from policy.normalizer import Normalizer
 
@@ -109,17 +109,6 @@ class DiffusionPolicy(nn.Module):
         if not self.n_tasks:
             return history
         return torch.cat([history, nn.functional.one_hot(task, self.n_tasks).to(history.dtype)], dim=1)
-
-    def loss(
-        self,
-        batch: Batch,
-        noise: Float[Tensor, "B Tp Da"],
-        k: Int[Tensor, " B"],
-        network: Denoiser | None = None,
-    ) -> Float[Tensor, " B"]:
-        """Denoising loss of every window (arXiv 2602.02417 eq. 8, L_t) at diffusion steps `k`."""
-        condition = self.condition(batch.observations, batch.task)
-        return self.diffusion.loss(network or self.network, batch.actions, noise, k, condition)
 
     @torch.no_grad()
     def plan(

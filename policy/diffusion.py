@@ -1,11 +1,11 @@
-"""Denoising diffusion over arrays [L, D]: schedule, training loss and a deterministic DDIM sampler."""
+"""Denoising diffusion over arrays [L, D]: noise schedule, the network's target and a deterministic DDIM sampler."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from policy.choices import unknown
@@ -70,10 +70,6 @@ class Diffusion:
         object.__setattr__(self, "sqrt_abar", abar.sqrt().float().to(self.device))
         object.__setattr__(self, "sqrt_one_minus_abar", (1 - abar).sqrt().float().to(self.device))
 
-    def to(self, device: torch.device | str) -> "Diffusion":
-        """The same process with its tables on `device`."""
-        return replace(self, device=device)
-
     def draw_steps(self, count: int, generator: torch.Generator) -> Int[Tensor, "{count}"]:
         """Uniform diffusion steps, one a sample; the generator must be on this device."""
         return torch.randint(self.train_steps, (count,), generator=generator, device=self.device)
@@ -93,29 +89,6 @@ class Diffusion:
         if self.prediction == "sample":
             return x0
         return self._signal(k) * noise - self._noise(k) * x0
-
-    def predict(
-        self,
-        network: Denoiser,
-        xk: Float[Tensor, "B L D"],
-        k: Int[Tensor, "B"],
-        condition: Float[Tensor, "B C"],
-    ) -> Float[Tensor, "B L D"]:
-        """The network's output in the parameterisation `prediction`: what distillation matches."""
-        return network(xk, k, condition)
-
-    def loss(
-        self,
-        network: Denoiser,
-        x0: Float[Tensor, "B L D"],
-        noise: Float[Tensor, "B L D"],
-        k: Int[Tensor, "B"],
-        condition: Float[Tensor, "B C"],
-        mask: Bool[Tensor, "#B #L #D"] | None = None,
-    ) -> Float[Tensor, "B"]:
-        """Mean squared error a sample over its valid entries. arXiv 2602.02417, L_t of eq. 8."""
-        output = self.predict(network, self.add_noise(x0, noise, k), k, condition)
-        return masked_mean_square(output - self.target(x0, noise, k), mask)
 
     def inference_timesteps(self) -> list[int]:
         """The steps that sampling visits, the noisiest first.
@@ -160,7 +133,7 @@ class Diffusion:
     ) -> Float[Tensor, "B L D"]:
         """One step of DDIM: from x_k to x at the step that `later` belongs to, by the x_0 and eps implied at x_k."""
         signal, noise = now
-        output = self.predict(network, xk, k.expand(xk.shape[0]), condition)
+        output = network(xk, k.expand(xk.shape[0]), condition)
         if self.prediction == "epsilon":
             x0, eps = (xk - noise * output) / signal, output
         elif self.prediction == "sample":
@@ -178,12 +151,6 @@ class Diffusion:
         return self.sqrt_one_minus_abar[k][:, None, None]
 
 
-def masked_mean_square(
-    error: Float[Tensor, "B L D"], mask: Bool[Tensor, "#B #L #D"] | None = None
-) -> Float[Tensor, "B"]:
-    """Mean over each sample's valid entries of error squared; a sample without any gives 0."""
-    square = error.square()
-    if mask is None:
-        return square.mean(dim=(1, 2))
-    valid = mask.expand_as(square).to(square.dtype)
-    return (square * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp(min=1)
+def mean_square(error: Float[Tensor, "B L D"]) -> Float[Tensor, "B"]:
+    """Mean over each sample's entries of error squared."""
+    return error.square().mean(dim=(1, 2))

@@ -46,16 +46,3 @@ class Ema(Generic[Network]):
         for kept, new in zip(self.network.buffers(), network.buffers(), strict=True):
             kept.copy_(new)
         self.updates += 1
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Tensors only: the averaged network under `network.` and the update counter."""
-        state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        return {**state, "updates": torch.tensor(self.updates)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what state_dict returned; RuntimeError where the network differs."""
-        prefix = "network."
-        self.network.load_state_dict(
-            {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
-        )
-        self.updates = int(state["updates"])

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from policy.agent import Batch, WindowSource, join
-from policy.diffusion import Diffusion, masked_mean_square
+from policy.diffusion import Diffusion, mean_square
 from policy.loading import PolicySpec
 from policy.networks import build_network
 from policy.normalizer import Normalizer
@@ -83,7 +83,7 @@ class WindowGenerator(nn.Module):
             with torch.no_grad():
                 answers = teacher.network(noisy[-taught:], k[-taught:], condition[-taught:])
             target = torch.cat([target[:-taught], answers])
-        return masked_mean_square(self.network(noisy, k, condition) - target)
+        return mean_square(self.network(noisy, k, condition) - target)
 
     @torch.no_grad()
     def generate(self, task: int, count: int, generator: torch.Generator, batch_size: int = 2048) -> Batch:

@@ -72,21 +72,6 @@ def test_a_plan_follows_from_the_noise_and_stays_in_bounds():
     assert not plan.requires_grad
 
 
-def test_the_loss_is_the_denoising_error_of_the_chunk():
-    policy, batch = make_policy(), make_windows(0, 5)
-    noise, k = torch.randn(5, 3, 2), torch.tensor([0, 3, 9, 15, 19])
-    beta = [min(1 - f(i + 1) / f(i), 0.999) for i in range(20)]
-    abar = torch.tensor(beta, dtype=torch.float64).neg().add(1).cumprod(0)[k].float().view(5, 1, 1)
-    noisy = abar.sqrt() * batch.actions + (1 - abar).sqrt() * noise
-    output = policy.network(noisy, k, policy.condition(batch.observations, batch.task))
-    expected = ((output - batch.actions) ** 2).sum((1, 2)) / 6
-    torch.testing.assert_close(policy.loss(batch, noise, k), expected, rtol=1e-4, atol=1e-6)
-
-
-def f(i):
-    return math.cos((i / 20 + 0.008) / 1.008 * math.pi / 2) ** 2
-
-
 def play(actor, assignment, plans=3):
     """Chunks of every episode by seed; `assignment` maps slots to seeds, in the batch's order."""
     chunks = {seed: [] for seed in assignment.values()}

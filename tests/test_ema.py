@@ -33,24 +33,6 @@ def test_average_is_the_weighted_sum_of_all_parameters_seen(max_decay, inv_gamma
     assert ema.network[1].running_mean.eq(8).all()
 
 
-def test_resumed_average_continues_bit_for_bit():
-    straight, first = Ema(network(0)), Ema(network(0))
-    for i in range(3):
-        straight.update(network(i))
-        first.update(network(i))
-    state = {name: value.clone() for name, value in first.state_dict().items()}
-    assert all(isinstance(value, torch.Tensor) for value in state.values())
-    resumed = Ema(network(5))
-    resumed.load_state_dict(state)
-    assert resumed.updates == 3
-    for i in range(3, 6):
-        straight.update(network(i))
-        resumed.update(network(i))
-    assert all(
-        torch.equal(a, b) for a, b in zip(straight.network.parameters(), resumed.network.parameters(), strict=True)
-    )
-
-
 def test_average_is_apart_from_the_network():
     source = network(0)
     ema = Ema(source)

@@ -5,7 +5,7 @@ import torch
 from tiny import action_error, learn, make_method, make_windows
 from torch.func import functional_call
 
-from policy.diffusion import masked_mean_square
+from policy.diffusion import mean_square
 from policy.flat import concatenate, split
 
 
@@ -31,7 +31,7 @@ def written_out(method, part, theta, rate):
             rows = list(rows)
             inputs = (part.noisy[rows], part.k[rows], part.condition[rows])
             output = functional_call(network, split(leaf, names), inputs)
-            total = total + masked_mean_square(output - part.target[rows]).mean()
+            total = total + mean_square(output - part.target[rows]).mean()
         return torch.autograd.grad(total, leaf)[0]
 
     return gradient(theta - rate * gradient(theta, 0), 1)

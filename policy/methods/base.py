@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from policy.agent import Batch, DiffusionPolicy, WindowSource, join
-from policy.diffusion import masked_mean_square
+from policy.diffusion import mean_square
 from policy.fisher import Fisher, PerSampleLoss
 from policy.optimization import Optimization, OptimizerSettings
 from policy.replay import GeneratorUpdate, ReplaySource
@@ -159,7 +159,7 @@ class Learner:
         """The first two terms, and what there is to log."""
         with self._optimization.products():
             output = self._optimization.model.network(part.noisy, part.k, part.condition)
-        errors = masked_mean_square(output - part.target)
+        errors = mean_square(output - part.target)
         loss = errors[: part.current].mean()
         metrics = {"loss": loss.detach()}
         if self._old is not None:
@@ -269,6 +269,6 @@ def half_squared_errors(policy: DiffusionPolicy) -> PerSampleLoss:
     def loss(parameters: dict[str, Tensor], sample: tuple[Tensor, ...]) -> Tensor:
         noisy, k, condition, target = sample
         output = torch.func.functional_call(policy.network, parameters, (noisy, k, condition))
-        return 0.5 * entries * masked_mean_square(output - target)
+        return 0.5 * entries * mean_square(output - target)
 
     return loss
