@@ -268,6 +268,7 @@ def test_a_brought_store_trains_and_evaluates_in_its_frame(collected, simulator_
     assert set(asked) == {("lift", "world"), ("can", "base")}
     _, spec = load_policy(newest(run / "checkpoints"))
     assert spec.input_frames == {"lift": "world"}
+    assert json.loads((run / "summary.json").read_text())["options"]["demonstrations"]["brought"] == {"lift": 2}
     asked.clear()
     assert call(evaluate.main, [f"checkpoint={run}", "n_rollouts=1", "workers=1"], monkeypatch) == 0
     assert asked == [("lift", "world"), ("can", "base")]
