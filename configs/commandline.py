@@ -37,12 +37,12 @@ class Failed(Exception):
     """A run of a sweep failed in another process, which has said why."""
 
 
-def run(name: str, task: Callable[[DictConfig], object]) -> None:
-    """Run `task` with the configuration `configs/<name>.yaml` and the command line's overrides.
+def run(name: str, task: Callable[[DictConfig], object], *overrides: str) -> None:
+    """Run `task` with the configuration `configs/<name>.yaml`, these overrides and the command line's.
 
     Bad input ends with one line on stderr and exit code 2, Ctrl-C with 130.
     """
-    arguments = [_plain(argument) for argument in sys.argv[1:]]
+    arguments = [*overrides, *(_plain(argument) for argument in sys.argv[1:])]
     arguments.sort(key=lambda argument: argument not in MULTIRUN)  # hydra's parser wants it before the options
     if {"--help", "-h"} & set(arguments):
         print(help_text(name))

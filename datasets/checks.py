@@ -55,14 +55,14 @@ def dimensions(store: DemonstrationStore, bounds: Mapping[str, Bounds]) -> list[
     """Every number of the observations and the action; `bounds` [size] of the keys that have declared ones."""
     found = []
     for key, rows in store.read([*store.observation_sizes, "action"]).items():
-        flat = np.asarray(rows, np.float64).reshape(len(rows), -1)
+        flat = rows.reshape(len(rows), -1)
         low, high = bounds.get(key, (None, None))
         if flat.shape[1] > WIDE:
             found.append(_dimension(f"{key}[0..{flat.shape[1] - 1}]", flat, None))
             continue
         for i, column in enumerate(flat.T):
             declared = None if low is None or high is None else (float(low[i]), float(high[i]))
-            found.append(_dimension(f"{key}[{i}]", column, declared))
+            found.append(_dimension(f"{key}[{i}]", column.astype(np.float64), declared))
     return found
 
 
@@ -73,7 +73,7 @@ def _dimension(name: str, values: np.ndarray, bounds: tuple[float, float] | None
         low, high = bounds
         outside = int(((values < low - MARGIN) | (values > high + MARGIN)).sum())
         at_bound = float(((values <= low) | (values >= high)).mean())
-    return Dimension(name, least, most, float(values.mean()), bounds, outside, at_bound)
+    return Dimension(name, least, most, float(values.mean(dtype=np.float64)), bounds, outside, at_bound)
 
 
 def findings(
@@ -120,14 +120,16 @@ def check_gaps(store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | 
     """Steps between which frames are missing: a leap of an observation key, or of the timestamps.
 
     A leap is a change of `JUMP` times those before and after it. An episode's first two steps, in which simulators
-    settle, do not count; losses of a few frames in slow motion are not found.
+    settle, do not count; losses of a few frames in slow motion are not found, nor any in WIDE arrays.
     """
     begins = store.episode_ends - np.diff(store.episode_ends, prepend=0)
     inside = np.ones(store.n_steps - 1, bool)
     inside[store.episode_ends[:-1] - 1] = False
     leaps, irregular = np.zeros(len(inside), bool), np.zeros(len(inside), bool)
     for rows in store.read(list(store.observation_sizes)).values():
-        leaps |= inside & _leaps(rows.reshape(len(rows), -1), inside)
+        flat = rows.reshape(len(rows), -1)
+        if flat.shape[1] <= WIDE:
+            leaps |= inside & _leaps(flat, inside)
     first_two = np.concatenate([begins, begins + 1])
     leaps[first_two[first_two < len(leaps)]] = False
     if timestamps is not None and inside.any():
@@ -143,16 +145,28 @@ def check_gaps(store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | 
 
 def _leaps(rows: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Steps [T-1] whose change stands out from that of their neighbours."""
-    values = np.asarray(rows, np.float64)
+    values = _steady(np.array(rows, np.float64))
     span = np.ptp(values, axis=0)
     values = values[:, span > 0] / span[span > 0]
-    # A quaternion may change its sign, which is no motion: the smaller of both distances.
-    apart = np.minimum(np.abs(values[1:] - values[:-1]), np.abs(values[1:] + values[:-1]))
-    step = np.where(inside, np.linalg.norm(apart, axis=1), 0.0)
+    step = np.where(inside, np.linalg.norm(np.diff(values, axis=0), axis=1), 0.0)
     usual = np.full(len(step), np.quantile(step[inside], 0.9) if inside.any() else 0.0)
     usual[1:] = np.maximum(usual[1:], step[:-1])
     usual[:-1] = np.maximum(usual[:-1], step[1:])
     return step > JUMP * usual
+
+
+def _steady(values: np.ndarray) -> np.ndarray:
+    """The same [T, D], in place, without changes of a quaternion's sign, which are no motion."""
+    start = 0
+    while start + 4 <= values.shape[1]:
+        block = values[:, start : start + 4]
+        if not np.allclose(np.linalg.norm(block, axis=1), 1.0, atol=1e-3):
+            start += 1
+            continue
+        turned = np.einsum("ti,ti->t", block[1:], block[:-1]) < 0
+        block[1:] *= np.cumprod(np.where(turned, -1.0, 1.0))[:, None]
+        start += 4
+    return values
 
 
 def check_success(store: DemonstrationStore) -> Finding:

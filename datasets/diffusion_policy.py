@@ -44,16 +44,18 @@ def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Iterat
         try:
             names = [file.parent.name for file in folder.glob("data/*/.zarray")]
             check_left_out(str(path), leave_out, [name for name in names if name != "action"])
-            _check_chunks(str(path), folder)
+            _check_chunks(str(path), folder, leave_out)
             store = open_diffusion_policy(folder, leave_out)
             yield _demonstrations(str(path), store, leave_out)
         except StoreError as error:
             raise ConversionError(str(error).replace(str(folder), str(path))) from error
 
 
-def _check_chunks(source: str, folder: Path) -> None:
+def _check_chunks(source: str, folder: Path, leave_out: Collection[str]) -> None:
     """Each Blosc chunk is as long as its header says; numcodecs would read beyond the end of a truncated one."""
     for file in folder.glob("*/*/.zarray"):
+        if file.parent.parent.name == "data" and file.parent.name in leave_out:
+            continue
         try:
             compressor = json.loads(file.read_text())["compressor"] or {}
             blosc = compressor.get("id") == "blosc"
@@ -62,7 +64,7 @@ def _check_chunks(source: str, folder: Path) -> None:
             raise ConversionError(f"{where} cannot be read, truncated or edited ({error}); {RESTORE}") from error
         if not blosc:
             continue
-        for chunk in (path for path in file.parent.iterdir() if not path.name.startswith(".")):
+        for chunk in (path for path in file.parent.rglob("*") if path.is_file() and not path.name.startswith(".")):
             with open(chunk, "rb") as opened:
                 stated = int.from_bytes(opened.read(BLOSC_HEADER)[12:], "little")
             if stated != chunk.stat().st_size:

@@ -96,6 +96,12 @@ def described(
     )
 
 
+def mapping(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An attribute that is a dictionary where our tools wrote it; empty where it is anything else."""
+    value = attributes.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
 def _without(items: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: item for name, item in items.items() if name not in names}
 
@@ -115,6 +121,8 @@ def read_store(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
         )
         for episode, own in zip(store.episodes(), attributes, strict=True)
     )
+    if "extra_sizes" not in store.attributes:
+        raise ConversionError(f"{path}: in diffusion_policy's layout; give source_format=diffusion_policy")
     check_left_out(str(path), leave_out, [*store.observation_sizes, *store.attributes["extra_sizes"]])
     return described(str(path), len(store), episodes, store.attributes, leave_out)
 

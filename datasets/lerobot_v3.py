@@ -51,6 +51,10 @@ def read_lerobot(path: Path, task: str | None = None, leave_out: Collection[str]
     own = (path / OWN).exists()
     record = _json(path, OWN) if own else _record(info, features, names, chosen)
     demonstrations = described(str(path), len(lengths), [], record, leave_out)
+    for name in leave_out if own else ():
+        if name not in record["extra_sizes"]:
+            legal = ", ".join(record["extra_sizes"]) or "nothing"
+            raise ConversionError(f"{path}: leave_out={name} would leave no whole store; choose from {legal}")
     stated = read_episode_attributes(path / "meta" / EPISODE_ATTRIBUTES, info["total_episodes"])
     keys = demonstrations.observation_sizes
     kept = {*keys, *demonstrations.extra_sizes, "action", "reward", "success"}

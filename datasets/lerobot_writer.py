@@ -18,6 +18,7 @@ from datasets.exchange import (
     batches,
     check_name,
     made_whole,
+    mapping,
 )
 from datasets.layout import Episode
 from datasets.lerobot_v3 import COUNTERS, DATA, EPISODES, INFO, OWN, STATE, STATS, TASKS
@@ -64,9 +65,8 @@ def write_lerobot(demonstrations: Demonstrations, path: Path, fps: int | float |
 
 def frames_per_second(attributes: Mapping[str, Any]) -> int | float | None:
     """Control steps a second, where a store's attributes say it."""
-    env_args = attributes.get("env_args", {}).get("env_kwargs", {})
-    simulator = attributes.get("simulator", {})
-    found = [attributes.get("fps"), simulator.get("control_frequency"), env_args.get("control_freq")]
+    simulator, env_kwargs = mapping(attributes, "simulator"), mapping(mapping(attributes, "env_args"), "env_kwargs")
+    found = [attributes.get("fps"), simulator.get("control_frequency"), env_kwargs.get("control_freq")]
     return next((rate for rate in found if rate), None)
 
 
@@ -230,7 +230,7 @@ def _info(demonstrations: Demonstrations, fps: int | float, written: Written) ->
     }
     return {
         "codebase_version": "v3.0",
-        "robot_type": attributes.get("robot_type") or attributes.get("simulator", {}).get("robot"),
+        "robot_type": attributes.get("robot_type") or mapping(attributes, "simulator").get("robot"),
         "total_episodes": count,
         "total_frames": sum(row["length"] for row in written.episodes),
         "total_tasks": 1,

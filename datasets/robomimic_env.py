@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from datasets.exchange import ConversionError
+from datasets.exchange import ConversionError, mapping
 
 ROBOSUITE, GYM = 1, 2  # robomimic's EnvType
 FRAMES = ("world", "base")
@@ -53,11 +53,10 @@ def make_env_args(attributes: Mapping[str, Any]) -> dict[str, Any]:
     robosuite.make(env_name, **env_kwargs) of the recorded version makes the environment of a store that was
     collected with robosuite.
     """
-    if "env_args" in attributes:
+    if mapping(attributes, "env_args"):
         return attributes["env_args"]
-    simulator = attributes.get("simulator", {})
+    simulator, versions = mapping(attributes, "simulator"), mapping(attributes, "versions")
     name = simulator.get("environment", attributes.get("task", "unknown"))
-    versions = attributes.get("versions", {})
     if simulator.get("suite") != "robosuite":
         return {"env_name": name, "type": GYM, "env_kwargs": {}}
     scale, stiffness = simulator["action_scale"], simulator["stiffness"]

@@ -62,5 +62,16 @@ def _start(env: VectorEnv, slot: int, recording: Recording) -> np.ndarray:
 def difference(task: Task, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The largest difference in each row of observations [n, Do]; a quaternion and its negative are one rotation."""
     apart = np.abs(a - b)
-    unit = (task.low == -1.0) & (task.high == 1.0)  # entries of quaternions
-    return np.where(unit, np.minimum(apart, np.abs(a + b)), apart).max(axis=1)
+    for start in quaternions(task):
+        entries = slice(start, start + 4)
+        mirrored = np.abs(a[:, entries] + b[:, entries])
+        nearer = mirrored.max(axis=1) < apart[:, entries].max(axis=1)
+        apart[nearer, entries] = mirrored[nearer]
+    return apart.max(axis=1)
+
+
+def quaternions(task: Task) -> list[int]:
+    """Where quaternions begin in the flat observation: four entries in a row that are declared to be in [-1, 1]."""
+    unit = (task.low == -1.0) & (task.high == 1.0)
+    edges = np.flatnonzero(np.diff(unit, prepend=False, append=False)).reshape(-1, 2)
+    return [start for begin, end in edges for start in range(int(begin), int(end) - 3, 4)]

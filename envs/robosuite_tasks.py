@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import xml.etree.ElementTree as ElementTree
 from importlib.metadata import version
 from threading import Lock
@@ -25,7 +24,6 @@ CONSTRUCTION_SEED = 0  # fixes what robosuite draws when it builds a model (the 
 
 def make_robosuite(task: Task, input_frame: str = "base", **options) -> Any:
     """robosuite's own environment of a task: Panda, OSC_POSE at 20 Hz, sparse reward, soft resets."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import robosuite
     from robosuite.controllers import load_composite_controller_config
     from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
@@ -82,11 +80,12 @@ class RobosuiteSimulator:
     def landmarks(self) -> dict[str, np.ndarray]:
         """Fixed scene state that robosuite exposes, for the experts: metres and radians, world frame.
 
-        All: `width` between the fingers that hold the object. Can: its `height`, `target` at the middle of its
-        `compartment` (half sizes), heights of the bins' `floor` and `walls`, the robot's `base`. Square:
-        `peg_top`, `peg_yaw`, height of the `table`, and the `handle` in the nut's frame.
+        Empty for a task that is not in LANDMARKS. All: `width` between the fingers that hold the object. Can: its
+        `height`, `target` at the middle of its `compartment` (half sizes), heights of the bins' `floor` and `walls`,
+        the robot's `base`. Square: `peg_top`, `peg_yaw`, height of the `table`, and the `handle` in the nut's frame.
         """
-        return LANDMARKS[self.task.simulator](self._env, self.model)
+        read = LANDMARKS.get(self.task.simulator)
+        return read(self._env, self.model) if read else {}
 
     @property
     def versions(self) -> dict[str, str]:

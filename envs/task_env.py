@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 
 from envs.tasks import get_task
-from envs.vector import make_simulator
+from envs.vector import check_action, make_simulator
 
 
 class TaskEnv(gymnasium.Env):
@@ -42,6 +42,7 @@ class TaskEnv(gymnasium.Env):
         return self._observation(), {"seed": state_seed}
 
     def step(self, action):
+        check_action(self.task, action)
         self.simulator.step(self._episode, action)
         self._steps += 1
         success, diverged = self._episode.success, self._episode.diverged

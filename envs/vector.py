@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from envs.tasks import Task
-from envs.workers import WorkerError, Workers
+from envs.workers import WorkerError, Workers, available_cores
 
 TIMEOUT = 120.0  # seconds after which a simulation that has not finished a control step or reset counts as hanging
 
@@ -65,6 +64,12 @@ def make_simulator(task: Task, input_frame: str = "base") -> Simulator:
     return SUITES[task.suite](task, **({} if input_frame == "base" else {"input_frame": input_frame}))
 
 
+def check_action(task: Task, action: np.ndarray) -> None:
+    """ValueError for another number of entries: native code would read beyond them."""
+    if np.shape(action) != (task.action_size,):
+        raise ValueError(f"{task.name}: an action of shape {np.shape(action)}; give [{task.action_size}]")
+
+
 class VectorEnv:
     """`slots` running episodes of one task, stepped by `workers` threads (default: one a processor core).
 
@@ -87,7 +92,7 @@ class VectorEnv:
         self.task = task
         self.simulator = make_simulator(task, input_frame)
         self.episodes = [self.simulator.new_episode() for _ in range(slots)]
-        self.workers = min(workers or os.cpu_count() or 1, slots)
+        self.workers = min(workers or available_cores(), slots)
         self._seeds = [-1] * slots
         self._workers = Workers(self.workers, timeout)
 
@@ -111,6 +116,8 @@ class VectorEnv:
 
     def step(self, slots: Sequence[int], actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One control step: observations [n, Do], success [n], diverged [n] (a failed simulation, not a success)."""
+        for action in actions:
+            check_action(self.task, action)
         self._run(
             lambda slot, action: self.simulator.step(self.episodes[slot], action), zip(slots, actions, strict=True)
         )

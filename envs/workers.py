@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
@@ -10,6 +11,11 @@ from typing import Any
 
 Job = tuple[Any, ...]  # arguments of the function; the first is the slot
 LOOKS = 4  # at the workers within the time that a job may take
+
+
+def available_cores() -> int:
+    """Cores that this process may use: a cluster's scheduler may grant few of a node's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class WorkerError(RuntimeError):

@@ -8,7 +8,8 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by a file of `text`."""
+    """Replace `path` by a file of `text`, in a folder that is made where it lacks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(text)
     partial.replace(path)

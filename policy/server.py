@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import reprlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -162,5 +163,5 @@ def _decode(body: bytes) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)  # of few levels, however deep the client nested it
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -17,7 +17,8 @@ def sound(seed, steps=60):
     rng = np.random.default_rng(seed)
     t = np.linspace(0, 4, steps)[:, None]
     arm = np.sin(t * rng.uniform(0.5, 2, 3) + rng.uniform(0, 6, 3))
-    quaternion = np.concatenate([np.sin(t + seed), np.cos(t + seed)], axis=1)
+    turn = np.concatenate([np.sin(t + seed), np.cos(t + seed)], axis=1)
+    quaternion = np.concatenate([0.6 * turn, 0.8 * turn], axis=1)
     return {
         "arm": arm.astype(np.float32),
         "quaternion": quaternion.astype(np.float32),
@@ -28,7 +29,7 @@ def sound(seed, steps=60):
 
 
 def write(path, episodes):
-    store = DemonstrationStore.create(path, {"arm": 3, "quaternion": 2}, 2, {}, extra_sizes={"timestamp": 1})
+    store = DemonstrationStore.create(path, {"arm": 3, "quaternion": 4}, 2, {}, extra_sizes={"timestamp": 1})
     store.extend(
         Episode(
             observations={key: e[key] for key in ("arm", "quaternion")},
@@ -107,6 +108,11 @@ def test_the_sign_of_a_quaternion_is_no_gap(tmp_path, episodes):
     check(tmp_path, episodes, None)
 
 
+def test_a_leap_to_the_mirrored_place_is_one(tmp_path, episodes):
+    episodes[3]["arm"][30:] *= -1
+    check(tmp_path, episodes, "frame gaps", "episode 3 after step 29")
+
+
 def test_lengths_and_successes(tmp_path, episodes):
     episodes[1] = cut(episodes[1], 5, 60)
     episodes[4]["success"][:] = False
@@ -128,7 +134,7 @@ def test_dimensions_are_numpys(tmp_path, episodes):
     store = write(tmp_path / "x.zarr", episodes)
     arm = np.concatenate([episode["arm"] for episode in episodes]).astype(np.float64)
     described = {d.name: d for d in dimensions(store, BOUNDS)}
-    assert list(described) == [*(f"arm[{i}]" for i in range(3)), *(f"quaternion[{i}]" for i in range(2)), "action[0]",
+    assert list(described) == [*(f"arm[{i}]" for i in range(3)), *(f"quaternion[{i}]" for i in range(4)), "action[0]",
                                "action[1]"]  # fmt: skip
     for i in range(3):
         d = described[f"arm[{i}]"]

@@ -61,6 +61,12 @@ def test_tables_hold_the_numbers_of_the_runs(write, tmp_path, capsys):
     assert iio.imread(tmp_path / "out" / "recovery.png").shape[2] in (3, 4)
 
 
+def test_a_task_never_learned_has_nothing_to_come_back_to():
+    nothing = {"task": "a", "while_learning": "b", "target": 0.9, "updates": None, "censored_at": None}
+    runs = {"replay": [summary(seed=0), summary(seed=1, recovery=[nothing])]}
+    assert tool.recovery_curves(runs) == {"replay": [("b", [10])]}
+
+
 def test_one_seed_has_no_interval_and_one_method_no_pair(write, tmp_path):
     tool.compare([write("only", summary())], tmp_path / "out")
     assert table(tmp_path / "out" / "success.csv")[0]["average_success"] == "90.0"

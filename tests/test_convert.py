@@ -12,7 +12,7 @@ from broken import CASES
 from foreign import ENV_ARGS_14, ENV_ARGS_15, assert_same_stores, make_replay_buffer, make_robomimic, zipped
 from tiny_run import call
 
-from datasets.store import DemonstrationStore
+from datasets.store import DemonstrationStore, Episode
 from tools import convert
 
 
@@ -86,6 +86,33 @@ def refused(tmp_path, monkeypatch, capsys):
 def test_a_broken_file_of_each_format_ends_with_one_line(refused, tmp_path, name):
     make, said = CASES[name]
     assert said in refused(make(tmp_path))
+
+
+def make_plain_store(path, **attributes):
+    store = DemonstrationStore.create(path, {"arm": 2}, 1, attributes, absent=("reward", "success"))
+    store.extend([Episode({"arm": np.ones((3, 2), np.float32)}, action=np.zeros((3, 1), np.float32))])
+    return path
+
+
+@pytest.mark.parametrize("target", ["a.hdf5", "a_lerobot", "a.zarr.zip"])
+def test_attributes_mean_what_their_owner_wants(tmp_path, monkeypatch, target):
+    source = make_plain_store(tmp_path / "a.zarr", simulator="mine", versions="1", env_args="none")
+    fps = ["fps=10"] if "lerobot" in target else []
+    assert run(monkeypatch, f"source={source}", f"target={tmp_path / target}", *fps) == 0
+    assert run(monkeypatch, f"source={tmp_path / target}", f"target={tmp_path / 'b.zarr'}") == 0
+    assert_same_stores(source, tmp_path / "b.zarr")
+
+
+def test_what_would_leave_no_store_is_refused(refused, tmp_path, monkeypatch):
+    DemonstrationStore.create(tmp_path / "empty.zarr", {"arm": 2}, 1, {})
+    assert "holds no episode" in refused(tmp_path / "empty.zarr", target="out/made.hdf5")
+    source = make_plain_store(tmp_path / "a.zarr", fps=10)
+    assert run(monkeypatch, f"source={source}", f"target={tmp_path / 'a_lerobot'}") == 0
+    line = refused(tmp_path / "a_lerobot", "leave_out=[observation.state]")
+    assert "leave_out=observation.state would leave no whole store" in line
+    assert "a store records none" in refused(source, "fps=10")
+    make_replay_buffer(tmp_path / "v2.zarr")
+    assert "source_format=diffusion_policy" in refused(tmp_path / "v2.zarr", "source_format=store")
 
 
 def test_an_option_that_there_is_not_ends_with_one_line(refused, tmp_path):

@@ -1,3 +1,4 @@
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -62,6 +63,22 @@ def test_pictures_are_left_out_by_name(tmp_path):
     with pytest.raises(ConversionError, match=r"img .*leave_out"):
         convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
     assert "img" not in convert(tmp_path / "a.zarr", tmp_path / "b.zarr", ["img"]).read()
+
+
+def test_chunks_may_lie_in_folders(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    flat = convert(tmp_path / "a.zarr", tmp_path / "b.zarr").read()
+    for file in tmp_path.glob("a.zarr/data/*/.zarray"):
+        described = json.loads(file.read_text()) | {"dimension_separator": "/"}
+        file.write_text(json.dumps(described))
+        for chunk in [path for path in file.parent.iterdir() if "." in path.name[1:]]:
+            place = file.parent.joinpath(*chunk.name.split("."))
+            chunk.rename(chunk.with_name("moved"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (file.parent / "moved").rename(place)
+    nested = convert(tmp_path / "a.zarr", tmp_path / "c.zarr").read()
+    assert nested.keys() == flat.keys()
+    assert all(np.array_equal(nested[name], flat[name]) for name in flat)
 
 
 def test_the_replay_buffer_comes_back_in_its_shapes(source, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from tiny_run import call, make_demonstrations, options
 from torch import nn
 
-from envs import vector
+from envs import robosuite_tasks, vector
 from envs.evaluator import Evaluator
 from envs.experts import EXPERTS
 from envs.tasks import TASKS, task_sequence
@@ -126,6 +126,21 @@ class Homing:
 
     def act(self, observation):
         return np.clip(-5 * observation["object"], -1, 1)
+
+
+def test_a_new_robosuite_task_is_one_object(monkeypatch):
+    monkeypatch.setitem(robosuite_tasks.OBJECTS, "PickPlaceMilk", "Milk")
+    milk = replace(TASKS["can"], name="milk", simulator="PickPlaceMilk")
+    simulator = robosuite_tasks.RobosuiteSimulator(milk)
+    assert simulator.landmarks == {}
+    episode = simulator.new_episode()
+    simulator.reset(episode, 3)
+    start = simulator.observe([episode])[0]
+    for _ in range(5):
+        simulator.step(episode, np.array([0.0, 0.0, -1.0, 0.0, 0.0, 0.0, -1.0]))
+    seen = milk.split(simulator.observe([episode])[0])
+    assert seen["robot0_eef_pos"][2] < milk.split(start)["robot0_eef_pos"][2] - 0.02
+    assert not episode.success
 
 
 def test_a_new_suite_is_one_more_row(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from tiny_run import call, make_demonstrations, options
 from datasets.store import DemonstrationStore, Episode, StoreError
 from envs import vector
 from envs.evaluator import Evaluator
-from envs.playback import Recording, play_back
+from envs.playback import Recording, difference, play_back, quaternions
 from envs.robosuite_tasks import RobosuiteSimulator
 from envs.task_env import TaskEnv
 from envs.tasks import TASKS
@@ -112,6 +112,17 @@ def test_a_state_of_robosuites_whole_model_is_restored(simulator_of, reference_o
     assert np.abs(episode.data.qvel[:7]).max() > 0.01
     with pytest.raises(ValueError, match=rf"{robosuite_task.name}: a state has .* numbers, got shape \(5,\)"):
         simulator.restore(episode, np.zeros(5))
+
+
+def test_a_quaternion_and_its_negative_are_one_rotation_but_half_a_turn_is_not():
+    task, half = TASKS["can"], 0.5**0.5
+    assert quaternions(task) == [3, 10, 17]
+    a = np.zeros((3, task.observation_size))
+    a[:, 3:7] = half, half, 0.0, 0.0
+    b = a.copy()
+    b[1, 3:7] *= -1
+    b[2, 3:7] = half, -half, 0.0, 0.0
+    np.testing.assert_allclose(difference(task, a, b), [0.0, 0.0, 2**0.5])
 
 
 def test_frames_that_there_are_not_are_refused():

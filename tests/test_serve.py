@@ -207,10 +207,10 @@ def framed(body):
 
 
 def test_bytes_that_are_no_message(port):
-    deep = b"\x91" * 60_000
+    deep, nested = b"\x91" * 60_000, b"\x91" * 900 + b"\x01"
     for body in (
         b"", b"\xc0", b"\xc1", b"\x01\x02", b"\x91\x01", b"\x81\xa4type", b"\xa2\xff\xfe", b"\x81\x01\x02",
-        b"\x81\x90\x01", deep,
+        b"\x81\x90\x01", deep, nested,
     ):  # fmt: skip
         reply = msgpack.unpackb(exchange(port, framed(body))[4:])
         assert reply["type"] == "error", body

@@ -599,3 +599,11 @@ def test_diffusion_policys_layout_is_validated_and_never_written(version_2):
     (path / "data/action").rename(path / "action")
     with pytest.raises(StoreError, match="data/action is missing"):
         DemonstrationStore.open(path)
+
+
+def test_the_documented_way_to_bring_demonstrations(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parent.parent / "docs" / "howto" / "data.md").read_text()
+    exec(text.split("```python\n")[1].split("```")[0], {})
+    store = DemonstrationStore.open("demonstrations/lift.zarr")
+    assert (len(store), store.n_steps, store.attributes["source"]) == (1, 60, "teleoperation")

@@ -26,6 +26,13 @@ def test_gymnasiums_checker_passes(env):
     check_env(env, skip_render_check=True)
 
 
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_an_action_of_another_size_is_refused(env, extra):
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match=rf"{env.task.name}: an action of shape .*; give \[{env.task.action_size}\]"):
+        env.step(np.zeros(env.task.action_size + extra))
+
+
 STARTS = """
 from envs.tasks import TASKS
 from envs.vector import SUITES

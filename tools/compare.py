@@ -214,10 +214,14 @@ def recovery_curves(groups: dict[str, list[Summary]]) -> dict[str, list[tuple[st
     curves: dict[str, list[tuple[str, list[int | None]]]] = {}
     for name, runs in groups.items():
         first, *later = runs[0]["tasks"]
-        curves[name] = [
-            (task, [e["updates"] for run in runs for e in _entries(run, first, task, 0.9)]) for task in later
-        ]
+        curves[name] = [(task, _returns(runs, first, task)) for task in later]
     return curves
+
+
+def _returns(runs: Sequence[Summary], task: str, later: str) -> list[int | None]:
+    """One number a run, but for runs that had not learned the task: there is nothing to come back to."""
+    entries = [e for run in runs for e in _entries(run, task, later, 0.9)]
+    return [e["updates"] for e in entries if e["updates"] is not None or e["censored_at"] is not None]
 
 
 def _entries(run: Summary, task: str, later: str, target: float) -> Iterable[dict[str, Any]]:

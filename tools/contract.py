@@ -59,7 +59,7 @@ def task_contract(task: Task, policy: DiffusionPolicy, index: int, input_frame: 
         parts.append({"key": key, "size": size, **bounds, "meaning": meaning or "as the simulator gives it"})
         start = stop
     return {
-        "task": task.name,
+        "task": task.label,
         "index": index,
         "control_hz": CONTROL_HZ[task.suite],
         "observation_steps": policy.observation_steps,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from configs import commandline
 from datasets.diffusion_policy import read_diffusion_policy
 from datasets.diffusion_policy_writer import write_diffusion_policy
-from datasets.exchange import Demonstrations, read_store, write_store
+from datasets.exchange import ConversionError, Demonstrations, mapping, read_store, write_store
 from datasets.lerobot_v3 import read_lerobot
 from datasets.lerobot_writer import write_lerobot
 from datasets.robomimic import read_robomimic, write_robomimic
@@ -41,7 +41,11 @@ def run(config: DictConfig) -> None:
         raise ValueError(f"fps={config.fps}: must be a whole number, at least 1")
     target = Path(config.target)
     kind = _chosen("target_format", config.target_format or target_format(target), FORMATS)
+    if config.fps is not None and kind != "lerobot":
+        raise ValueError(f"fps={config.fps}: a {kind} records none; leave it out")
     with opened(config) as demonstrations:
+        if not demonstrations.count:
+            raise ConversionError(f"{config.source}: holds no episode; choose another source")
         described = replace(demonstrations, attributes=_attributes(demonstrations, config))
         write(described, target, kind, config.fps)
     print(f"{target}: {demonstrations.count} episodes as {kind}")
@@ -121,7 +125,7 @@ def write(demonstrations: Demonstrations, target: Path, kind: str, fps: int | No
 def _attributes(demonstrations: Demonstrations, config: DictConfig) -> dict[str, Any]:
     """The attributes with what the options state, and with the task that an environment's name tells."""
     attributes = dict(demonstrations.attributes)
-    environment = attributes.get("env_args", {}).get("env_name")
+    environment = mapping(attributes, "env_args").get("env_name")
     known = simulated_by(environment)
     task = config.task or attributes.get("task") or (known.name if known else environment)
     stated = {"task": task, "input_frame": config.input_frame or attributes.get("input_frame")}

@@ -6,7 +6,6 @@ python -m tools.benchmark.latency [option=value ...]      (options of configs/tr
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import hydra
 import numpy as np
 import onnxruntime
 import torch
 from omegaconf import DictConfig
 
+from configs import commandline
 from envs.tasks import task_sequence
+from envs.workers import available_cores
 from policy.agent import DiffusionPolicy
 from policy.assembly import make_spec
 from policy.checkpoint import Checkpoint, save
@@ -34,10 +34,13 @@ ROUNDS, CALLS, WARM = 20, 25, 2
 """Rounds of torch and ONNX in turn, calls of each in a round, and first rounds that do not count."""
 
 
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
-def main(config: DictConfig) -> None:
+def main() -> None:
+    commandline.run("train", run, "hydra.run.dir=.")
+
+
+def run(config: DictConfig) -> None:
     """A policy with fresh weights on all cores; prints one JSON line of milliseconds."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     torch.set_num_threads(cores)
     tasks = task_sequence(list(config.env))
     torch.manual_seed(config.seed)

@@ -32,7 +32,7 @@ from tools.playback import input_frames
 
 
 def main() -> None:
-    commandline.run("train", lambda config: print(json.dumps(measure(config)), flush=True))
+    commandline.run("train", lambda config: print(json.dumps(measure(config)), flush=True), "hydra.run.dir=.")
 
 
 def measure(config: DictConfig) -> dict[str, Any]:

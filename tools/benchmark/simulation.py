@@ -38,6 +38,7 @@ from envs.rollout import rollout
 from envs.seeds import EVALUATION
 from envs.tasks import Task, task_sequence
 from envs.vector import VectorEnv
+from envs.workers import available_cores
 from policy.files import write_json
 from policy.record import commit, hardware
 from tools.benchmark.stock import STOCK, StockRobosuite, make_stock
@@ -75,7 +76,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         raise ValueError(
             f"rounds={config.rounds}, episodes={config.episodes}, workers={config.workers}: must be at least 1"
         )
-    workers = config.workers or os.cpu_count() or 1
+    workers = min(config.workers or available_cores(), config.episodes)
     tasks = task_sequence(list(config.env))
     measured = {task.name: measure(task, config.rounds, config.episodes, workers) for task in tasks}
     _print(measured)

@@ -9,11 +9,11 @@ import json
 import statistics
 import time
 
-import hydra
 import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from configs import commandline
 from datasets.windows import Windows
 from envs.tasks import task_sequence
 from policy.assembly import make_parts, make_spec
@@ -31,8 +31,11 @@ ROUNDS, UPDATES = 10, 20
 EPISODES, STEPS = 50, 100
 
 
-@hydra.main(version_base="1.3", config_path="pkg://configs", config_name="train")
-def main(config: DictConfig) -> None:
+def main() -> None:
+    commandline.run("train", run, "hydra.run.dir=.")
+
+
+def run(config: DictConfig) -> None:
     """Both methods after two tasks of random windows; prints medians and one JSON line."""
     config.replay.pool, config.fisher.samples = 512, 512  # only their use is timed, not their making
     methods = {name: _prepared(config, name) for name in ("replay", "trust_region")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +135,8 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
 def _video(task: str, path: Path) -> Video:
     """ValueError for a file that is no video."""
     try:
-        *_, last = iio.imiter(path)
-    except (OSError, ValueError) as error:
+        last = deque(iio.imiter(path), maxlen=1).pop()
+    except (OSError, ValueError, IndexError) as error:
         raise ValueError(f"{path}: cannot be read as a video; film it again with tools.export_video") from error
     picture = io.BytesIO()
     Image.fromarray(last).save(picture, "JPEG", quality=80)
