@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from configs import commandline
 from envs.tasks import task_sequence
 from policy.choices import unknown
-from policy.loading import load_policy, tasks_of
+from policy.loading import find_checkpoint, load_policy, tasks_of
 from policy.server import Latency, serve
 from tools.contract import task_contract
 
@@ -24,8 +24,9 @@ def run(config: DictConfig) -> None:
         raise ValueError("checkpoint= is missing; give runs/<name> or a folder in its checkpoints/")
     if not 0 <= config.port <= 65_535:
         raise ValueError(f"port={config.port}: must be 1 to 65535, or 0 for any that is free")
-    policy, spec = load_policy(config.checkpoint, config.device)
-    known = tasks_of(config.checkpoint, spec)
+    checkpoint = find_checkpoint(config.checkpoint)
+    policy, spec = load_policy(checkpoint, config.device)
+    known = tasks_of(checkpoint, spec)
     tasks = task_sequence(list(config.env) or known)
     if len(tasks) > 1:
         raise ValueError(f"env={','.join(task.name for task in tasks)}: a server acts on one task; choose one of them")

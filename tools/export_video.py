@@ -120,12 +120,12 @@ def _checkpoint(path: str | None, device: str, tasks: list[Task]) -> Shown:
     """The checkpoint's policy, acting on each of the tasks."""
     if path is None:
         raise ValueError("checkpoint= is missing; give runs/<name>, a folder in its checkpoints/, or expert=true")
-    policy, spec = load_policy(path, device)
-    learned = tasks_of(path, spec)
+    folder = find_checkpoint(path).absolute()  # once: a run that goes on has newer ones
+    policy, spec = load_policy(folder, device)
+    learned = tasks_of(folder, spec)
     unknown = [task.label for task in tasks if task.label not in learned]
     if unknown:
         raise ValueError(f"{path} has not learned {unknown[0]!r}; choose env= from {', '.join(learned)}")
-    folder = find_checkpoint(path).absolute()
     title = f"{folder.parents[1].name}/{folder.name}"  # the run and its checkpoint
     actors = [_always(PolicyActor(policy, spec.tasks.index(task.label))) for task in tasks]
     return title, actors, [spec.input_frame(task.label) for task in tasks]
