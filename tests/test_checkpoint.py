@@ -1,5 +1,4 @@
 import json
-import resource
 import subprocess
 import sys
 from dataclasses import asdict
@@ -94,20 +93,17 @@ def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch, faili
     assert_same(load(newest(tmp_path)), example(2.0))
 
 
-def limit_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-
 def test_a_disk_that_is_really_full_is_an_oserror(tmp_path):
     code = (
-        "import sys, torch; from pathlib import Path; from policy.checkpoint import Checkpoint, save\n"
+        "import resource, sys, torch; from pathlib import Path; from policy.checkpoint import Checkpoint, save\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "small, large = {'x': torch.zeros(10)}, {'x': torch.zeros(100_000)}\n"
         "folder = Path(sys.argv[1]); save(folder, 0, 'lift', None, Checkpoint(small, small, {}))\n"
         "try: save(folder, 1, 'can', 3, Checkpoint(small, large, {}))\n"
         "except OSError as error: print('OSError', error)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, preexec_fn=limit_files, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.startswith("OSError"), done.stderr[-2000:]
     assert [path.name for path in tmp_path.iterdir()] == ["0_lift"]
     assert load(tmp_path / "0_lift").weights["x"].shape == (10,)

@@ -95,12 +95,12 @@ def untrained(monkeypatch):
     policies = {}
     for seed, name in enumerate(("0_can", "1_lift")):
         torch.manual_seed(seed)
-        policies[f"run/checkpoints/{name}"] = make_policy(spec, make_normalizer(bounds))
-    monkeypatch.setattr(export_video, "load_policy", lambda path, device: (policies[path], spec))
+        policies[name] = make_policy(spec, make_normalizer(bounds))
+    monkeypatch.setattr(export_video, "load_policy", lambda path, device: (policies[path.name], spec))
     monkeypatch.setattr(export_video, "find_checkpoint", Path)
     monkeypatch.setattr(export_video, "tasks_of", lambda path, spec: spec.tasks)
     monkeypatch.setattr(export_video, "task_sequence", lambda names: [replace(TASKS["lift"], horizon=4)])
-    return list(policies)
+    return [f"run/checkpoints/{name}" for name in policies]
 
 
 def test_a_policy_is_filmed_and_its_failure_too(untrained, command):
