@@ -71,6 +71,8 @@ def test_one_seed_has_no_interval_and_one_method_no_pair(write, tmp_path):
     tool.compare([write("only", summary())], tmp_path / "out")
     assert table(tmp_path / "out" / "success.csv")[0]["average_success"] == "90.0"
     assert not (tmp_path / "out" / "paired.csv").exists()
+    tool.compare([write("unprobed", summary(recovery=[]))], tmp_path / "bare")
+    assert not (tmp_path / "bare" / "recovery.png").exists()
 
 
 def test_pairs_are_of_the_same_seeds(write, tmp_path):

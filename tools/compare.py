@@ -6,7 +6,6 @@ import argparse
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import mannwhitneyu
 
+from configs import commandline
 from policy.files import write_text
 from policy.metrics import bootstrap
 from policy.plots import plot_recovery
@@ -59,12 +59,15 @@ def main() -> None:
     try:
         compare([Path(run) for run in arguments.runs], Path(arguments.output), arguments.reference)
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        commandline.report(error)
+        raise SystemExit(commandline.ERROR) from None
 
 
 def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -> None:
-    """Read the runs, write `comparison.md`, its tables as CSV and `recovery.png` into `output`, print the tables."""
+    """Read the runs, write `comparison.md`, its tables as CSV and `recovery.png` into `output`, print the tables.
+
+    There is no figure where nothing was probed.
+    """
     groups = group([read(path) for path in paths])
     reference = find_reference(groups, reference)
     first = next(iter(groups.values()))[0]
@@ -81,7 +84,9 @@ def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -
             text += f"\n## {HEADINGS[name].format(reference=reference)}\n\n{markdown(rows)}"
             write_text(output / f"{name}.csv", comma_separated(rows))
     write_text(output / "comparison.md", text)
-    plot_recovery(output / "recovery.png", recovery_curves(groups), first["updates_per_task"])
+    curves = recovery_curves(groups)
+    if any(found for transitions in curves.values() for _, found in transitions):
+        plot_recovery(output / "recovery.png", curves, first["updates_per_task"])
     print(text)
     print(f"everything is in {output}")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from configs import commandline
 from tools.report.page import write_report
 
 
@@ -18,8 +18,8 @@ def main() -> None:
     try:
         write_report(paths, output)
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        commandline.report(error)
+        raise SystemExit(commandline.ERROR) from None
     print(f"see {output}")
 
 
