@@ -61,7 +61,7 @@ def check(config: DictConfig) -> list[Task]:
         raise ValueError("method=single starts every task afresh: optimizer.keep_moments=true has nothing to keep")
     if config.replay.source != "none" and min(config.replay.batch_size, config.replay.pool) < 1:
         raise ValueError("replay.batch_size and replay.pool: must be at least 1; to replay nothing give replay=none")
-    if config.replay.source == "generator" and config.batch_size < len(tasks):
+    if config.method.name in REPLAYING and config.replay.source == "generator" and config.batch_size < len(tasks):
         raise ValueError(
             f"batch_size={config.batch_size}: the generator's batches hold every task: at least {len(tasks)}"
         )
