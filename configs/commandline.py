@@ -26,10 +26,7 @@ PATHS = (
     "resume", "checkpoint", "compare", "source", "target", "filter", "output", "path", "demonstrations.path",
 )  # fmt: skip
 """Options whose text may hold what hydra would read as more than text; `filter` is a name of robomimic's."""
-NULLABLE = {
-    "workers": 2, "evaluation.probe_tasks": 1, "method.radius": 0.1, "diffusion.clip": 1.0,
-    "replay.diffusion.clip": 1.0,
-}  # fmt: skip
+NULLABLE = {"workers": 2, "evaluation.probe_tasks": 1, "method.radius": 0.1, "diffusion.clip": 1.0}
 """Options that may be null, each with an example of another value."""
 
 

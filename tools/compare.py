@@ -77,7 +77,6 @@ def compare(paths: Sequence[Path], output: Path, reference: str | None = None) -
         "recovery": recovery_table(groups),
         "first_reached": recovery_table(groups, "first_reached"),
     }
-    output.mkdir(parents=True, exist_ok=True)
     text = f"{len(paths)} runs of {', '.join(first['tasks'])}; {first['n_rollouts']} rollouts a task.\n"
     for name, rows in tables.items():
         if rows:

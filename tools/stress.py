@@ -120,7 +120,6 @@ def report(settings: Sequence[Setting], output: Path) -> None:
             row |= {"seeds": str(len(setting.replay)), "measure": name}
             row |= {key: interval([measure(r) for r in runs]) for key, runs in _sides(setting).items()}
             rows.append({**row, "difference": interval(list(setting.differences(measure)))})
-    output.mkdir(parents=True, exist_ok=True)
     text = "Points of a hundred; means over seeds with 95 % bootstrap intervals, differences paired by seed.\n\n"
     write_text(output / "stress.md", text + markdown(rows))
     write_text(output / "stress.csv", comma_separated(rows))

@@ -38,7 +38,6 @@ def write_report(paths: Sequence[Path], output: Path) -> None:
         text = environment.get_template("run.html").render(_run_context(runs[0]))
     else:
         text = environment.get_template("comparison.html").render(_comparison_context(runs))
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, text)
 
 
