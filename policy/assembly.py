@@ -139,6 +139,8 @@ def make_parts(
         trust_region_strength=config.method.get("strength", 1.0),
         trust_region_radius=config.method.get("radius"),
         trust_region_average=config.method.get("average", False),
+        trust_region_recentre=config.method.get("recentre", False),
+        trust_region_anneal=config.method.get("anneal", False),
         inner_rate=config.method.get("inner_rate", 1e-4),
         momentum=config.method.get("momentum", 0.9),
         everything=everything,

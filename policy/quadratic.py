@@ -24,6 +24,7 @@ HALVINGS = 30  # of the 60 decades of the step: to 1.3e-7 of itself, well inside
 class QuadraticForm(Protocol):
     def __len__(self) -> int: ...  # past tasks
     def add(self, anchor: Any) -> None: ...
+    def recentre(self, theta: Tensor) -> None: ...
     def value(self, theta: Tensor) -> float: ...
     def gradient(self, theta: Tensor) -> Tensor: ...
     def shrink(self, theta: Tensor, step: float) -> float: ...
@@ -72,6 +73,10 @@ class LowRankForm:
                 "tasks": torch.tensor(self.tasks + 1),
             }
         )
+
+    def recentre(self, theta: Float[Tensor, "P"]) -> None:
+        """Take theta for the optimum of every past task."""
+        self.offsets = self.offsets + self._residuals(theta)
 
     def value(self, theta: Float[Tensor, "P"]) -> float:
         """The form at theta."""
@@ -188,6 +193,10 @@ class DiagonalForm:
         self.rest += float((self.curvatures * share * (theta - self.centre).square()).sum())
         self.centre = self.centre + share * (theta - self.centre)
         self.curvatures, self.tasks, self._rounded = total, self.tasks + 1, None
+
+    def recentre(self, theta: Float[Tensor, "P"]) -> None:
+        """Take theta for the optimum of every past task."""
+        self.centre, self.rest, self._rounded = theta.detach().to(torch.float64, copy=True), 0.0, None
 
     def value(self, theta: Float[Tensor, "P"]) -> float:
         """The form at theta."""

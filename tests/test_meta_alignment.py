@@ -64,10 +64,11 @@ def test_the_product_is_that_of_the_per_sample_gradients():
     v = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0))
     product = meta_alignment._product(policy, concatenate(params), sample)(v)
     torch.testing.assert_close(product, rows.T @ (rows @ v) / 8, rtol=1e-4, atol=1e-5)
-    penalty = meta_alignment._fisher(Rank1(), policy, sample)
+    centre = concatenate(params) + 1.0
+    penalty = meta_alignment._fisher(Rank1(), policy, sample, centre)
     mu = rows.mean(0)
     curvature = (rows @ mu).square().mean() / mu.norm() ** 4
-    theta = concatenate(params) + 0.01 * v
+    theta = centre + 0.01 * v
     torch.testing.assert_close(penalty(theta), curvature * mu * (0.01 * mu @ v), rtol=1e-3, atol=1e-6)
 
 

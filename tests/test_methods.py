@@ -244,6 +244,25 @@ def test_every_fisher_serves_as_penalty_and_as_constraint(fisher, radius):
         assert any(entry["trust_region"] > 0.9 * radius for entry in metrics)
 
 
+@pytest.mark.parametrize("fisher", ["rank1", "diagonal", "low_rank"])
+def test_a_recentred_region_begins_every_task_where_the_policy_is(fisher):
+    values = {}
+    for recentre in (False, True):
+        method = make_method("trust_region", fisher=fisher, recentre=recentre)
+        for task in range(2):
+            learn(method, task, 40)
+        values[recentre] = method._region.form.value(method._optimization.average_vector)
+    assert values[True] <= 1e-6 * values[False], values
+
+
+def test_an_annealed_penalty_ends_with_its_task():
+    method = make_method("trust_region", fisher="diagonal", strength=1e4, anneal=True)
+    learn(method, 0, 40)
+    penalties = [entry["penalty"] for entry in learn(method, 1, 40, last=True) if "penalty" in entry]
+    assert len(penalties) == 10
+    assert penalties[-1] == 0 < min(penalties[:-1])
+
+
 def test_an_unknown_method_lists_the_choices():
     with pytest.raises(ValueError, match=r"unknown method 'trust_regoin'.*did you mean 'trust_region'"):
         make_method("trust_regoin")

@@ -38,7 +38,7 @@ REQUIRED = (
 METHOD = ("method", "fisher", "replay")  # groups of options that make one method; the others must be equal
 ADDED: dict[str, dict[str, Any]] = {
     "optimizer": {"precision": "float32", "keep_moments": False},
-    "method": {"average": False},
+    "method": {"average": False, "recentre": False, "anneal": False},
     "fisher": {"targets": "demonstrations"},
 }
 """Options that older summaries lack, as they were then."""

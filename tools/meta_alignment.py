@@ -109,7 +109,8 @@ def read(config: DictConfig, policies: list[DiffusionPolicy]) -> Learned:
 def compare(learned: Learned, k: int, i: int, inner_rate: float, count: int) -> dict[str, float | None]:
     """Task `i` as the policy after task `k` sees it, with the replay and the teacher from which `k` was learned.
 
-    Losses are half the summed squared errors of a chunk, as in the Fisher; the strength is scaled to match.
+    Losses are half the summed squared errors of a chunk, as in the Fisher; the strength, where it is annealed the one
+    at the start of a task, is scaled to match.
     """
     method, stream = learned.config.method, random_stream(torch.device("cpu"), learned.config.seed, k, i)
     policy, teacher = learned.policies[k], learned.policies[k - 1]
@@ -123,7 +124,8 @@ def compare(learned: Learned, k: int, i: int, inner_rate: float, count: int) -> 
     optimum, sample = _vector(learned.policies[i]), query
     if learned.config.fisher.get("targets") == "policy":
         sample = imagined(learned.policies[i], query, stream)
-    anchor = _fisher(make_fisher(learned.config), learned.policies[i], sample)
+    centre = learned.policies[k - 1 if method.get("recentre", False) else i]
+    anchor = _fisher(make_fisher(learned.config), learned.policies[i], sample, _vector(centre))
     task = OldTask(**losses, optimum=optimum, fisher=_product(policy, optimum, sample), penalty=anchor)
     entries = policy.action_steps * policy.action_size
     strength = 0.5 * entries * method.get("strength", 0.0) / method.get("distillation_weight", 1.0)
@@ -152,10 +154,11 @@ def _product(policy: DiffusionPolicy, optimum: Tensor, sample: Sample) -> Callab
     return product
 
 
-def _fisher(fisher: Fisher, policy: DiffusionPolicy, sample: Sample) -> Callable[[Tensor], Tensor]:
-    """theta -> F (theta - theta*), F as the run's `fisher=` estimates it at the policy's own parameters."""
+def _fisher(fisher: Fisher, policy: DiffusionPolicy, sample: Sample, centre: Tensor) -> Callable[[Tensor], Tensor]:
+    """theta -> F (theta - centre), F as the run's `fisher=` estimates it at the policy's own parameters."""
     form = fisher.form()
     form.add(fisher.estimate(half_squared_errors(policy), dict(policy.network.named_parameters()), [sample]))
+    form.recentre(centre)
     return lambda theta: 0.5 * form.gradient(theta)
 
 

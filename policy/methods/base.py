@@ -60,6 +60,8 @@ class Parts:
     trust_region_strength: float  # lambda of eq. 8
     trust_region_radius: float | None  # delta of eq. 6, in place of the strength
     trust_region_average: bool  # over the past tasks, in place of their sum in eq. 8
+    trust_region_recentre: bool  # around the policy before the task, in place of each past optimum in eq. 8
+    trust_region_anneal: bool  # the strength falls to zero over a task
     inner_rate: float  # step size of the inner update of meta-learners
     momentum: float  # of the variance-reduced meta-gradient
     everything: Callable[[], WindowSource] | None  # windows of all tasks at once, for reference only
@@ -105,7 +107,12 @@ class Learner:
         self._optimization = Optimization(parts.policy, parts.optimizer)
         self._region = (
             TrustRegion(
-                parts.fisher.form(), parts.trust_region_strength, parts.trust_region_radius, parts.trust_region_average
+                parts.fisher.form(),
+                parts.trust_region_strength,
+                parts.trust_region_radius,
+                average=parts.trust_region_average,
+                recentre=parts.trust_region_recentre,
+                anneal=parts.trust_region_anneal,
             )
             if trust_region
             else None
@@ -173,7 +180,8 @@ class Learner:
         """What follows an optimiser step: the trust region and the average."""
         numbers = {name: float(value) for name, value in metrics.items()} | {"learning_rate": rate}
         if self._region is not None:
-            numbers |= self._region.hold(self._optimization.vector, rate, self._optimization.update)
+            optimization = self._optimization
+            numbers |= self._region.hold(optimization.vector, rate, optimization.update, optimization.updates)
         self._optimization.follow()
         return numbers
 
@@ -185,7 +193,7 @@ class Learner:
         if last:
             return
         if self._region is not None:
-            self._region.add(self._estimate(windows))
+            self._region.add(self._estimate(windows), self._optimization.average_vector)
         if self._replay is not None:
             yield from self._replay.end_task(self._task, windows, self._stream(3))
 
