@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 from policy.metrics import wilson
 from policy.summary import probes_of, rate, success_rows
 from policy.training import Progress
+
+LABEL = 50  # characters in a line of a label
 
 
 def plot_run(folder: Path, progress: Progress, names: Sequence[str], updates_per_task: int) -> None:
@@ -68,7 +71,8 @@ def plot_differences(
     path: Path, measures: Mapping[str, Sequence[tuple[str, Sequence[float], tuple[float, float] | None]]]
 ) -> None:
     """One panel a measure: the paired differences of every setting in points, one dot a seed, mean and interval."""
-    height = 1.5 + 0.35 * len(next(iter(measures.values()), []))
+    labels = [textwrap.fill(setting, LABEL) for setting, *_ in next(iter(measures.values()), [])]
+    height = 1.5 + 0.16 * sum(1 + len(label.splitlines()) for label in labels)
     figure, panels = plt.subplots(1, len(measures), figsize=(2.8 * len(measures) + 1.5, height), sharey=True)
     for axes, (name, rows) in zip(np.atleast_1d(panels), measures.items(), strict=True):
         for y, (_, points, ends) in enumerate(rows):
@@ -77,7 +81,7 @@ def plot_differences(
             if ends is not None:
                 axes.plot(ends, [y, y], color="C3", linewidth=1.5)
         axes.axvline(0, color="0.5", linewidth=0.8, linestyle="--")
-        axes.set_yticks(range(len(rows)), [setting for setting, *_ in rows])
+        axes.set_yticks(range(len(rows)), labels, fontsize=8)
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.25)
     np.atleast_1d(panels)[0].invert_yaxis()
