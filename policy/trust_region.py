@@ -28,8 +28,8 @@ class TrustRegion:
 
     In eq. 8 every past task pulls towards its own optimum, with all its strength, all the time. Three departures:
     `average` shares the strength between the past tasks, as their sum stiffens with every task. `recentre` pulls
-    towards the policy from which the current task began (as in arXiv 1805.06370): replay has made that one good at
-    all past tasks, while their own optima contradict one another. `anneal` lets the strength fall linearly to zero
+    towards the policy from which the current task began (as in arXiv 1805.06370): replay has kept that one good at
+    all past tasks, while their own optima may contradict one another. `anneal` lets the strength fall linearly to zero
     over the updates of a task: the pull is there after the transition, and gone when the task is learned to the end.
     """
 
