@@ -1,6 +1,7 @@
-"""On a GPU: every method learns, a run resumes, and the policy that is left acts the same on a CPU."""
+"""On a GPU: every method runs to its end, a run resumes, and the policy that is left acts the same on a CPU."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from tiny_run import call, make_demonstrations, options
 
 from policy import evaluate, train
 from policy.agent import PolicyActor
-from policy.loading import load_policy
+from policy.loading import find_checkpoint, load_policy
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -57,8 +58,10 @@ def test_a_run_resumes_on_a_gpu(demonstrations, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         learn("method=trust_region", demonstrations, folder, monkeypatch)
-    for left in [*(broken / "checkpoints").glob("*_window-close*"), broken / "summary.json"]:
-        left.rename(tmp_path / left.name)
+    (broken / "summary.json").unlink()
+    for checkpoint in (broken / "checkpoints").glob("*_window-close*"):
+        shutil.rmtree(checkpoint)
+    assert find_checkpoint(broken).name == "0_push"
     assert call(train.main, [f"resume={broken}"], monkeypatch) == 0
     one, other = (load_policy(folder, "cuda")[0].state_dict() for folder in (whole, broken))
     for key, value in one.items():
