@@ -1,4 +1,4 @@
-"""What every entry point shares on the command line: task lists, `--help`, one-line errors and exit codes."""
+"""What every front door shares on the command line: task lists, `--help`, errors, exit codes."""
 
 from __future__ import annotations
 
@@ -6,231 +6,252 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+
+from reconverge.configs.mistakes import explained
+from reconverge.configs.store import Command, register
+from reconverge.errors import ReconvergeError
+from reconverge.options import check_options, help_lines
 
 ERROR = 2
 INTERRUPTED = 130
 MULTIRUN = {"-m", "--multirun"}
-PATHS = (
-    "resume", "checkpoint", "compare", "source", "target", "filter", "output", "path", "demonstrations.path",
-)  # fmt: skip
-"""Options whose text may hold what hydra would read as more than text; `filter` is a name of robomimic's."""
-NULLABLE = {"workers": 2, "evaluation.probe_tasks": 1, "method.radius": 0.1, "diffusion.clip": 1.0}
-"""Options that may be null, each with an example of another value."""
+HELP = {"-h", "--help"}
+VALUED = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--experimental-rerun"}
+VALUED |= {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
+FLAGS = MULTIRUN | HELP | VALUED | {"--run", "-r", "--resolve", "--version", "--hydra-help"}
+FLAGS |= {"--shell-completion", "-sc"}
+"""Hydra's flags, and those of them that a value follows."""
+TEXT_OPTIONS = (
+    "resume",
+    "checkpoint",
+    "compare",
+    "source",
+    "target",
+    "filter",
+    "output",
+    "path",
+    "demonstrations.path",
+)
+"""Options, mostly paths, whose text may hold what hydra would read as more than text."""
 
 
-class Failed(Exception):
+class FailedRun(Exception):
     """A run of a sweep failed in another process, which has said why."""
 
 
-def run(name: str, task: Callable[[DictConfig], object], *overrides: str) -> None:
-    """Run `task` with the configuration `configs/<name>.yaml`, these overrides and the command line's.
+def run(command: Command, task: Callable[[Any], object], *overrides: str) -> None:
+    """Run `task` with the command's options as these overrides and the command line say them.
 
-    Bad input ends with one line on stderr and exit code 2, Ctrl-C with 130.
+    An error that the user can mend ends with one line on stderr and exit code 2, Ctrl-C with 130.
+    Everything else is a bug and keeps its traceback.
     """
     arguments = [*overrides, *(_plain(argument) for argument in sys.argv[1:])]
-    arguments.sort(key=lambda argument: argument not in MULTIRUN)  # hydra's parser wants it before the options
-    if {"--help", "-h"} & set(arguments):
-        print(help_text(name))
+    arguments.sort(key=lambda a: a not in MULTIRUN)  # hydra's parser wants it before the options
+    if HELP & set(arguments):
+        print(help_text(command))
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by hydra
     failed: list[Exception] = []
     here = os.getpid()
 
-    @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=name)
+    @hydra.main(
+        version_base="1.3", config_path="pkg://reconverge.configs", config_name=command.name
+    )
     def job(config: DictConfig) -> None:
         try:
-            _check_types(config, hydra.compose(name, _groups()), "")
-            task(config)
+            options = OmegaConf.to_object(config)
+            check_options(options)
+            task(options)
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
-        except (ValueError, OSError, FloatingPointError, OmegaConfBaseException) as error:
+        except ReconvergeError as error:
             report(error)
             if os.getpid() != here:
-                raise Failed(str(error)) from None
+                raise FailedRun(str(error)) from None
             failed.append(error)  # the other runs of a sweep go on
 
+    register(command)
     try:
-        _check(name, arguments)
+        _compose_all(command, arguments)
         sys.argv[1:] = arguments + _resume_directory(arguments)
         job()
-    except Failed as error:
-        report(ValueError(f"a run of the sweep failed ({error}); the same command again goes on with the rest"))
+    except FailedRun as error:
+        again = "the same command again goes on with the rest"
+        report(ReconvergeError(f"a run of the sweep failed ({error}); {again}"))
         failed.append(error)
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, ReconvergeError) as error:
         report(error)
         failed.append(error)
     if failed:
         raise SystemExit(ERROR)
 
 
+def compose(command: Command, overrides: list[str]) -> Any:
+    """Return the options of a command as `overrides` say them; ReconvergeError for bad ones."""
+    register(command)
+    arguments = [_plain(text) for text in overrides]
+    _resume_directory(arguments)
+    with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
+        try:
+            return OmegaConf.to_object(_composed(command, arguments))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ReconvergeError(" ".join(str(error).split())) from error
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """End the program with one line and exit code 2 on an error that the user can mend."""
+    try:
+        yield
+    except ReconvergeError as error:
+        report(error)
+        raise SystemExit(ERROR) from None
+
+
 def report(error: BaseException) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
 
 
-def help_text(name: str) -> str:
-    """The options of an entry point: its yaml, whose comments say what they mean, and the choices of its groups."""
-    root = files("configs")
-    text = (root / f"{name}.yaml").read_text()
-    command, _, rest = text.partition("\n")
-    options = rest.split("hydra:\n")[0]
-    lines = [f"usage: {command.lstrip('# ')}", "", "options, as name=value (nested ones as group.name=value):", ""]
-    body = options.split("\n\n", 1) if options.startswith("defaults:") else ["", options]
-    lines.append(body[1].rstrip())
-    groups = [line.split(":")[0].strip(" -") for line in body[0].splitlines() if ": " in line]
-    for group in groups:
-        lines += ["", f"{group}= one of:"]
-        for choice in sorted((root / group).iterdir(), key=lambda path: path.name):
-            if choice.name.endswith(".yaml"):
-                lines += [f"  {choice.name[:-5]}", *(f"    {line}" for line in choice.read_text().splitlines())]
-    if name == "train":
-        launchers = ", ".join(sorted(path.name[:-5] for path in (root / "hydra" / "launcher").iterdir()))
+def help_text(command: Command) -> str:
+    """Return the options of a command with their meanings, and the choices of its groups."""
+    head = [
+        "",
+        "options, as name=value (nested ones as group.name=value), with their defaults:",
+        "",
+    ]
+    usage = command.usage
+    if sys.argv[0].startswith("reconverge "):  # the console script's sub-command
+        usage = re.sub(r"^python -m \S+", sys.argv[0], usage)
+    lines = [f"usage: {usage}", *head, *help_lines(command.options())]
+    root = files("reconverge.configs")
+    for group, table in command.groups.items():
+        lines += ["", f"{group}= one of these, all shown, with its options as {group}.name=value:"]
+        for name, options in table.items():
+            first = (options.__doc__ or "").strip().splitlines()[0]
+            default = " (default)" if name == command.chosen[group] else ""
+            lines += [f"  {name}{default}  # {first}", *help_lines(options(), "    ")]
+        lines += _presets(root / group)
+    if command.experiments:
+        lines += [
+            "",
+            "experiment= one of these, or none (default):",
+            *_presets(root / "experiment"),
+        ]
+        launchers = sorted(path.name[:-5] for path in (root / "hydra" / "launcher").iterdir())
         lines += ["", "several runs: -m seed=0,1,2 method=replay,trust_region sweep=<name>"]
-        lines += [f"one after another, or with hydra/launcher= one of: {launchers}"]
+        lines += [f"one after another, or with hydra/launcher= one of: {', '.join(launchers)}"]
     return "\n".join(lines)
 
 
+def _presets(folder: Any) -> list[str]:
+    """List the yaml files of a folder with what is in them."""
+    if not folder.is_dir():
+        return []
+    lines = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        if path.name.endswith(".yaml"):
+            lines += [f"  {path.name[:-5]}", *(f"    {s}" for s in path.read_text().splitlines())]
+    return lines
+
+
 def _plain(argument: str) -> str:
-    """`env=lift,can` as the list, and a path as the text, that it means; hydra would take a comma for a sweep."""
+    """Turn `env=lift,can` into a list and quote paths; hydra would take a comma for a sweep."""
     key, separator, value = argument.partition("=")
     if not separator or value.startswith(("[", "'", '"')):
         return argument
     if key == "env":
         return f"env=[{value}]"
-    if key in PATHS and value not in ("", "null"):
-        return f"{key}={_quoted(value)}"
+    if key in TEXT_OPTIONS and value not in ("", "null"):
+        return f"{key}={quoted(value)}"
     if key == "store":
-        return f"store=[{','.join(_quoted(path) for path in value.split(',') if path)}]"
+        return f"store=[{','.join(quoted(path) for path in value.split(',') if path)}]"
     return argument
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def _resume_directory(arguments: list[str]) -> list[str]:
-    """A resumed run goes on in its own directory, with its own configuration."""
-    found = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    """Let a resumed run go on in its own directory, with its own options."""
+    found = [a.partition("=")[2] for a in arguments if a.startswith("resume=")]
     if not found or found[-1] in ("", "null"):
         return []
-    others = [argument for argument in arguments if not argument.startswith(("resume=", "hydra."))]
+    others = [a for a in arguments if not a.startswith(("resume=", "hydra."))]
     if others:
-        raise ValueError(f"resume= reads everything from its run; leave out {' '.join(others)}")
+        raise ReconvergeError(
+            f"resume= reads everything from its run; leave out {' '.join(others)}"
+        )
     folder = found[-1].strip("'")
     if not (Path(folder) / "config.yaml").exists():
-        raise ValueError(f"resume={folder}: no run is there; give a directory that holds config.yaml")
+        raise ReconvergeError(
+            f"resume={folder}: no run is there; give a directory that holds config.yaml"
+        )
     return [f"hydra.run.dir={found[-1]}"]
 
 
-def _groups() -> list[str]:
-    """The groups' choices of the running job, and where it looked for them, as overrides."""
-    running = HydraConfig.get()
-    choices = running.runtime.choices.items()
-    chosen = [f"{group}={choice}" for group, choice in choices if choice and not group.startswith("hydra/")]
-    return [f"hydra.searchpath={list(running.searchpath)}", *chosen]
+def _compose_all(command: Command, arguments: list[str]) -> None:
+    """Compose the options to report a bad one in one line; of a sweep, each value by itself."""
+    overrides = _overrides(command, arguments)
+    with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
+        for chosen in _each(overrides) if MULTIRUN & set(arguments) else [overrides]:
+            _composed(command, chosen)
 
 
-def _check_types(config: DictConfig, defaults: DictConfig, prefix: str) -> None:
-    """ValueError for a value of another kind than the default or NULLABLE's; any other null takes anything."""
-    for key in map(str, defaults):
-        if OmegaConf.is_missing(defaults, key):
-            continue
-        value, option = config[key], f"{prefix}{key}"
-        default = NULLABLE.get(option, defaults[key])
-        if option in NULLABLE and value is None:
-            continue
-        if isinstance(default, DictConfig) and isinstance(value, DictConfig):
-            _check_types(value, default, f"{option}.")
-            continue
-        wanted, types = _kind(default)
-        if type(value) not in types:
-            raise ValueError(f"{option}={value}: must be {wanted}, such as {option}={default}")
+def _overrides(command: Command, arguments: list[str]) -> list[str]:
+    """Return the arguments but for hydra's flags; ReconvergeError for what is neither."""
+    overrides = []
+    for before, argument in pairwise(["", *arguments]):
+        flag = argument.partition("=")[0]
+        if argument.startswith("-"):
+            if flag not in FLAGS:
+                near = get_close_matches(flag, sorted(FLAGS), n=1)
+                hint = f"did you mean {near[0]!r}?" if near else "--help lists all"
+                raise ReconvergeError(f"unknown option {flag!r}: {hint}")
+        elif "=" in argument or argument.startswith("~"):
+            overrides.append(argument)
+        elif before not in VALUED:
+            example = next(word for word in command.usage.split() if "=" in word)
+            raise ReconvergeError(f"{argument!r}: options are name=value, for example {example}")
+    return overrides
 
 
-def _kind(default: object) -> tuple[str, tuple[type, ...]]:
-    kinds: dict[type, tuple[str, tuple[type, ...]]] = {
-        bool: ("true or false", (bool,)),
-        int: ("a whole number", (int,)),
-        float: ("a number", (float, int)),
-        str: ("text", (str,)),
-        ListConfig: ("a list", (ListConfig,)),
-        DictConfig: ("a group of options", (DictConfig,)),
-    }
-    return kinds.get(type(default), ("anything", (bool, int, float, str, ListConfig, DictConfig, type(None))))
-
-
-def _check(name: str, arguments: list[str]) -> None:
-    """Compose the configuration in order to report a misspelt option in one line; of a sweep, each value by itself."""
-    flagged = {value for flag, value in pairwise(["", *arguments]) if flag.startswith("-") and "=" not in value}
-    overrides = [a for a in arguments if not a.startswith("-") and a not in flagged]
-    with hydra.initialize_config_module("configs", version_base="1.3"):
-        try:
-            for chosen in _each(overrides) if MULTIRUN & set(arguments) else [overrides]:
-                hydra.compose(name, chosen)
-        except HydraException as error:
-            raise _misspelt(name, error) or error from error
+def _composed(command: Command, overrides: list[str]) -> DictConfig:
+    try:
+        config = hydra.compose(command.name, overrides)
+        OmegaConf.to_object(config)  # resolves interpolations
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(command, error, overrides) or error from error
+    return config
 
 
 def _each(overrides: list[str]) -> Iterator[list[str]]:
-    """The options that are not swept, which hydra composes first; then every value of one beside the others' first."""
+    """Yield the options of a sweep's runs.
+
+    First those that are not swept, which hydra composes first; then every value of one beside the
+    others' first.
+    """
     values = []
-    for text, override in zip(overrides, OverridesParser.create().parse_overrides(overrides), strict=True):
-        swept = override.is_discrete_sweep()
-        choices = override.sweep_string_iterator() if swept else []
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    for text, override in zip(overrides, parsed, strict=True):
+        choices = override.sweep_string_iterator() if override.is_discrete_sweep() else []
         values.append([f"{override.get_key_element()}={choice}" for choice in choices] or [text])
     first = [choices[0] for choices in values]
     yield [choices[0] for choices in values if len(choices) == 1]
     yield first
     for i, choices in enumerate(values):
         yield from ([*first[:i], choice, *first[i + 1 :]] for choice in choices[1:])
-
-
-def _misspelt(name: str, error: HydraException) -> ValueError | None:
-    """What to say of an option that there is not."""
-    found = re.search(r"Could not override '([^']+)'", str(error))
-    if not found:
-        return None
-    known = list(option_names(hydra.compose(name)))
-    if found[1] in known:
-        group = found[1].partition(".")[0]
-        return ValueError(
-            f"unknown option {found[1]!r}: the {group}= that you chose does not have it; --help lists all"
-        )
-    near = get_close_matches(found[1], known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return ValueError(f"unknown option {found[1]!r}: {hint}--help lists all")
-
-
-def option_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """The dotted names of all options and groups."""
-    for key in map(str, config):
-        value = None if OmegaConf.is_missing(config, key) else config[key]
-        yield f"{prefix}{key}"
-        if isinstance(value, DictConfig):
-            yield from option_names(value, f"{prefix}{key}.")
-
-
-def load_yaml(path: Path) -> DictConfig:
-    """A configuration that a run wrote."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; give the directory of a run")
-    try:
-        loaded = OmegaConf.load(path)
-    except (OSError, YAMLError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); restore it") from error
-    if not isinstance(loaded, DictConfig):
-        raise ValueError(f"{path}: holds no options; restore it")
-    return loaded

@@ -1,4 +1,4 @@
-"""What a person should know of a store before training on it: ranges, lengths, twins, missing frames, successes."""
+"""Quality of a store before training: ranges, lengths, duplicates, missing frames, successes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from datasets.store import DemonstrationStore
+from reconverge.datasets.store import DemonstrationStore
 
-WIDE = 32  # arrays of more numbers a step (images) are described as a whole
-SATURATED = 0.5  # share of steps at a bound from which on a dimension is called saturated
-JUMP = 5.0  # times the change of its neighbours, and of nine steps in ten, from which on a step has lost frames
-LEAPING = 0.02  # share of episodes that leap from which on frames are lost: contact can make a leap, too
-SHORT, LONG = 0.2, 5.0  # times the median length
-MARGIN = 1e-5  # by which single precision may exceed a bound
+MAX_DIMENSIONS = 32  # arrays of more numbers a step (images) are described as a whole
+SATURATED_SHARE = 0.5  # of steps at a bound, from which on a dimension is called saturated
+# times the change of its neighbours, and of nine steps in ten, from which on a step has lost frames
+JUMP_RATIO = 5.0
+JUMP_SHARE = 0.02  # of episodes with jumps, from which on frames are lost: contact makes some, too
+SHORTEST, LONGEST = 0.2, 5.0  # episode lengths, in medians
+BOUND_TOLERANCE = 1e-5  # by which single precision may exceed a bound
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; `wrong` where the store should not be used as it is."""
+    """Say what one check found; a store with a `wrong` one should be repaired before use."""
 
     check: str
     wrong: bool
@@ -32,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Dimension:
-    """One number a step (or all of a wide array) over all episodes."""
+    """Describe one number a step (or all of a wide array) over all episodes."""
 
     name: str
     least: float
@@ -48,16 +49,16 @@ class Dimension:
 
     @property
     def saturated(self) -> bool:
-        return not self.constant and self.at_bound >= SATURATED
+        return not self.constant and self.at_bound >= SATURATED_SHARE
 
 
 def dimensions(store: DemonstrationStore, bounds: Mapping[str, Bounds]) -> list[Dimension]:
-    """Every number of the observations and the action; `bounds` [size] of the keys that have declared ones."""
+    """Describe every number of observations and action, with its `bounds` [size] if any."""
     found = []
     for key, rows in store.read([*store.observation_sizes, "action"]).items():
         flat = rows.reshape(len(rows), -1)
         low, high = bounds.get(key, (None, None))
-        if flat.shape[1] > WIDE:
+        if flat.shape[1] > MAX_DIMENSIONS:
             found.append(_dimension(f"{key}[0..{flat.shape[1] - 1}]", flat, None))
             continue
         for i, column in enumerate(flat.T):
@@ -71,110 +72,124 @@ def _dimension(name: str, values: np.ndarray, bounds: tuple[float, float] | None
     outside, at_bound = 0, 0.0
     if bounds is not None:
         low, high = bounds
-        outside = int(((values < low - MARGIN) | (values > high + MARGIN)).sum())
+        outside = int(((values < low - BOUND_TOLERANCE) | (values > high + BOUND_TOLERANCE)).sum())
         at_bound = float(((values <= low) | (values >= high)).mean())
-    return Dimension(name, least, most, float(values.mean(dtype=np.float64)), bounds, outside, at_bound)
+    return Dimension(
+        name, least, most, float(values.mean(dtype=np.float64)), bounds, outside, at_bound
+    )
 
 
 def findings(
-    store: DemonstrationStore, described: list[Dimension], timestamps: Float[np.ndarray, " T"] | None = None
+    store: DemonstrationStore,
+    described: list[Dimension],
+    timestamps: Float[np.ndarray, " T"] | None = None,
 ) -> list[Finding]:
-    """All checks of a store with at least one episode, `described` by `dimensions`."""
+    """Run all checks on a store with at least one episode, `described` by `dimensions`."""
     lengths = np.diff(store.episode_ends, prepend=0)
     return [
         Finding("episodes", False, f"{len(store)} of {store.n_steps} steps"),
         check_lengths(lengths),
         _listed("out of range", True, "beyond declared bounds", described, lambda d: d.outside > 0),
-        _listed("saturated", False, f"at a bound in {SATURATED:.0%}+ of steps", described, lambda d: d.saturated),
+        _listed(
+            "saturated",
+            False,
+            f"at a bound in {SATURATED_SHARE:.0%}+ of steps",
+            described,
+            lambda d: d.saturated,
+        ),
         _listed("constant", False, "never changing", described, lambda d: d.constant),
-        check_twins(store),
+        check_duplicates(store),
         check_gaps(store, timestamps),
         check_success(store),
     ]
 
 
 def check_lengths(lengths: Int[np.ndarray, " E"]) -> Finding:
-    """Episodes far from the median length."""
+    """List episodes far from the median length."""
     median = float(np.median(lengths))
-    odd = np.flatnonzero((lengths < SHORT * median) | (lengths > LONG * median))
+    odd = np.flatnonzero((lengths < SHORTEST * median) | (lengths > LONGEST * median))
     text = f"{lengths.min()} to {lengths.max()} steps, median {median:g}"
     return Finding("lengths", False, text + (f"; far from it: {_some(odd)}" if odd.size else ""))
 
 
-def check_twins(store: DemonstrationStore) -> Finding:
-    """Episodes with the same observations and actions, step for step."""
+def check_duplicates(store: DemonstrationStore) -> Finding:
+    """List episodes with the same observations and actions as an earlier one."""
     first: dict[tuple[int, int], int] = {}
-    twins = []
+    repeats = []
     start = 0
     data = store.read([*store.observation_sizes, "action"])
     for i, end in enumerate(store.episode_ends):
         content = b"".join(rows[start:end].tobytes() for rows in data.values())
         original = first.setdefault((len(content), zlib.crc32(content)), i)
         if original != i:
-            twins.append(f"{i} repeats {original}")
+            repeats.append(f"{i} repeats {original}")
         start = end
-    return Finding("duplicates", bool(twins), _some(twins) if twins else "none")
+    return Finding("duplicates", bool(repeats), _some(repeats) if repeats else "none")
 
 
-def check_gaps(store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | None = None) -> Finding:
-    """Steps between which frames are missing: a leap of an observation key, or of the timestamps.
+def check_gaps(
+    store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | None = None
+) -> Finding:
+    """List steps that lack frames before the next: a jump of an observation or of the timestamps.
 
-    A leap is a change of `JUMP` times those before and after it. An episode's first two steps, in which simulators
-    settle, do not count; losses of a few frames in slow motion are not found, nor any in WIDE arrays.
+    A jump is a change of JUMP_RATIO times those before and after it. An episode's first two steps,
+    in which simulators settle, do not count; losses of a few frames in slow motion are not found,
+    nor any in arrays of more than MAX_DIMENSIONS.
     """
     begins = store.episode_ends - np.diff(store.episode_ends, prepend=0)
     inside = np.ones(store.n_steps - 1, bool)
     inside[store.episode_ends[:-1] - 1] = False
-    leaps, irregular = np.zeros(len(inside), bool), np.zeros(len(inside), bool)
+    jumps, irregular = np.zeros(len(inside), bool), np.zeros(len(inside), bool)
     for rows in store.read(list(store.observation_sizes)).values():
         flat = rows.reshape(len(rows), -1)
-        if flat.shape[1] <= WIDE:
-            leaps |= inside & _leaps(flat, inside)
+        if flat.shape[1] <= MAX_DIMENSIONS:
+            jumps |= inside & _jumps(flat, inside)
     first_two = np.concatenate([begins, begins + 1])
-    leaps[first_two[first_two < len(leaps)]] = False
+    jumps[first_two[first_two < len(jumps)]] = False
     if timestamps is not None and inside.any():
-        apart = np.diff(timestamps)
-        usual = np.median(apart[inside])
-        irregular = inside & (np.abs(apart - usual) > 0.5 * usual)
-    steps = np.flatnonzero(leaps | irregular)
+        intervals = np.diff(timestamps)
+        usual = np.median(intervals[inside])
+        irregular = inside & (np.abs(intervals - usual) > 0.5 * usual)
+    steps = np.flatnonzero(jumps | irregular)
     episodes = np.searchsorted(store.episode_ends, steps, side="right")
-    where = [f"episode {e} after step {s - begins[e]}" for e, s in zip(episodes, steps, strict=True)]
-    wrong = bool(irregular.any()) or len(set(episodes)) > LEAPING * len(store)
+    where = [
+        f"episode {e} after step {s - begins[e]}" for e, s in zip(episodes, steps, strict=True)
+    ]
+    wrong = bool(irregular.any()) or len(set(episodes)) > JUMP_SHARE * len(store)
     return Finding("frame gaps", wrong, _some(where) if where else "none")
 
 
-def _leaps(rows: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Steps [T-1] whose change stands out from that of their neighbours."""
-    values = _steady(np.array(rows, np.float64))
+def _jumps(rows: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Mark steps [T-1] whose change stands out from that of their neighbours."""
+    values = _continuous_quaternions(np.array(rows, np.float64))
     span = np.ptp(values, axis=0)
     values = values[:, span > 0] / span[span > 0]
     step = np.where(inside, np.linalg.norm(np.diff(values, axis=0), axis=1), 0.0)
     usual = np.full(len(step), np.quantile(step[inside], 0.9) if inside.any() else 0.0)
     usual[1:] = np.maximum(usual[1:], step[:-1])
     usual[:-1] = np.maximum(usual[:-1], step[1:])
-    return step > JUMP * usual
+    return step > JUMP_RATIO * usual
 
 
-def _steady(values: np.ndarray) -> np.ndarray:
-    """The same [T, D], in place, without changes of a quaternion's sign, which are no motion."""
+def _continuous_quaternions(values: np.ndarray) -> np.ndarray:
+    """Undo, in place in [T, D], changes of a quaternion's sign, which are no motion."""
     start = 0
     while start + 4 <= values.shape[1]:
         block = values[:, start : start + 4]
         if not np.allclose(np.linalg.norm(block, axis=1), 1.0, atol=1e-3):
             start += 1
             continue
-        turned = np.einsum("ti,ti->t", block[1:], block[:-1]) < 0
-        block[1:] *= np.cumprod(np.where(turned, -1.0, 1.0))[:, None]
+        flipped = np.einsum("ti,ti->t", block[1:], block[:-1]) < 0
+        block[1:] *= np.cumprod(np.where(flipped, -1.0, 1.0))[:, None]
         start += 4
     return values
 
 
 def check_success(store: DemonstrationStore) -> Finding:
-    """The share of episodes that succeed at some step, where the store says so."""
-    try:
-        success = store.read(["success"])["success"].astype(bool)
-    except ValueError:
+    """Count the episodes that succeed at some step."""
+    if "success" not in store.names("data/"):
         return Finding("success", False, "not recorded")
+    success = store.read(["success"])["success"].astype(bool)
     begins = store.episode_ends - np.diff(store.episode_ends, prepend=0)
     solved = np.logical_or.reduceat(success, begins)
     failed = f"; not: {_some(np.flatnonzero(~solved))}" if 0 < solved.sum() < len(solved) else ""
@@ -182,13 +197,17 @@ def check_success(store: DemonstrationStore) -> Finding:
 
 
 def _listed(
-    check: str, wrong: bool, what: str, described: list[Dimension], holds: Callable[[Dimension], bool]
+    check: str,
+    wrong: bool,
+    what: str,
+    described: list[Dimension],
+    holds: Callable[[Dimension], bool],
 ) -> Finding:
     names = [d.name for d in described if holds(d)]
     return Finding(check, wrong and bool(names), f"{what}: {_some(names)}" if names else "none")
 
 
 def _some(items, most: int = 6) -> str:
-    """The first few of a list."""
+    """Join the first few of a list."""
     shown = ", ".join(str(item) for item in items[:most])
     return shown + (f" and {len(items) - most} more" if len(items) > most else "")

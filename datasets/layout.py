@@ -1,8 +1,8 @@
-"""What a demonstration store is on disk: its arrays, attributes and checksum. Rules that they keep: `rules.py`."""
+"""A demonstration store on disk: its arrays, attributes and checksum (their rules: `rules.py`)."""
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +12,20 @@ import zarr
 from jaxtyping import Bool, Float, Int, Shaped
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from reconverge.errors import ReconvergeError
+
 SCHEMA_VERSION = 1
 CHUNK_STEPS = SHARD_STEPS = 8_000  # zarr takes as long for a small chunk as for a large one
 SCHEMA = (
-    "schema_version", "episodes", "observation_sizes", "action_size", "extra_sizes", "scalar_types", "types", "absent",
-)  # fmt: skip
+    "schema_version",
+    "episodes",
+    "observation_sizes",
+    "action_size",
+    "extra_sizes",
+    "scalar_types",
+    "types",
+    "absent",
+)
 RESERVED = ("action", "reward", "success")
 SCALAR_TYPES = ("int64", "float64", "bool")
 FLOAT_TYPES = ("float32", "float64")
@@ -24,19 +33,19 @@ STEP_TYPES = (*FLOAT_TYPES, "int32", "int64", "uint8", "bool")
 ENDS = "meta/episode_ends"
 COLLECT = "make it again with python -m tools.collect"
 RESTORE = f"restore a copy, or {COLLECT}"
-# Chunks that hold one value only are written too, so that a shard which is not there is known to be lost.
+# Chunks that hold one value only are written too, so that a missing shard is known to be lost.
 ZARR_OPTIONS = {"array.write_empty_chunks": True, "codec_pipeline.batch_size": 64}
 
 Column = tuple[np.dtype[Any], tuple[int, ...]]  # the type and the shape of one row
 
 
-class StoreError(ValueError):
-    """A store, or an episode for it, breaks a rule; one line says which, where, and what to do."""
+class StoreError(ReconvergeError):
+    """A store, or an episode for it, breaks a rule: which, where, and what to do."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of T steps; `extras` are further arrays of T rows, `scalars` single numbers (a seed)."""
+    """Hold one episode of T steps; `extras` are more arrays of T rows, `scalars` single numbers."""
 
     observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
     action: Float[np.ndarray, "T Da"]
@@ -47,19 +56,45 @@ class Episode:
 
 
 def columns(record: Mapping[str, Any]) -> dict[str, Column]:
-    """Every array that the attributes declare; one row a step is float32 unless `types` names another type."""
-    sizes = {**record["observation_sizes"], "action": record["action_size"], **record["extra_sizes"]}
+    """Return the arrays that the attributes declare, float32 unless `types` names another type."""
+    sizes = {
+        **record["observation_sizes"],
+        "action": record["action_size"],
+        **record["extra_sizes"],
+    }
     rows: dict[str, tuple[int, ...]] = {name: (size,) for name, size in sizes.items()}
     rows |= {name: () for name in ("reward", "success") if name not in record.get("absent", ())}
     types = {"success": "bool", **record.get("types", {})}
     return {
-        **{f"data/{name}": (np.dtype(types.get(name, "float32")), row) for name, row in rows.items()},
+        **{
+            f"data/{name}": (np.dtype(types.get(name, "float32")), row)
+            for name, row in rows.items()
+        },
         ENDS: (np.dtype(np.int64), ()),
         **{f"meta/{name}": (np.dtype(kind), ()) for name, kind in record["scalar_types"].items()},
     }
 
 
+def version_2_columns(
+    path: Path, group: zarr.Group, leave_out: Collection[str]
+) -> dict[str, Column]:
+    """Return the arrays of diffusion_policy's zarr v2 directory but those of `data` left out."""
+    ends = find_array(path, group, ENDS, (np.dtype(np.int64), ()))
+    found: dict[str, Column] = {}
+    for name in sorted("/".join(file.parts[-3:-1]) for file in path.glob("*/*/.zarray")):
+        if name.removeprefix("data/") in leave_out:
+            continue
+        array = find_array(path, group, name, None)
+        scalar = array.shape == ends.shape and array.dtype.name in SCALAR_TYPES
+        if name.startswith("data/") or (name.startswith("meta/") and scalar):
+            found[name] = (array.dtype, array.shape[1:])
+    if "data/action" not in found:
+        raise StoreError(f"{path}: data/action is missing; {RESTORE}")
+    return found
+
+
 def make_arrays(path: Path, record: Mapping[str, Any]) -> None:
+    """Make the zarr v3 directory of an empty store."""
     root = zarr.create_group(path, zarr_format=3, attributes=dict(record))
     root.create_group("data")
     root.create_group("meta")
@@ -75,12 +110,13 @@ def make_arrays(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def checksum(record: Mapping[str, Any]) -> int:
+    """Compute the CRC-32 of the attributes but `checksum`."""
     rest = {name: value for name, value in record.items() if name != "checksum"}
     return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def signed(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes as JSON reads them back, with their checksum."""
+    """Return the attributes as JSON reads them back, with their checksum."""
     try:
         record = json.loads(json.dumps(attributes, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -90,45 +126,62 @@ def signed(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_group(path: Path, zarr_format: Literal[2, 3], mode: str) -> zarr.Group:
+    """Open the directory of a store, for reading only if the mode is "r"."""
     if not path.is_dir():
-        raise StoreError(f"{path}: is {'no directory' if path.exists() else 'not there'}; {COLLECT}")
+        raise StoreError(
+            f"{path}: is {'no directory' if path.exists() else 'not there'}; {COLLECT}"
+        )
     file = "zarr.json" if zarr_format == 3 else ".zgroup"
     if not (path / file).exists():
-        raise StoreError(f"{path}: has no {file}: no store, or a half-written one; delete it and {COLLECT}")
+        raise StoreError(
+            f"{path}: has no {file}: no store, or a half-written one; delete it and {COLLECT}"
+        )
     zarr_mode: Literal["r", "r+"] = "r" if mode == "r" else "r+"
     try:
-        return zarr.open_group(path, mode=zarr_mode, zarr_format=zarr_format, use_consolidated=False)
+        return zarr.open_group(
+            path, mode=zarr_mode, zarr_format=zarr_format, use_consolidated=False
+        )
     except Exception as error:  # edited JSON can fail anywhere in zarr
         raise StoreError(f"{path}: {file} cannot be read ({_line(error)}); {RESTORE}") from error
 
 
 def find_array(path: Path, group: zarr.Group, name: str, column: Column | None) -> zarr.Array:
-    """One array of the group, its type and row shape as `column` says."""
+    """Open an array of the group; its type and row shape must be those of `column`."""
     try:
         with zarr.config.set(ZARR_OPTIONS):
             array = group[name]
     except KeyError as error:
         raise StoreError(f"{path}: {name} is missing; {RESTORE}") from error
     except Exception as error:  # edited JSON can fail anywhere in zarr
-        raise StoreError(f"{path}: {name}: metadata cannot be read ({_line(error)}); {RESTORE}") from error
+        raise StoreError(
+            f"{path}: {name}: metadata cannot be read ({_line(error)}); {RESTORE}"
+        ) from error
     if not isinstance(array, zarr.Array) or array.ndim == 0:
         raise StoreError(f"{path}: {name} is no array of rows; {RESTORE}")
     found = (array.dtype, array.shape[1:])
     if column is not None and found != column:
         expected = f"{column[0]} rows of shape {column[1]}"
-        raise StoreError(f"{path}: {name} has {found[0]} rows of shape {found[1]}, not {expected}; {RESTORE}")
+        raise StoreError(
+            f"{path}: {name} has {found[0]} rows of shape {found[1]}, not {expected}; {RESTORE}"
+        )
     return array
 
 
 def slabs(path: Path, array: zarr.Array, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows of an array, one shard's after another's, each with the number of its first row."""
+    """Yield rows of an array shard by shard, with the number of the first row of each."""
     step = array.shards[0] if array.shards else SHARD_STEPS
     while start < stop:
         rows = slice(start, min(start - start % step + step, stop))
         where = f"{path}: {array.path} rows {rows.start} to {rows.stop - 1}"
-        file = path / array.path / array.metadata.encode_chunk_key((start // step, *[0] * (array.ndim - 1)))
+        file = (
+            path
+            / array.path
+            / array.metadata.encode_chunk_key((start // step, *[0] * (array.ndim - 1)))
+        )
         if array.shards and not (file.exists() and file.stat().st_size):
-            raise StoreError(f"{where}: the file {file.relative_to(path)} is lost or empty; {RESTORE}")
+            raise StoreError(
+                f"{where}: the file {file.relative_to(path)} is lost or empty; {RESTORE}"
+            )
         try:
             with zarr.config.set(ZARR_OPTIONS):
                 values = np.asarray(array[rows])
@@ -139,15 +192,21 @@ def slabs(path: Path, array: zarr.Array, start: int, stop: int) -> Iterator[tupl
 
 
 def read(path: Path, array: zarr.Array, start: int, stop: int) -> np.ndarray:
-    """Rows `start` to `stop` of an array; StoreError where they are lost or damaged."""
+    """Read rows `start` to `stop` of an array. Raises StoreError for lost or damaged ones."""
     parts = [values for _, values in slabs(path, array, start, stop)]
     return np.concatenate(parts) if parts else np.zeros((0, *array.shape[1:]), array.dtype)
 
 
-def split(
-    data: Mapping[str, np.ndarray], meta: Mapping[str, np.ndarray], ends: Int[np.ndarray, " E"], keys: Iterable[str]
+def split_episodes(
+    data: Mapping[str, np.ndarray],
+    meta: Mapping[str, np.ndarray],
+    ends: Int[np.ndarray, " E"],
+    keys: Iterable[str],
 ) -> list[Episode]:
-    """Episodes of whole arrays (`data` a row a step, `meta` a row an episode); `keys` are the observations."""
+    """Cut arrays (`data` a row a step, `meta` a row an episode) into episodes.
+
+    `keys` are the observations.
+    """
     parts = {name: np.split(rows, ends[:-1]) for name, rows in data.items()}
     keys = list(keys)
     extras = [name for name in parts if name not in keys and name not in RESERVED]

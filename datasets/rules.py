@@ -1,4 +1,4 @@
-"""The rules of a demonstration store: one line says which is broken, where, and what to do."""
+"""Rules of a demonstration store; a StoreError says which is broken, where, and what to do."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 from jaxtyping import Int
 
-from datasets.layout import (
+from reconverge.datasets.layout import (
     COLLECT,
     ENDS,
     FLOAT_TYPES,
@@ -26,53 +26,79 @@ from datasets.layout import (
 
 
 def check_names(
-    path: Path, attributes: Iterable[str], steps: Sequence[str] = (), scalars: Mapping[str, str] | None = None
+    path: Path,
+    attributes: Iterable[str],
+    steps: Sequence[str] = (),
+    scalars: Mapping[str, str] | None = None,
 ) -> None:
+    """Refuse reserved and repeated names, and scalars of other types than SCALAR_TYPES."""
     taken = sorted({*SCHEMA, "checksum"} & set(attributes))
     taken += [name for name in steps if name in RESERVED or "/" in name or steps.count(name) > 1]
     taken += [name for name in scalars or {} if name == "episode_ends" or "/" in name]
     if taken:
-        raise StoreError(f"{path}: the name {taken[0]!r} is reserved, given twice or has a '/'; choose another")
+        raise StoreError(
+            f"{path}: the name {taken[0]!r} is reserved, given twice or has a '/'; choose another"
+        )
     for name, kind in (scalars or {}).items():
         if kind not in SCALAR_TYPES:
-            raise StoreError(f"{path}: meta/{name} cannot be {kind!r}; choose from {', '.join(SCALAR_TYPES)}")
+            raise StoreError(
+                f"{path}: meta/{name} cannot be {kind!r}; choose from {', '.join(SCALAR_TYPES)}"
+            )
 
 
-def check_types(path: Path, types: Mapping[str, str], extras: Iterable[str], absent: Iterable[str]) -> None:
-    """Observations, actions and rewards are real numbers; extras may be of any of the types."""
+def check_types(
+    path: Path, types: Mapping[str, str], extras: Iterable[str], absent: Iterable[str]
+) -> None:
+    """Refuse observations, actions and rewards that are no real numbers, extras of other types."""
     for name, kind in types.items():
         legal = STEP_TYPES if name in extras else FLOAT_TYPES
         if kind not in legal:
-            raise StoreError(f"{path}: data/{name} cannot be {kind!r}; choose from {', '.join(legal)}")
+            raise StoreError(
+                f"{path}: data/{name} cannot be {kind!r}; choose from {', '.join(legal)}"
+            )
     unknown = sorted(set(absent) - {"reward", "success"})
     if unknown:
         raise StoreError(f"{path}: {unknown[0]!r} cannot be absent; only reward and success can")
 
 
 def check_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse attributes of another schema version and edited ones."""
     version = record.get("schema_version")
     if version is None:
-        raise StoreError(f"{path}: has no schema_version, so it is no demonstration store; {COLLECT}")
+        raise StoreError(
+            f"{path}: has no schema_version, so it is no demonstration store; {COLLECT}"
+        )
     if version != SCHEMA_VERSION:
-        raise StoreError(f"{path}: schema_version is {version!r}, only {SCHEMA_VERSION} is read; {COLLECT}")
+        raise StoreError(
+            f"{path}: schema_version is {version!r}, only {SCHEMA_VERSION} is read; {COLLECT}"
+        )
     if record.get("checksum") != checksum(record):
-        raise StoreError(f"{path}: zarr.json: the attributes were edited (their checksum differs); {RESTORE}")
+        raise StoreError(
+            f"{path}: zarr.json: the attributes were edited (their checksum differs); {RESTORE}"
+        )
 
 
 def check_length(path: Path, array: zarr.Array, rows: int, who: str) -> None:
+    """Refuse an array with fewer rows than `who` counts."""
     if array.shape[0] < rows:
-        raise StoreError(f"{path}: {array.path} has {array.shape[0]} rows, {who} wants {rows}; {RESTORE}")
+        raise StoreError(
+            f"{path}: {array.path} has {array.shape[0]} rows, {who} wants {rows}; {RESTORE}"
+        )
 
 
 def check_ends(path: Path, ends: Int[np.ndarray, " E"]) -> None:
+    """Refuse episodes without a step."""
     bad = np.flatnonzero(np.diff(ends, prepend=0) <= 0)
     if bad.size:
         i = int(bad[0])
         before = ends[i - 1] if i else 0
-        raise StoreError(f"{path}: {ENDS}[{i}] is {ends[i]}, expected more than {before}; {RESTORE}")
+        raise StoreError(
+            f"{path}: {ENDS}[{i}] is {ends[i]}, expected more than {before}; {RESTORE}"
+        )
 
 
 def check_finite(where: str, values: np.ndarray, start: int = 0) -> None:
+    """Refuse values that are not finite; `start` is the number of the first row."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row, *rest = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
         index = ", ".join(str(i) for i in (row + start, *rest))
@@ -80,8 +106,10 @@ def check_finite(where: str, values: np.ndarray, start: int = 0) -> None:
         raise StoreError(f"{where}[{index}] is {found}, expected a finite number; {COLLECT}")
 
 
-def checked_rows(path: Path, columns: Mapping[str, Column], number: int, episode: Episode) -> dict[str, np.ndarray]:
-    """One episode's rows for each array but `meta/episode_ends`, in the array's type."""
+def episode_rows(
+    path: Path, columns: Mapping[str, Column], number: int, episode: Episode
+) -> dict[str, np.ndarray]:
+    """Return one episode's rows for each array but `meta/episode_ends`, in the array's type."""
     steps: dict[str, Any] = {**episode.observations, "action": episode.action, **episode.extras}
     steps |= {"reward": episode.reward, "success": episode.success}
     given = {f"data/{name}": rows for name, rows in steps.items() if rows is not None}
@@ -90,12 +118,16 @@ def checked_rows(path: Path, columns: Mapping[str, Column], number: int, episode
     where = f"{path}: episode {number}"
     if lacking or surplus:
         remedy = "give the arrays that the store was created with"
-        raise StoreError(f"{where} lacks {lacking or 'none'}, has surplus {surplus or 'none'}; {remedy}")
+        raise StoreError(
+            f"{where} lacks {lacking or 'none'}, has surplus {surplus or 'none'}; {remedy}"
+        )
     length = len(episode.action)
     if length == 0:
         raise StoreError(f"{where} has no step; leave it out")
     return {
-        name: _converted(f"{where}: {name}", rows, columns[name], length if name.startswith("data/") else 1)
+        name: _converted(
+            f"{where}: {name}", rows, columns[name], length if name.startswith("data/") else 1
+        )
         for name, rows in given.items()
     }
 
@@ -104,7 +136,9 @@ def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray
     dtype, row = column
     found = np.asarray(rows)
     if found.shape != (length, *row):
-        raise StoreError(f"{where} has shape {found.shape}, expected {(length, *row)}; record every step")
+        raise StoreError(
+            f"{where} has shape {found.shape}, expected {(length, *row)}; record every step"
+        )
     if not np.can_cast(found.dtype, dtype, "same_kind"):
         raise StoreError(f"{where} is {found.dtype}, expected {dtype}; convert it")
     with np.errstate(over="ignore"):
@@ -114,15 +148,19 @@ def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray
 
 
 def check_wanted(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Attributes are as wanted, where anything is wanted."""
+    """Refuse attributes that differ from the wanted ones; None wants nothing."""
     for name, value in wanted.items():
         if value is not None and (name not in found or found[name] != value):
             recorded = repr(found[name]) if name in found else "not recorded"
-            raise StoreError(f"{path}: {name} is {recorded}, wanted {value!r}; name another store, or {COLLECT}")
+            raise StoreError(
+                f"{path}: {name} is {recorded}, wanted {value!r}; name another store, or {COLLECT}"
+            )
 
 
-def other_versions(path: Path, recorded: Mapping[str, str], running: Mapping[str, str]) -> Iterator[str]:
-    """A line for every package whose running version is not the recorded one."""
+def other_versions(
+    path: Path, recorded: Mapping[str, str], running: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield a line for every package whose running version is not the recorded one."""
     for name, version in running.items():
         made = recorded.get(name, "of an unrecorded version")
         if made != version:

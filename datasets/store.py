@@ -1,13 +1,9 @@
 """Demonstration stores: the episodes of one task in a zarr directory, appended atomically."""
 
-import fcntl
 import math
 import os
-import shutil
-import uuid
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +11,18 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int
 
-from datasets import layout, rules
-from datasets.layout import (
+from reconverge.datasets import layout, rules
+from reconverge.datasets.layout import (
     ENDS,
     RESERVED,
-    RESTORE,
-    SCALAR_TYPES,
     SCHEMA_VERSION,
-    ZARR_OPTIONS,
     Column,
     Episode,
     StoreError,
 )
+from reconverge.datasets.lock import writing
+from reconverge.errors import unknown
+from reconverge.files import creating
 
 
 class StoreVersionWarning(UserWarning):
@@ -36,16 +32,20 @@ class StoreVersionWarning(UserWarning):
 class DemonstrationStore:
     """Episodes of one task: `data/<name>` holds a row a step, `meta/<name>` a row an episode.
 
-    Made by `create` or `open`. Rows beyond the `episodes` that the attributes count belong to no episode:
-    replacing the root's zarr.json (a rename) is the one step that commits what was appended.
+    Call `create` or `open` to get one. Rows beyond the `episodes` that the attributes count belong
+    to no episode: replacing the root's zarr.json (a rename) is the one step that commits an append.
     """
 
-    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any], columns: dict[str, Column]) -> None:
+    def __init__(
+        self, path: Path, group: zarr.Group, attributes: dict[str, Any], columns: dict[str, Column]
+    ) -> None:
         self.path = path
         self.attributes = attributes
         self._group = group
         self.columns = columns
-        self._arrays = {name: layout.find_array(path, group, name, column) for name, column in columns.items()}
+        self._arrays = {
+            name: layout.find_array(path, group, name, column) for name, column in columns.items()
+        }
         self.episode_ends: Int[np.ndarray, " E"] = np.zeros(0, np.int64)
         self._validate()
 
@@ -64,11 +64,11 @@ class DemonstrationStore:
     ) -> "DemonstrationStore":
         """Make an empty store, whole or not at all, and open it for appending.
 
-        `attributes` is anything that JSON can say (task, simulator, controller, expert, noise, seeds,
-        versions); `extra_sizes` declares further arrays of one row a step, `scalar_types` arrays of one
-        number ("int64", "float64" or "bool") an episode. `types` names arrays of one row a step that are not
-        float32, `absent` "reward" or "success" where nobody recorded them. Raises StoreError, also where `path`
-        exists.
+        `attributes` is anything that JSON can say (task, simulator, controller, expert, noise,
+        seeds, versions); `extra_sizes` declares further arrays of one row a step, `scalar_types`
+        arrays of one number ("int64", "float64" or "bool") an episode. `types` names arrays of one
+        row a step that are not float32, `absent` "reward" or "success" if nobody recorded them.
+        Raises StoreError, also if `path` exists, and ReconvergeError if it cannot be written.
         """
         path = Path(path)
         schema = {
@@ -82,23 +82,22 @@ class DemonstrationStore:
             **({"absent": list(absent)} if absent else {}),
         }
         rules.check_types(path, types or {}, extra_sizes or {}, absent)
-        rules.check_names(path, attributes, [*observation_sizes, *(extra_sizes or {})], scalar_types or {})
+        rules.check_names(
+            path, attributes, [*observation_sizes, *(extra_sizes or {})], scalar_types or {}
+        )
         record = layout.signed(path, {**schema, **attributes})
         if path.exists():
-            raise StoreError(f"{path}: exists already; open it with mode='a', or choose another path")
-        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
-        try:
+            raise StoreError(
+                f"{path}: exists already; open it with mode='a', or choose another path"
+            )
+        with creating(path) as temporary:
             layout.make_arrays(temporary, record)
-            temporary.rename(path)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be created ({error}); check the disk's space, rights") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return cls.open(path, "a")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r") -> "DemonstrationStore":
-        """Open and validate a store, reading every value once; 'a' drops what an interrupted append left.
+        """Open and validate a store, reading every value once; 'a' drops the rows of an append
+        that was interrupted.
 
         A zarr v2 directory in diffusion_policy's layout opens for reading. Raises StoreError.
         """
@@ -106,9 +105,11 @@ class DemonstrationStore:
         if mode not in ("r", "a"):
             raise StoreError(f"{path}: mode {mode!r} is unknown; use 'r' or 'a'")
         if (path / ".zgroup").exists() and mode == "r":
-            return open_diffusion_policy(path)
+            return cls.open_diffusion_policy(path)
         if (path / ".zgroup").exists():
-            raise StoreError(f"{path}: is a zarr v2 directory, readable only; open it with mode='r'")
+            raise StoreError(
+                f"{path}: is a zarr v2 directory, readable only; open it with mode='r'"
+            )
         group = layout.open_group(path, 3, mode)
         record = dict(group.attrs)
         rules.check_record(path, record)
@@ -117,47 +118,62 @@ class DemonstrationStore:
             store._drop_uncommitted()
         return store
 
+    @classmethod
+    def open_diffusion_policy(
+        cls, path: str | os.PathLike[str], leave_out: Collection[str] = ()
+    ) -> "DemonstrationStore":
+        """Open diffusion_policy's zarr v2 directory (`data/*`, `meta/episode_ends`) for reading.
+
+        Every array of `data` but those left out and RESERVED is an observation key, in alphabetical
+        order; reward, success and attributes may lack. Further arrays of `meta` with one number an
+        episode are scalars. Raises StoreError.
+        """
+        path = Path(path)
+        group = layout.open_group(path, 2, "r")
+        columns = layout.version_2_columns(path, group, leave_out)
+        return cls(path, group, dict(group.attrs), columns)
+
     def __len__(self) -> int:
         return len(self.episode_ends)
 
     @property
     def n_steps(self) -> int:
-        """Steps of all episodes together."""
+        """Count the steps of all episodes."""
         return int(self.episode_ends[-1]) if len(self) else 0
 
     @property
     def action_size(self) -> int:
-        """Da."""
+        """Return Da, the numbers of one action."""
         return int(self._arrays["data/action"].shape[1])
 
     @property
     def observation_sizes(self) -> dict[str, int]:
-        """Numbers a step of each observation key, in the declared order (v2: every key not RESERVED)."""
+        """Return the numbers a step of each observation key, in the declared order."""
         if "observation_sizes" in self.attributes:
             return dict(self.attributes["observation_sizes"])
         names = [name for name in self.names("data/") if name not in RESERVED]
         return {name: math.prod(self.columns[f"data/{name}"][1]) for name in names}
 
     def read(self, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """Arrays of one row a step, T rows, by name without the `data/`; all of them unless named."""
+        """Read arrays of one row a step, T rows, by name without the `data/`; all by default."""
         return self._rows("data/", names, 0, self.n_steps)
 
     def scalars(self) -> dict[str, np.ndarray]:
-        """Arrays of one number an episode, by name without the `meta/`."""
+        """Read the arrays of one number an episode, by name without the `meta/`."""
         return self._rows("meta/", None, 0, len(self))
 
     def observations(self, keys: Sequence[str] | None = None) -> Float[np.ndarray, "T Do"]:
-        """Flat observations: the keys (all, in their declared order, unless named) side by side, float32."""
+        """Read observations, the keys (by default all, in the declared order) side by side."""
         parts = self.read(list(self.observation_sizes) if keys is None else keys)
         return np.concatenate([np.asarray(part, np.float32) for part in parts.values()], axis=1)
 
     def episode(self, index: int) -> Episode:
-        """Episode `index`; negative ones count from the end. Raises IndexError."""
+        """Read episode `index`; negative ones count from the end. Raises IndexError."""
         index = range(len(self))[index]
         return self._block(index, index + 1)[0]
 
     def episodes(self) -> Iterator[Episode]:
-        """All episodes in their order, read a shard's worth of steps at a time."""
+        """Yield all episodes in their order, read a shard's worth of steps at a time."""
         start = 0
         while start < len(self):
             begin = int(self.episode_ends[start - 1]) if start else 0
@@ -166,29 +182,34 @@ class DemonstrationStore:
             start = max(stop, start + 1)
 
     def _block(self, start: int, stop: int) -> list[Episode]:
-        """Episodes `start` to `stop`, each array read once."""
+        """Read episodes `start` to `stop`, each array once."""
         begin = int(self.episode_ends[start - 1]) if start else 0
         ends = self.episode_ends[start:stop] - begin
         data = self._rows("data/", None, begin, begin + int(ends[-1]))
-        return layout.split(data, self._rows("meta/", None, start, stop), ends, self.observation_sizes)
+        scalars = self._rows("meta/", None, start, stop)
+        return layout.split_episodes(data, scalars, ends, self.observation_sizes)
 
     def append(self, episode: Episode) -> None:
-        """Add one episode, whole or not at all, whatever interrupts it; raises as `extend`."""
+        """Add one episode as `extend` does."""
         self.extend([episode])
 
     def extend(self, episodes: Iterable[Episode]) -> None:
         """Add episodes, all or none, whatever interrupts it.
 
-        Raises StoreError for an episode that does not fit the store, a full disk, a read-only store, and
-        where another process is writing or has written since this store was opened; earlier episodes survive.
+        Raises StoreError for an episode that does not fit the store, a full disk, a read-only
+        store, and if another process is writing or has written since this store was opened;
+        earlier episodes survive.
         """
         self._check_writable()
-        rows = [rules.checked_rows(self.path, self.columns, len(self) + i, e) for i, e in enumerate(episodes)]
+        rows = [
+            rules.episode_rows(self.path, self.columns, len(self) + i, episode)
+            for i, episode in enumerate(episodes)
+        ]
         if not rows:
             return
         ends = self.n_steps + np.cumsum([len(row["data/action"]) for row in rows], dtype=np.int64)
         columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        with self._writing():
+        with writing(self.path, len(self)):
             for name, values in {**columns, ENDS: ends}.items():
                 array, start = self._arrays[name], self._length(name)
                 array.resize((start + len(values), *array.shape[1:]))
@@ -200,7 +221,7 @@ class DemonstrationStore:
         """Replace or add attributes, all or none; raises StoreError for those of the schema."""
         self._check_writable()
         rules.check_names(self.path, attributes)
-        with self._writing():
+        with writing(self.path, len(self)):
             self._commit({**self.attributes, **attributes})
 
     def require(
@@ -212,29 +233,38 @@ class DemonstrationStore:
         strict: bool = False,
         **attributes: Any,
     ) -> None:
-        """Check that the store has these attributes (`task=...`, any name), sizes and simulator versions.
+        """Check for these attributes (`task=...`, any name), sizes and simulator versions.
 
-        Raises StoreError with both values; other versions raise it only if `strict` and warn otherwise.
+        Raises StoreError with both values; other versions raise it only if `strict` and warn
+        otherwise.
         """
         sizes = {"action_size": action_size, "observation_sizes": observation_sizes}
         found = {**self.attributes, **{name: getattr(self, name) for name in sizes}}
         rules.check_wanted(self.path, found, {**attributes, **sizes})
-        for message in rules.other_versions(self.path, self.attributes.get("versions", {}), versions or {}):
+        for message in rules.other_versions(
+            self.path, self.attributes.get("versions", {}), versions or {}
+        ):
             if strict:
                 raise StoreError(message)
             warnings.warn(message, StoreVersionWarning, stacklevel=2)
 
     def names(self, group: str) -> list[str]:
-        """Arrays of a group ("data/" or "meta/") by name without it, but `meta/episode_ends`."""
-        return [name[len(group) :] for name in self.columns if name.startswith(group) and name != ENDS]
+        """List the arrays of "data/" or "meta/" without that prefix, but `meta/episode_ends`."""
+        return [
+            name[len(group) :] for name in self.columns if name.startswith(group) and name != ENDS
+        ]
 
-    def _rows(self, group: str, names: Sequence[str] | None, start: int, stop: int) -> dict[str, np.ndarray]:
+    def _rows(
+        self, group: str, names: Sequence[str] | None, start: int, stop: int
+    ) -> dict[str, np.ndarray]:
         legal = self.names(group)
-        unknown = sorted(set(names or ()) - set(legal))
-        if unknown:
-            raise StoreError(f"{self.path}: has no {group}{unknown[0]}; choose from {', '.join(legal)}")
         chosen = legal if names is None else names
-        return {name: layout.read(self.path, self._arrays[group + name], start, stop) for name in chosen}
+        for name in chosen:
+            if name not in legal:
+                raise unknown(f"{group} array of {self.path}", name, legal, StoreError)
+        return {
+            name: layout.read(self.path, self._arrays[group + name], start, stop) for name in chosen
+        }
 
     def _length(self, name: str) -> int:
         return self.n_steps if name.startswith("data/") else len(self)
@@ -254,56 +284,15 @@ class DemonstrationStore:
         if self._group.read_only:
             raise StoreError(f"{self.path}: is open for reading; open a v3 store with mode='a'")
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the store's lock; what the system refuses inside becomes a StoreError."""
-        try:
-            # data/zarr.json is never replaced, so that all processes lock the same file.
-            with open(self.path / "data" / "zarr.json", "r+b") as lock, zarr.config.set(ZARR_OPTIONS):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                episodes = layout.open_group(self.path, 3, "r").attrs.get("episodes")
-                if episodes != len(self):
-                    found = f"has {episodes} episodes by now, had {len(self)} (another process wrote)"
-                    raise StoreError(f"{self.path}: {found}; open it again")
-                yield
-        except BlockingIOError as error:
-            raise StoreError(f"{self.path}: another process is writing; wait until it has ended") from error
-        except OSError as error:
-            kept = f"the {len(self)} episodes in it are safe"
-            remedy = "free disk space or rights and try again"
-            raise StoreError(f"{self.path}: cannot be written ({error}), {kept}; {remedy}") from error
-
     def _commit(self, attributes: dict[str, Any]) -> None:
         record = layout.signed(self.path, attributes)
         self._group.update_attributes(record)
         self.attributes = record
 
     def _drop_uncommitted(self) -> None:
-        with self._writing():
+        with writing(self.path, len(self)):
             for leftover in self.path.rglob("*.partial"):
                 leftover.unlink()
             for name, array in self._arrays.items():
                 if array.shape[0] > self._length(name):
                     array.resize((self._length(name), *array.shape[1:]))
-
-
-def open_diffusion_policy(path: str | os.PathLike[str], leave_out: Collection[str] = ()) -> DemonstrationStore:
-    """Open diffusion_policy's zarr v2 directory (`data/*`, `meta/episode_ends`) to read; raises StoreError.
-
-    Observation keys are those found but `leave_out`, in alphabetical order; reward, success and attributes may lack.
-    Further arrays of `meta` with one number an episode are scalars.
-    """
-    path = Path(path)
-    group = layout.open_group(path, 2, "r")
-    ends = layout.find_array(path, group, ENDS, (np.dtype(np.int64), ()))
-    columns: dict[str, Column] = {}
-    for name in sorted("/".join(file.parts[-3:-1]) for file in path.glob("*/*/.zarray")):
-        if name.removeprefix("data/") in leave_out:
-            continue
-        array = layout.find_array(path, group, name, None)
-        scalar = array.shape == ends.shape and array.dtype.name in SCALAR_TYPES
-        if name.startswith("data/") or (name.startswith("meta/") and scalar):
-            columns[name] = (array.dtype, array.shape[1:])
-    if "data/action" not in columns:
-        raise StoreError(f"{path}: data/action is missing; {RESTORE}")
-    return DemonstrationStore(path, group, dict(group.attrs), columns)

@@ -1,4 +1,4 @@
-"""Windows of all episodes, resident in memory: an observation history and the action chunk that follows."""
+"""Windows of all episodes, resident in memory: observation histories and their action chunks."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from reconverge.errors import ReconvergeError
+
 
 @dataclass(frozen=True)
 class Windows:
-    """One window for each step t: observations t-To+1..t and actions t..t+Tp-1 of the step's episode.
+    """Hold a window for each step t: observations t-To+1..t, actions t..t+Tp-1 of its episode.
 
-    Beyond the episode its first or last frame repeats, as in diffusion_policy's sampler. `first` and `last`
-    are the steps that begin and end the episode of each step.
+    Beyond the episode its first or last frame repeats, as in diffusion_policy's sampler. `first`
+    and `last` are the steps that begin and end the episode of each step.
     """
 
     observations: Float[Tensor, "T Do"]
     actions: Float[Tensor, "T Da"]
     first: Int[Tensor, " T"]
     last: Int[Tensor, " T"]
-    observation_steps: int
-    action_steps: int
+    n_obs_steps: int
+    horizon: int
 
     @classmethod
     def from_episodes(
@@ -29,34 +31,37 @@ class Windows:
         observations: Float[np.ndarray, "T Do"],
         actions: Float[np.ndarray, "T Da"],
         episode_ends: Int[np.ndarray, " E"],
-        observation_steps: int,
-        action_steps: int,
+        n_obs_steps: int,
+        horizon: int,
         device: torch.device | str = "cpu",
     ) -> "Windows":
-        """Copy episodes laid end to end to the device; episode_ends[i] is one past episode i's last step.
+        """Copy episodes laid end to end to the device; episode i ends before episode_ends[i].
 
-        Raises ValueError for lengths that disagree and for steps below 1.
+        Raises ReconvergeError without episodes and for steps below 1, ValueError for lengths that
+        disagree.
         """
         ends = np.asarray(episode_ends, dtype=np.int64)
-        _check(tuple(observations.shape), tuple(actions.shape), ends, observation_steps, action_steps)
+        _check(tuple(observations.shape), tuple(actions.shape), ends, n_obs_steps, horizon)
         lengths = np.diff(ends, prepend=0)
         return cls(
             observations=torch.tensor(observations, dtype=torch.float32, device=device),
             actions=torch.tensor(actions, dtype=torch.float32, device=device),
             first=torch.tensor(np.repeat(ends - lengths, lengths), device=device),
             last=torch.tensor(np.repeat(ends - 1, lengths), device=device),
-            observation_steps=observation_steps,
-            action_steps=action_steps,
+            n_obs_steps=n_obs_steps,
+            horizon=horizon,
         )
 
     def __len__(self) -> int:
         return len(self.observations)
 
-    def gather(self, indices: Int[Tensor, " B"]) -> tuple[Float[Tensor, "B To Do"], Float[Tensor, "B Tp Da"]]:
-        """The windows of these steps, each in 0..len-1, in the order asked for."""
+    def gather(
+        self, indices: Int[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B To Do"], Float[Tensor, "B Tp Da"]]:
+        """Return the windows of these steps, each in 0..len-1, in their order."""
         steps = indices.to(self.observations.device)[:, None]
-        history = torch.arange(1 - self.observation_steps, 1, device=steps.device)
-        chunk = torch.arange(self.action_steps, device=steps.device)
+        history = torch.arange(1 - self.n_obs_steps, 1, device=steps.device)
+        chunk = torch.arange(self.horizon, device=steps.device)
         observed = torch.maximum(steps + history, self.first[steps])
         acted = torch.minimum(steps + chunk, self.last[steps])
         return self.observations[observed], self.actions[acted]
@@ -64,24 +69,32 @@ class Windows:
     def sample(
         self, batch_size: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "B To Do"], Float[Tensor, "B Tp Da"]]:
-        """Windows drawn uniformly with replacement; indices are drawn on the generator's device."""
-        return self.gather(torch.randint(len(self), (batch_size,), generator=generator, device=generator.device))
+        """Draw windows uniformly with replacement, on the generator's device."""
+        return self.gather(
+            torch.randint(len(self), (batch_size,), generator=generator, device=generator.device)
+        )
 
 
 def _check(
     observations: tuple[int, ...],
     actions: tuple[int, ...],
     ends: np.ndarray,
-    observation_steps: int,
-    action_steps: int,
+    n_obs_steps: int,
+    horizon: int,
 ) -> None:
     if len(observations) != 2 or len(actions) != 2 or observations[0] != actions[0]:
-        raise ValueError(f"observations {observations}, actions {actions}: need [T, Do] and [T, Da] of one T")
-    if ends.ndim != 1 or len(ends) == 0 or (np.diff(ends, prepend=0) <= 0).any():
-        raise ValueError(f"episode_ends {ends}: need at least one, growing from above 0; collect episodes first")
-    if ends[-1] != observations[0]:
-        raise ValueError(f"episode_ends ends at {ends[-1]}, there are {observations[0]} steps; give all of both")
-    if min(observation_steps, action_steps) < 1:
         raise ValueError(
-            f"observation_steps={observation_steps}, action_steps={action_steps}: both must be at least 1"
+            f"observations {observations}, actions {actions}: need [T, Do] and [T, Da] of one T"
+        )
+    if ends.ndim != 1 or len(ends) == 0 or (np.diff(ends, prepend=0) <= 0).any():
+        raise ReconvergeError(
+            f"episode_ends {ends}: need at least one, growing from above 0; collect episodes first"
+        )
+    if ends[-1] != observations[0]:
+        raise ValueError(
+            f"episode_ends ends at {ends[-1]}, there are {observations[0]} steps; give all of both"
+        )
+    if min(n_obs_steps, horizon) < 1:
+        raise ReconvergeError(
+            f"n_obs_steps={n_obs_steps}, horizon={horizon}: both must be at least 1"
         )

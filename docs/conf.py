@@ -1,17 +1,18 @@
-"""Sphinx: the documentation, with the reference taken from docstrings and from the comments of configs/."""
+"""Sphinx: the documentation, with the reference from docstrings and the options as `--help` has
+them.
+"""
 
-import sys
+from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-from configs.commandline import help_text  # noqa: E402
+from reconverge.configs.commandline import help_text
+from reconverge.policy.runs.configuration import TRAIN
 
 project = "reconverge"
 author = "reconverge contributors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
-myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "reconverge"
 html_show_sourcelink = False
@@ -22,30 +23,34 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
 
-ENTRY_POINTS = {
-    "train": "policy.train",
-    "evaluate": "policy.evaluate",
-    "collect": "tools.collect",
-    "check_store": "tools.check_store",
-    "convert": "tools.convert",
-    "export_video": "tools.export_video",
-    "export": "tools.export",
-    "serve": "policy.serve",
-}
+FRONT_DOORS = (
+    "policy.evaluate",
+    "policy.serve",
+    "tools.collect",
+    "tools.convert",
+    "tools.check_store",
+    "tools.export",
+    "tools.export_video",
+)
+"""Modules below `reconverge` whose COMMAND holds their options; those of training are TRAIN."""
 
 
 def write_options(_) -> None:
-    """One page with what `--help` prints of every entry point."""
-    lines = ["# Options", "", "As `--help` prints them; every option has its default.", ""]
-    for name, module in ENTRY_POINTS.items():
-        lines += [f"## {module}", "", "```text", help_text(name), "```", ""]
+    """Write options.md, a page with what `--help` prints for every front door."""
+    commands = {name: import_module(f"reconverge.{name}").COMMAND for name in FRONT_DOORS}
+    lines = ["# Options", "", "What `--help` prints. Every option has a default.", ""]
+    for name, command in {"policy.train": TRAIN, **commands}.items():
+        lines += [f"## {name}", "", "```text", help_text(command), "```", ""]
     (Path(__file__).parent / "options.md").write_text("\n".join(lines))
 
 
 def as_plain_text(app, what, name, obj, options, lines) -> None:
-    """Docstrings are prose with formulas, not reStructuredText: keep `|x|`, `x_` and `*` as they are written."""
+    """Escape what reStructuredText would read as markup: docstrings are prose with formulas, so
+    keep `|x|`, `x_` and `*` as they are written.
+    """
     lines[:] = [
-        line.replace("\\", "\\\\").replace("*", "\\*").replace("|", "\\|").replace("_ ", "\\_ ") for line in lines
+        line.replace("\\", "\\\\").replace("*", "\\*").replace("|", "\\|").replace("_ ", "\\_ ")
+        for line in lines
     ]
 
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
-from envs.rollout import Actor, Rollout, rollout
-from envs.tasks import Task
-from envs.vector import VectorEnv
+from reconverge.envs.rollout import Actor, Rollout, rollout
+from reconverge.envs.task import Task
+from reconverge.envs.vector import VectorEnv
 
 
 class Evaluator:
-    """Runs actors on the tasks of a sequence, by index. `input_frames`: of tasks that are not acted on in "base"."""
+    """Rollouts of actors on the tasks of a sequence, named by their place in it."""
 
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        slots: int,
-        workers: int | None = None,
-        input_frames: Mapping[str, str] = MappingProxyType({}),
-    ):
-        self._tasks, self._slots, self._workers, self._frames = tasks, slots, workers, input_frames
+    def __init__(self, tasks: Sequence[Task], slots: int, workers: int | None = None):
+        self._tasks, self._slots, self._workers = tasks, slots, workers
         self._envs: dict[int, VectorEnv] = {}
 
     def rollouts(self, actor: Actor, task: int, seeds: Sequence[int]) -> list[Rollout]:
-        """One episode for each seed, in order."""
+        """Run one episode for each seed; return them in this order."""
         return rollout(self.env(task), actor, seeds)
 
     def close(self) -> None:
@@ -34,8 +27,7 @@ class Evaluator:
         self._envs.clear()
 
     def env(self, task: int) -> VectorEnv:
-        """The simulator of a task."""
+        """Return the batched simulator of a task."""
         if task not in self._envs:
-            frame = self._frames.get(self._tasks[task].label, "base")
-            self._envs[task] = VectorEnv(self._tasks[task], self._slots, self._workers, input_frame=frame)
+            self._envs[task] = VectorEnv(self._tasks[task], self._slots, self._workers)
         return self._envs[task]

@@ -1,4 +1,4 @@
-"""Pictures with text in them, and many of them in one: what the frames of a film are made of."""
+"""Captions on pictures, and grids of pictures: the frames of a film."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from reconverge.errors import ReconvergeError
+
 WHITE, GREEN, RED = (255, 255, 255), (120, 230, 120), (255, 120, 110)
 LARGEST = (4096, 2304)  # pixels of a frame that browsers decode (H.264, level 5.1)
 SMALLEST_TEXT = 8  # pixels
@@ -19,9 +21,14 @@ GAP = 8  # pixels between two grids
 
 
 def caption(
-    picture: UInt8[np.ndarray, "height width 3"], text: str, outcome: str, color: tuple[int, int, int]
+    picture: UInt8[np.ndarray, "height width 3"],
+    text: str,
+    outcome: str,
+    color: tuple[int, int, int],
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A copy of the picture with a line of text at its foot, the outcome at the right end in `color`."""
+    """Return a copy of the picture with a line of text at its foot, the outcome at the right end in
+    `color`.
+    """
     height, width = picture.shape[:2]
     size = text_size(width, text)
     darkened = picture.copy()
@@ -30,17 +37,19 @@ def caption(
 
 
 def text_size(width: int, text: str) -> int:
-    """Pixels of the letters of a line that fits beside an outcome in `width` pixels, or the smallest to be read."""
+    """Return the letter height with which a line fits beside an outcome in `width` pixels, at least
+    SMALLEST_TEXT.
+    """
     letters = 0.56 * (len(text) + OUTCOME)  # a letter is about half as wide as high
     return max(SMALLEST_TEXT, min(width // 30, int(width / letters)))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pictures of several episodes are in a frame, row by row.
+    """A frame with the pictures of several episodes, row by row.
 
-    With `titles` there is a grid for each, side by side under its title, and the episodes of all are given in turn.
-    ValueError where a frame would be larger than browsers decode.
+    With `titles` there is a grid for each, side by side under its title, and the episodes of all
+    are given in turn. Raises ReconvergeError for a frame larger than browsers decode.
     """
 
     episodes: int
@@ -51,9 +60,10 @@ class Grid:
     def __post_init__(self) -> None:
         width, height = self.size
         if width > LARGEST[0] or height > LARGEST[1]:
-            raise ValueError(
-                f"{self.episodes} episodes of {self.width} x {self.height} pixels make frames of {width} x {height}, "
-                f"browsers play up to {LARGEST[0]} x {LARGEST[1]}; give a smaller n_episodes, or width and height"
+            raise ReconvergeError(
+                f"{self.episodes} episodes of {self.width} x {self.height} pixels make frames of "
+                f"{width} x {height}, browsers play up to {LARGEST[0]} x {LARGEST[1]}; "
+                "give a smaller n_episodes, or width and height"
             )
 
     @property
@@ -65,12 +75,13 @@ class Grid:
         """Width and height of a frame, pixels."""
         grids = max(1, len(self.titles))
         rows = math.ceil(self.episodes / self.columns)
-        return grids * self.columns * self.width + (grids - 1) * GAP, rows * self.height + self._band
+        width = grids * self.columns * self.width + (grids - 1) * GAP
+        return width, rows * self.height + self._band
 
     def frame(
         self, pictures: Sequence[UInt8[np.ndarray, "height width 3"]], successes: Sequence[bool]
     ) -> UInt8[np.ndarray, "frame_height frame_width 3"]:
-        """One picture of all; a title counts the successes so far of its episodes."""
+        """Return one picture of all; a title counts the successes so far of its episodes."""
         width, height = self.size
         frame = np.zeros((height, width, 3), np.uint8)
         step = self.columns * self.width + GAP
@@ -99,7 +110,8 @@ def _title(band: np.ndarray, title: str, score: str) -> np.ndarray:
     room = width - 3 * size - _length(score, size)
     if _length(title, size) > room:
         title = "..." + title
-    while len(title) > 3 and _length(title, size) > room:  # the end of a path tells more than its beginning
+    # The end of a path tells more than its beginning.
+    while len(title) > 3 and _length(title, size) > room:
         title = "..." + title[4:]
     return _write(band, band.shape[0] // 2, size, title, score, WHITE)
 
@@ -107,7 +119,7 @@ def _title(band: np.ndarray, title: str, score: str) -> np.ndarray:
 def _write(
     picture: np.ndarray, middle: int, size: int, left: str, right: str, color: tuple[int, int, int]
 ) -> np.ndarray:
-    """A copy with a line of text around the row `middle`."""
+    """Return a copy with a line of text around the row `middle`."""
     image, font, width = Image.fromarray(picture), _font(size), picture.shape[1]
     draw = ImageDraw.Draw(image)
     draw.text((size, middle), left, WHITE, font, anchor="lm")

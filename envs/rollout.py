@@ -1,4 +1,4 @@
-"""Run a policy in many episodes at once; knows no policy, only a function from observations to action chunks."""
+"""Run anything that maps observations to action chunks, in many episodes at once."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Protocol
 
 import numpy as np
 
-from envs.vector import VectorEnv
+from reconverge.envs.vector import VectorEnv
 
 
 class Actor(Protocol):
-    """What a rollout runs: a diffusion policy, an expert, or anything else that acts."""
+    """A diffusion policy, an expert, or anything else that acts in a rollout."""
 
-    observation_steps: int  # To
+    n_obs_steps: int  # To
 
     def begin(self, slot: int, seed: int) -> None:
-        """An episode with `seed` starts in `slot`; randomness of the actor comes from the seed alone."""
+        """Start an episode in `slot`; all randomness of the actor is drawn from `seed`."""
 
     def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
-        """Action chunks [n, Ta, Da] for observation histories [n, To, Do], oldest first."""
+        """Return action chunks [n, Ta, Da] for observation histories [n, To, Do], oldest first."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """How one episode ended."""
+    """The end of one episode."""
 
     seed: int
     slot: int
@@ -45,7 +45,7 @@ class _Running:
 class _Batch:
     env: VectorEnv
     actor: Actor
-    horizon: int
+    max_steps: int
     running: dict[int, _Running] = field(default_factory=dict)
 
     def start(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
@@ -53,10 +53,12 @@ class _Batch:
             return
         for slot, seed, first in zip(slots, seeds, self.env.reset(slots, seeds), strict=True):
             self.actor.begin(slot, seed)
-            self.running[slot] = _Running(seed, np.repeat(first[None], self.actor.observation_steps, axis=0))
+            self.running[slot] = _Running(
+                seed, np.repeat(first[None], self.actor.n_obs_steps, axis=0)
+            )
 
     def advance(self) -> Iterator[Rollout]:
-        """Plan once for every running episode, execute the chunks, and yield the episodes that ended."""
+        """Plan once for every running episode, execute the chunks, and yield the ended episodes."""
         slots = sorted(self.running)
         chunks = self.actor.act(slots, np.stack([self.running[slot].history for slot in slots]))
         chunk_of = dict(zip(slots, chunks, strict=True))
@@ -69,21 +71,27 @@ class _Batch:
                 episode = self.running[slot]
                 episode.steps += 1
                 episode.history = np.concatenate([episode.history[1:], observations[i : i + 1]])
-                if success[i] or diverged[i] or episode.steps >= self.horizon:
+                if success[i] or diverged[i] or episode.steps >= self.max_steps:
                     del self.running[slot]
-                    yield Rollout(episode.seed, slot, bool(success[i]), episode.steps, bool(diverged[i]))
+                    yield Rollout(
+                        episode.seed, slot, bool(success[i]), episode.steps, bool(diverged[i])
+                    )
             slots = sorted(self.running)
 
 
 def rollout(
-    env: VectorEnv, actor: Actor, seeds: Sequence[int], on_end: Callable[[Rollout], None] | None = None
+    env: VectorEnv,
+    actor: Actor,
+    seeds: Sequence[int],
+    on_end: Callable[[Rollout], object] | None = None,
 ) -> list[Rollout]:
-    """Run one episode for each seed, in the order of `seeds`; a finished episode's slot takes the next seed.
+    """Run one episode for each seed, in the order of `seeds`; a finished episode's slot takes the
+    next seed.
 
-    An episode ends at success, divergence or the task's horizon. `on_end` is called as each one ends, before its slot
-    is used again.
+    An episode ends at success, divergence or the task's `max_steps`. `on_end` is called as each one
+    ends, before its slot is used again.
     """
-    batch = _Batch(env, actor, env.task.horizon)
+    batch = _Batch(env, actor, env.task.max_steps)
     waiting = list(seeds)[::-1]
     first = [waiting.pop() for _ in range(min(len(env), len(waiting)))]
     batch.start(range(len(first)), first)

@@ -1,4 +1,4 @@
-"""Two or more actors in one rollout, each with slots of its own: what they do on the same seeds can be compared."""
+"""Two or more actors in one rollout, each with slots of its own, to compare them on equal seeds."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.rollout import Actor
+from reconverge.envs.rollout import Actor
 
 
 class SideBySide:
-    """An actor (`envs.rollout.Actor`) that is `actors[0]` in the first `slots` slots, `actors[1]` in the next, ...
+    """An `envs.rollout.Actor` that is `actors[0]` in the first `slots` slots, `actors[1]` in the
+    next, and so on.
 
-    Each plans as often, and from as many observations, as in a rollout of its own: chunks are kept here and handed
-    out one action at a time.
+    Each plans as often, and from as many observations, as in a rollout of its own: chunks are
+    stored here and executed one action at a time.
     """
 
     def __init__(self, actors: Sequence[Actor], slots: int):
-        self.observation_steps = max(actor.observation_steps for actor in actors)
+        self.n_obs_steps = max(actor.n_obs_steps for actor in actors)
         self._actors, self._slots = actors, slots
         self._planned: dict[int, deque[np.ndarray]] = {}
 
@@ -28,9 +29,15 @@ class SideBySide:
 
     def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
         for i, actor in enumerate(self._actors):
-            rows = [r for r, slot in enumerate(slots) if slot // self._slots == i and not self._planned[slot]]
+            rows = [
+                r
+                for r, slot in enumerate(slots)
+                if slot // self._slots == i and not self._planned[slot]
+            ]
             if rows:
-                chunks = actor.act([slots[row] for row in rows], history[rows, -actor.observation_steps :])
+                chunks = actor.act(
+                    [slots[row] for row in rows], history[rows, -actor.n_obs_steps :]
+                )
                 for row, chunk in zip(rows, chunks, strict=True):
                     self._planned[slots[row]].extend(chunk)
         return np.stack([self._planned[slot].popleft() for slot in slots])[:, None]

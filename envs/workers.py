@@ -10,16 +10,16 @@ from threading import Thread
 from typing import Any
 
 Job = tuple[Any, ...]  # arguments of the function; the first is the slot
-LOOKS = 4  # at the workers within the time that a job may take
+CHECKS_PER_TIMEOUT = 4  # of all workers, within the time that a job may take
 
 
 def available_cores() -> int:
-    """Cores that this process may use: a cluster's scheduler may grant few of a node's."""
+    """Return the number of cores that this process may use: a cluster may grant few of a node's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class WorkerError(RuntimeError):
-    """A job failed, or jobs hang; names their slots. After a hang the workers cannot be used any more."""
+    """A job failed, or jobs hang; names their slots. Workers cannot be used after a hang."""
 
     def __init__(self, slots: list[int], reason: str):
         super().__init__(reason)
@@ -27,10 +27,11 @@ class WorkerError(RuntimeError):
 
 
 class Workers:
-    """`count` threads that share out jobs; one that takes `timeout` seconds, or up to a half more, hangs.
+    """Share jobs out among `count` threads; a job that takes `timeout` seconds, or up to a half
+    more, hangs.
 
-    Threads suffice because stepping is native and does not hold the interpreter lock. They are daemons, so that one
-    that hangs in native code does not keep the program from ending.
+    Threads suffice because stepping is native and does not hold the interpreter lock. They are
+    daemons, so that one that hangs in native code does not keep the program from ending.
     """
 
     def __init__(self, count: int, timeout: float):
@@ -38,7 +39,9 @@ class Workers:
         self._done: SimpleQueue[WorkerError | None] = SimpleQueue()
         self._inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(count)]
         self._current: list[Job | None] = [None] * count
-        self._threads = [Thread(target=self._serve, args=(worker,), daemon=True) for worker in range(count)]
+        self._threads = [
+            Thread(target=self._serve, args=(worker,), daemon=True) for worker in range(count)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -46,7 +49,9 @@ class Workers:
         return len(self._inboxes)
 
     def run(self, function: Callable[..., None], jobs: Iterable[Job]) -> None:
-        """`function(*job)` for every job, in any order. Raises WorkerError for the first that fails or hangs."""
+        """Call `function(*job)` for every job, in any order. Raises WorkerError for the first that
+        fails or hangs.
+        """
         shared = deque(jobs)
         used = self._inboxes[: len(shared)]
         for inbox in used:
@@ -63,20 +68,23 @@ class Workers:
             thread.join(timeout=1.0)
 
     def _wait(self) -> WorkerError | None:
-        """A worker's report. A job hangs that is still there after `LOOKS` more looks than the first that found it.
+        """Wait for a worker that is done; return its failure or None.
 
-        Looks are counted, not seconds, so that a process that was suspended for a while does not count as hanging.
+        A job hangs that is found running in more than CHECKS_PER_TIMEOUT checks. Checks are
+        counted, not seconds, so that a process that was suspended for a while does not hang.
         """
-        seen: list[tuple[Job | None, int]] = [(None, 0)] * len(self)
+        running: list[tuple[Job | None, int]] = [(None, 0)] * len(self)  # job, checks that found it
         while True:
             try:
-                return self._done.get(timeout=self.timeout / LOOKS)
+                return self._done.get(timeout=self.timeout / CHECKS_PER_TIMEOUT)
             except Empty:
-                pairs = zip(list(self._current), seen, strict=True)
-                seen = [(job, looks + 1 if job is before else 1) for job, (before, looks) in pairs]
-                stuck = [job[0] for job, looks in seen if job is not None and looks > LOOKS]
-                if stuck:
-                    raise WorkerError(stuck, f"no answer in {self.timeout:g} s") from None
+                pairs = zip(list(self._current), running, strict=True)
+                running = [(job, n + 1 if job is before else 1) for job, (before, n) in pairs]
+                hanging = [
+                    job[0] for job, n in running if job is not None and n > CHECKS_PER_TIMEOUT
+                ]
+                if hanging:
+                    raise WorkerError(hanging, f"no answer in {self.timeout:g} s") from None
 
     def _serve(self, worker: int) -> None:
         while True:
@@ -89,7 +97,9 @@ class Workers:
             self._done.put(failure)
             del failure
 
-    def _share(self, worker: int, function: Callable[..., None], jobs: deque[Job]) -> WorkerError | None:
+    def _share(
+        self, worker: int, function: Callable[..., None], jobs: deque[Job]
+    ) -> WorkerError | None:
         """Take jobs until none is left or one fails."""
         while True:
             try:

@@ -1,94 +1,90 @@
-"""Success rate of a checkpoint in the simulator: `python -m policy.evaluate checkpoint=runs/<name> env=lift`."""
+"""Success rate of a policy: `python -m policy.evaluate checkpoint=runs/<name> env=lift`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from configs import commandline
-from envs.rollout import Rollout, rollout
-from envs.seeds import DEMONSTRATION
-from envs.tasks import Task, task_sequence
-from envs.vector import VectorEnv
-from policy.agent import PolicyActor
-from policy.choices import unknown
-from policy.files import write_json
-from policy.loading import find_checkpoint, load_policy, tasks_of
-from policy.metrics import wilson
+from reconverge.configs import commandline
+from reconverge.configs.store import Command
+from reconverge.envs.seeds import EVALUATION
+from reconverge.files import write_json
+from reconverge.options import option
+from reconverge.policy.runs.evaluation import Evaluation, evaluate
+from reconverge.policy.runs.loading import load_policy
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure success of a policy."""
+
+    env: list[str] = option(
+        [], "tasks to evaluate: env=lift,can (default: all that the policy learned)"
+    )
+    checkpoint: str | None = option(
+        None, "folder of a run (its newest checkpoint) or of one checkpoint in it"
+    )
+    n_rollouts: int = option(50, "episodes of each task", at_least=1)
+    seed: int = option(
+        EVALUATION.start,
+        f"seed of the first episode; later ones count up; evaluation starts at {EVALUATION.start}",
+        at_least=0,
+    )
+    slots: int = option(50, "episodes that run at the same time", at_least=1)
+    workers: int | None = option(None, "simulation threads (default: all cores)", at_least=1)
+    device: str = option("cpu", "device of the policy: cpu | cuda | auto")
+    output: str | None = option(None, "JSON file for the results")
+
+
+COMMAND = Command(
+    "evaluate",
+    "python -m policy.evaluate checkpoint=runs/<name> env=lift n_rollouts=50",
+    EvaluateOptions,
+)
 
 
 def main() -> None:
-    commandline.run("evaluate", run)
+    commandline.run(COMMAND, run)
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(options: EvaluateOptions) -> dict[str, Any]:
     """Evaluate on every task, print a table and return what `output=` gets."""
-    if config.n_rollouts < 1 or config.slots < 1:
-        raise ValueError(f"n_rollouts={config.n_rollouts}, slots={config.slots}: must be at least 1")
-    if config.seed in DEMONSTRATION:
-        raise ValueError(f"seed={config.seed} starts demonstrations; evaluate from {DEMONSTRATION.stop} on")
-    if config.checkpoint is None:
-        raise ValueError("checkpoint= is missing; give runs/<name> or a folder in its checkpoints/")
-    checkpoint = find_checkpoint(config.checkpoint)
-    policy, spec = load_policy(checkpoint, config.device)
-    known = tasks_of(checkpoint, spec)
-    tasks = task_sequence(list(config.env) or known)
-    for task in tasks:
-        if task.label not in known:
-            raise unknown("task of this checkpoint", task.label, known)
-    seeds = range(config.seed, config.seed + config.n_rollouts)
-    results = {
-        task.label: _evaluate(
-            task, spec.input_frame(task.label), PolicyActor(policy, spec.tasks.index(task.label)), seeds, config
+    loaded = load_policy(options.checkpoint, options.device)
+    tasks = loaded.select(options.env)
+    seeds = range(options.seed, options.seed + options.n_rollouts)
+    with tqdm(total=len(tasks) * len(seeds), desc="evaluate", unit="episode") as bar:
+        results = evaluate(
+            loaded, tasks, seeds, options.slots, options.workers, lambda _: bar.update()
         )
-        for task in tasks
+    Console().print(_table(str(loaded.path), results))
+    value = {
+        "checkpoint": str(loaded.path),
+        "seeds": [seeds.start, seeds.stop],
+        "tasks": {result.task: result.to_json() for result in results},
     }
-    report = {name: _report(rollouts) for name, rollouts in results.items()}
-    Console().print(_table(str(checkpoint), report))
-    value = {"checkpoint": str(checkpoint), "seeds": [seeds.start, seeds.stop], "tasks": report}
-    if config.output:
-        write_json(Path(config.output), value)
+    if options.output:
+        write_json(Path(options.output), value)
     return value
 
 
-def _evaluate(task: Task, frame: str, actor: PolicyActor, seeds: range, config: DictConfig) -> list[Rollout]:
-    with (
-        VectorEnv(task, min(config.slots, len(seeds)), config.workers, input_frame=frame) as env,
-        tqdm(total=len(seeds), desc=task.label, unit="episode") as bar,
-    ):
-        return rollout(env, actor, seeds, lambda _: bar.update())
-
-
-def _report(rollouts: list[Rollout]) -> dict[str, Any]:
-    solved = [r.steps for r in rollouts if r.success]
-    return {
-        "success": len(solved) / len(rollouts),
-        "success_ci95": list(wilson(len(solved), len(rollouts))),
-        "n_rollouts": len(rollouts),
-        "mean_steps_of_successes": sum(solved) / len(solved) if solved else None,
-        "diverged": sum(r.diverged for r in rollouts),
-    }
-
-
-def _table(title: str, report: dict[str, dict[str, Any]]) -> Table:
+def _table(title: str, results: list[Evaluation]) -> Table:
     table = Table(title=title)
     for column in ("task", "success %", "95 % interval", "rollouts", "steps", "diverged"):
         table.add_column(column, justify="left" if column == "task" else "right")
-    for name, entry in report.items():
-        low, high = entry["success_ci95"]
-        steps = entry["mean_steps_of_successes"]
+    for result in results:
+        low, high = result.interval
         table.add_row(
-            name,
-            f"{100 * entry['success']:.1f}",
+            result.task,
+            f"{100 * result.success:.1f}",
             f"{100 * low:.0f} to {100 * high:.0f}",
-            str(entry["n_rollouts"]),
-            "-" if steps is None else f"{steps:.0f}",
-            str(entry["diverged"]),
+            str(result.n_rollouts),
+            "-" if result.mean_steps is None else f"{result.mean_steps:.0f}",
+            str(result.diverged),
         )
     return table
 

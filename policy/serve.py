@@ -3,44 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
-from omegaconf import DictConfig
+from reconverge.configs import commandline
+from reconverge.configs.store import Command
+from reconverge.errors import ReconvergeError
+from reconverge.options import option
+from reconverge.policy.deployment.contract import make_contract
+from reconverge.policy.deployment.session import Latency
+from reconverge.policy.deployment.sockets import listen
+from reconverge.policy.runs.loading import load_policy
 
-from configs import commandline
-from envs.tasks import task_sequence
-from policy.choices import unknown
-from policy.loading import find_checkpoint, load_policy, tasks_of
-from policy.server import Latency, serve
-from tools.contract import task_contract
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Answer a robot's process."""
+
+    env: list[str] = option(
+        [], "the task to act on: env=lift (default: the only one of the policy)"
+    )
+    checkpoint: str | None = option(
+        None, "folder of a run (its newest checkpoint) or of one checkpoint in it"
+    )
+    host: str = option(
+        "127.0.0.1",
+        "address to listen at; 0.0.0.0 lets in all machines of the network, without a password",
+    )
+    port: int = option(
+        5555,
+        "TCP port to listen at (0: any that is free, which is printed)",
+        at_least=0,
+        at_most=65_535,
+    )
+    device: str = option("cpu", "device of the policy: cpu | cuda | auto")
+
+
+COMMAND = Command("serve", "python -m policy.serve checkpoint=runs/<name> env=lift", ServeOptions)
 
 
 def main() -> None:
-    commandline.run("serve", run)
+    commandline.run(COMMAND, run)
 
 
-def run(config: DictConfig) -> None:
+def run(options: ServeOptions) -> None:
     """Serve one task until Ctrl-C, then print the latency."""
-    if config.checkpoint is None:
-        raise ValueError("checkpoint= is missing; give runs/<name> or a folder in its checkpoints/")
-    if not 0 <= config.port <= 65_535:
-        raise ValueError(f"port={config.port}: must be 1 to 65535, or 0 for any that is free")
-    checkpoint = find_checkpoint(config.checkpoint)
-    policy, spec = load_policy(checkpoint, config.device)
-    known = tasks_of(checkpoint, spec)
-    tasks = task_sequence(list(config.env) or known)
+    loaded = load_policy(options.checkpoint, options.device)
+    tasks = loaded.select(options.env)
     if len(tasks) > 1:
-        raise ValueError(f"env={','.join(task.name for task in tasks)}: a server acts on one task; choose one of them")
-    label = tasks[0].label
-    if label not in known:
-        raise unknown("task of this checkpoint", label, known)
-    contract = task_contract(tasks[0], policy, spec.tasks.index(label), spec.input_frame(label))
+        names = ",".join(task.label for task in tasks)
+        raise ReconvergeError(f"env={names}: a server acts on one task; choose one of them")
+    contract = make_contract(tasks[0], loaded.policy)
     latency = Latency()
 
-    def started(host: str, port: int) -> None:
-        print(f"serving {label} at {host}:{port}; Ctrl-C ends it", flush=True)
+    def on_start(host: str, port: int) -> None:
+        print(f"serving {contract.task} at {host}:{port}; Ctrl-C ends it", flush=True)
 
     try:
-        asyncio.run(serve(policy, contract, config.host, config.port, latency, started))
+        asyncio.run(listen(loaded.policy, contract, options.host, options.port, latency, on_start))
     finally:
         if latency.plans:
             found = latency.summary()

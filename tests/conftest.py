@@ -4,35 +4,34 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the processes that tests start
 os.environ["MUJOCO_GL"] = "egl"
 
 from functools import cache
-from pkgutil import iter_modules
 
 import pytest
-from beartype import beartype
-from beartype.roar import BeartypeDecorHintPep3119Exception
 from jaxtyping import install_import_hook
 from threadpoolctl import threadpool_limits
 
-import envs
+import support.typecheck  # noqa: F401  # found by the hook
+from support import ROOT
 
 threadpool_limits(1, user_api="blas")  # threads of BLAS fight over robosuite's 7 x 7 matrices
 
 
-def check(function):
-    """Check shapes and types at run time, except where a signature names a protocol: those cannot be checked."""
-    try:
-        return beartype(function)
-    except BeartypeDecorHintPep3119Exception:
-        return function
+# numba cannot compile functions that the hook has wrapped
+COMPILED = ("native", "osc", "simulator", "__init__")
+checked = [
+    ".".join(("reconverge", *path.relative_to(ROOT).with_suffix("").parts))
+    for path in (ROOT / "envs").rglob("*.py")
+    if path.stem not in COMPILED
+]
+install_import_hook(
+    ["reconverge.policy", "reconverge.datasets", *checked], "support.typecheck.check"
+)
 
+from reconverge.envs.catalog import TASKS  # noqa: E402
+from reconverge.envs.suites import SUITES, in_frame  # noqa: E402
+from support.simulators import use_simulators  # noqa: E402
+from support.tiny_run import make_demonstrations  # noqa: E402
 
-COMPILED = ("native", "osc", "metaworld_tasks")  # numba cannot compile functions that the hook has wrapped
-checked = [f"envs.{module.name}" for module in iter_modules(envs.__path__) if module.name not in COMPILED]
-install_import_hook(["policy", "datasets", *checked], "conftest.check")
-
-from envs.tasks import TASKS  # noqa: E402
-from envs.vector import SUITES  # noqa: E402
-
-BUILDERS = dict(SUITES)  # tests replace those in the table by the session's simulators
+BUILT_IN = dict(SUITES)  # tests replace how the suites in the table make simulators
 
 
 @pytest.fixture(params=list(TASKS))
@@ -55,18 +54,42 @@ def metaworld_task(request):
 
 @pytest.fixture(scope="session")
 def simulator_of():
-    """The simulator of a task, built once a session."""
-    return by_name(lambda task: BUILDERS[task.suite](task))
+    """The simulator of a task, built once a session for a task and an input frame."""
+    built = cache(lambda name, frame: make_built_in(in_frame(TASKS[name], frame)))
+    return lambda task: built(task.name, task.input_frame)
+
+
+def make_built_in(task):
+    return BUILT_IN[task.suite].make(task)
+
+
+@pytest.fixture
+def made_simulators(monkeypatch, simulator_of):
+    """Names and frames of the tasks whose simulators the test makes, robosuite's being shared."""
+    made = []
+
+    def make(task):
+        made.append((task.name, task.input_frame))
+        return simulator_of(task)
+
+    use_simulators(monkeypatch, "robosuite", make)
+    return made
+
+
+@pytest.fixture(scope="session")
+def demonstrations(tmp_path_factory, simulator_of):
+    """A folder with stores of lift and can, two episodes each, not to be written."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_simulators(patch, "robosuite", simulator_of)
+        return make_demonstrations(tmp_path_factory.mktemp("stores"), ["lift", "can"])
 
 
 @pytest.fixture(scope="session")
 def reference_of():
-    """robosuite's own environment of a task, built once a session: the truth that native stepping is held to."""
-    from envs.robosuite_tasks import make_robosuite
+    """robosuite's own environment of a task, built once a session: the truth that native stepping
+    is held to.
+    """
+    from reconverge.envs.suites.robosuite.model import make_robosuite
 
-    return by_name(make_robosuite)
-
-
-def by_name(make):
-    built = cache(lambda name: make(TASKS[name]))
+    built = cache(lambda name: make_robosuite(TASKS[name]))
     return lambda task: built(task.name)

@@ -1,6 +1,9 @@
-"""What a user types, and what comes back: one line for bad input, `--help`, task lists, several runs."""
+"""What a user types, and what comes back: one line for bad input, `--help`, task lists, several
+runs.
+"""
 
 import json
+import re
 import resource
 import shutil
 from dataclasses import replace
@@ -8,16 +11,20 @@ from dataclasses import replace
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from tiny_run import call, make_demonstrations, options, start
 
-from configs import commandline
-from datasets.layout import SCHEMA
-from datasets.store import DemonstrationStore
-from envs import vector
-from envs.tasks import ALIASES, TASKS
-from policy import checkpoint, evaluate, train
-from policy.optimization import Optimization
-from tools import collect
+from reconverge.configs import commandline
+from reconverge.datasets.layout import SCHEMA
+from reconverge.datasets.store import DemonstrationStore
+from reconverge.envs.catalog import ALIASES, TASKS
+from reconverge.errors import ReconvergeError
+from reconverge.options import help_lines, option_names
+from reconverge.policy import evaluate, train
+from reconverge.policy.continual.optimization import Optimization
+from reconverge.policy.runs import checkpoint, execution
+from reconverge.policy.runs.configuration import TRAIN, TrainOptions
+from reconverge.tools import collect
+from support.simulators import use_simulators
+from support.tiny_run import call, make_demonstrations, options, start
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +35,9 @@ def demonstrations(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def quick(demonstrations, monkeypatch, simulator_of):
     """The session's simulators, and rollouts of 20 steps."""
-    monkeypatch.setitem(vector.SUITES, "robosuite", lambda task: simulator_of(TASKS[task.name]))
+    use_simulators(monkeypatch, "robosuite", simulator_of)
     for name in ("lift", "can"):
-        monkeypatch.setitem(TASKS, name, replace(TASKS[name], horizon=20))
+        monkeypatch.setitem(TASKS, name, replace(TASKS[name], max_steps=20))
 
 
 @pytest.fixture
@@ -47,7 +54,11 @@ def fails(tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         capsys.readouterr()
         assert call(main, arguments, monkeypatch) == 2
-        err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:") or "Trace" in line]
+        err = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if line.startswith("error:") or "Trace" in line
+        ]
         assert len(err) == 1
         assert err[0].startswith("error: ")
         return err[0]
@@ -64,16 +75,21 @@ REFUSED = [
     ("replay=genrator", ["genrator", "generator"]),
     ("updates_per_tsk=3", ["'updates_per_tsk'", "'updates_per_task'", "--help"]),
     ("network.widht=3", ["'network.widht'", "'network.width'"]),
-    ("network.channels=3", ["'network.channels'", "--help"]),
+    ("network.down_dims=3", ["network=mlp has no option 'down_dims'; network=unet1d has"]),
+    ("replay.width=3", ["'replay.width'", "--help"]),
+    ("method.momentum=1", ["method=trust_region has no option 'momentum'; method=vr_mcl has"]),
     ("hydra.run.dr=x", ["hydra.run.dr"]),
-    ("seed", ["seed"]),
+    ("seed", ["'seed': options are name=value, for example env=lift,can,square"]),
+    ("lift", ["'lift': options are name=value"]),
+    ("--hlep", ["unknown option '--hlep': did you mean '--help'?"]),
+    ("--seed=3", ["unknown option '--seed'"]),
     ("updates_per_task=0", ["updates_per_task=0", "at least 1"]),
     ("updates_per_task=-4", ["updates_per_task=-4", "at least 1"]),
     ("updates_per_task=1.5", ["updates_per_task=1.5", "whole number"]),
     ("updates_per_task=abc", ["updates_per_task=abc", "whole number"]),
     ("seed=abc", ["seed=abc", "whole number"]),
     ("seed=-1", ["seed=-1", "at least 0"]),
-    ("seed=null", ["seed=None", "whole number"]),
+    ("seed=null", ["seed=null", "whole number"]),
     ("batch_size=-1", ["batch_size=-1", "at least 1"]),
     ("workers=abc", ["workers=abc"]),
     ("workers=0", ["workers=0", "at least 1"]),
@@ -88,12 +104,14 @@ REFUSED = [
     ("optimizer.learning_rate=fast", ["optimizer.learning_rate=fast", "a number"]),
     ("optimizer.learning_rate=-1", ["optimizer.learning_rate=-1"]),
     ("optimizer.max_gradient_norm=0.0", ["max_gradient_norm=0.0", "above 0"]),
-    ("optimizer.ema_decay=1.0", ["max_decay=1"]),
+    ("optimizer.ema_decay=1.0", ["optimizer.ema_decay=1.0", "below 1"]),
     ("batch_size=2", ["batch_size=2", "at least 3"]),
-    ("diffusion.prediction=sampel", ["'sampel'", "sample"]),
-    ("executed_steps=9", ["executed_steps", "9"]),
-    ("replay.diffusion.prediction=sampel", ["'sampel'"]),
-    ("optimizer.keep_moments=perhaps", ["optimizer.keep_moments=perhaps", "true"]),
+    ("diffusion.prediction_type=sampel", ["'sampel'", "sample"]),
+    ("n_action_steps=9", ["n_action_steps", "9"]),
+    ("replay.diffusion.prediction_type=sampel", ["'sampel'"]),
+    ("report=perhaps", ["report=perhaps", "true or false"]),
+    ("method.centre=here", ["'here'", "before_task"]),
+    ("env=5", ["5"]),
     ("demonstrations.noise=-0.1", ["demonstrations.noise=-0.1"]),
     ("demonstrations.path=[a,b]", ["demonstrations.path", "text"]),
     ("replay.updates=0", ["replay.updates=0"]),
@@ -106,31 +124,39 @@ REFUSED = [
 
 @pytest.mark.parametrize(("argument", "said"), REFUSED, ids=[argument for argument, _ in REFUSED])
 def test_a_bad_value_gives_one_line(fails, monkeypatch, argument, said):
-    monkeypatch.setattr(train, "collect_with_bar", lambda *a, **k: pytest.fail("it went to work"))
+    monkeypatch.setattr(
+        execution, "open_or_collect", lambda *a, **k: pytest.fail("it went to work")
+    )
     line = fails([argument])
     assert all(part in line for part in said), line
 
 
 def test_what_is_refused_leaves_its_name_free(fails, tmp_path, demonstrations, monkeypatch):
     folder = tmp_path / "run"
-    assert "executed_steps" in fails(options(demonstrations, folder, "executed_steps=9"))
+    assert "n_action_steps" in fails(options(demonstrations, folder, "n_action_steps=9"))
     more = ("diffusion.clip=null", "evaluation.probe_tasks=null", "optimizer.max_gradient_norm=inf")
-    assert call(train.main, options(demonstrations, folder, "method=finetune", *more), monkeypatch) == 0
+    assert (
+        call(train.main, options(demonstrations, folder, "method=finetune", *more), monkeypatch)
+        == 0
+    )
     assert OmegaConf.load(folder / "config.yaml").diffusion.clip is None
 
 
 def test_a_path_may_hold_what_a_sweep_names_its_folders_by(tmp_path, demonstrations, monkeypatch):
     folder = tmp_path / "method=finetune,seed=0"
     moved = shutil.copytree(demonstrations, tmp_path / "x=1,y=2")
-    assert call(train.main, options(moved, None, "method=finetune", f"hydra.run.dir='{folder}'"), monkeypatch) == 0
+    assert (
+        call(
+            train.main,
+            options(moved, None, "method=finetune", f"hydra.run.dir='{folder}'"),
+            monkeypatch,
+        )
+        == 0
+    )
     output = folder / "e.json"
     arguments = [f"checkpoint={folder}", "env=lift", "n_rollouts=2", f"output={output}"]
     assert call(evaluate.main, arguments, monkeypatch) == 0
     assert output.exists()
-
-
-def test_what_starts_afresh_keeps_no_moments(fails):
-    assert "optimizer.keep_moments=true has nothing" in fails(["method=single", "optimizer.keep_moments=true"])
 
 
 def attributes(store, **changes):
@@ -157,16 +183,22 @@ def test_a_store_of_another_action_size(fails, stores):
     shutil.rmtree(stores / "lift.zarr")
     kept = set(old.attributes) - {*SCHEMA, "checksum"}
     DemonstrationStore.create(
-        stores / "lift.zarr", old.observation_sizes, 4, {name: old.attributes[name] for name in kept},
+        stores / "lift.zarr",
+        old.observation_sizes,
+        4,
+        {name: old.attributes[name] for name in kept},
         scalar_types={"seed": "int64"},
-    )  # fmt: skip
+    )
     assert "action_size is 4, wanted 7" in fails(options(stores))
     assert "action_size" not in fails(options(stores, None, "updates_per_task=0"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "edited", "attributes"])
 def test_a_damaged_store(fails, stores, damage):
-    chunk = max((stores / "can.zarr" / "data" / "object").rglob("c/*/0"), key=lambda path: path.stat().st_size)
+    chunk = max(
+        (stores / "can.zarr" / "data" / "object").rglob("c/*/0"),
+        key=lambda path: path.stat().st_size,
+    )
     content = chunk.read_bytes()
     if damage == "truncated":
         chunk.write_bytes(content[: len(content) // 2])
@@ -183,7 +215,10 @@ def test_a_damaged_store(fails, stores, damage):
 
 def run_once(tmp_path, demonstrations, monkeypatch, *extra):
     folder = tmp_path / "run"
-    assert call(train.main, options(demonstrations, folder, "updates_per_task=8", *extra), monkeypatch) == 0
+    assert (
+        call(train.main, options(demonstrations, folder, "updates_per_task=8", *extra), monkeypatch)
+        == 0
+    )
     return folder
 
 
@@ -227,11 +262,15 @@ def poison(monkeypatch, at):
     monkeypatch.setattr(Optimization, "step", poisoned)
 
 
-def test_a_loss_that_is_not_finite_leaves_the_run_resumable(tmp_path, demonstrations, monkeypatch, capsys):
+def test_a_loss_that_is_not_finite_leaves_the_run_resumable(
+    tmp_path, demonstrations, monkeypatch, capsys
+):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         poison(patch, at=12 + 7)
-        assert call(train.main, options(demonstrations, folder, "method=finetune"), monkeypatch) == 2
+        assert (
+            call(train.main, options(demonstrations, folder, "method=finetune"), monkeypatch) == 2
+        )
     said = capsys.readouterr()
     assert "error: the loss is nan at update 6" in said.err
     assert f"lower optimizer.learning_rate in {folder / 'config.yaml'}, then continue" in said.out
@@ -241,7 +280,11 @@ def test_a_loss_that_is_not_finite_leaves_the_run_resumable(tmp_path, demonstrat
 
 
 def test_an_absurd_learning_rate_stops_in_one_line(fails, tmp_path, demonstrations):
-    line = fails(options(demonstrations, tmp_path / "run", "optimizer.learning_rate=1e30", "optimizer.warmup=1"))
+    line = fails(
+        options(
+            demonstrations, tmp_path / "run", "optimizer.learning_rate=1e30", "optimizer.warmup=1"
+        )
+    )
     assert "the loss is" in line
 
 
@@ -270,61 +313,53 @@ def test_a_disk_that_is_really_full_gives_one_line(fails, tmp_path, demonstratio
         line = fails(options(demonstrations, tmp_path / "run", "env=lift", "network.width=256"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "no checkpoint can be written" in line
+    assert "checkpoints/0_lift" in line
+    assert "cannot be written" in line
     assert "free disk space" in line
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
-MEANINGS = {"updates_per_task", "checkpoint_every", "learning_rate", "probe_rollouts", "inference_steps", "episodes"}
-
-
 @pytest.mark.parametrize(
-    ("main", "name"), [(train.main, "train"), (evaluate.main, "evaluate"), (collect.main, "collect")]
+    ("main", "options"),
+    [
+        (train.main, TrainOptions),
+        (evaluate.main, evaluate.EvaluateOptions),
+        (collect.main, collect.CollectOptions),
+    ],
 )
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_lists_every_option_with_its_meaning(monkeypatch, capsys, main, name, flag):
+def test_help_text_lists_every_option_with_its_meaning(monkeypatch, capsys, main, options, flag):
     assert call(main, [flag], monkeypatch) == 0
     out = capsys.readouterr().out
-    import hydra
-
-    with hydra.initialize_config_module("configs", version_base="1.3"):
-        config = hydra.compose(name)
-    lines = out.splitlines()
-    for option in leaves(config):
-        found = [line for line in lines if f"{option}:" in line]
-        assert found, option
-        assert any("#" in line for line in found) or option == "clip", option
+    assert set(help_lines(options())) <= set(out.splitlines())
+    rows = [options()]
+    if options is TrainOptions:
+        rows += [row() for table in TRAIN.groups.values() for row in table.values()]
+    for row in rows:
+        for name in option_names(row):
+            last = name.rpartition(".")[2]
+            described = [line for line in out.splitlines() if line.strip().startswith(f"{last}:")]
+            assert described or last in ("name", *TRAIN.groups), name
     assert "hydra" not in out.replace("hydra.run.dir", "").replace("hydra/launcher=", "")
-    if name == "train":
-        assert leaves(config) >= MEANINGS
-        for choice in (
-            "finetune",
-            "ewc",
-            "trust_region",
-            "unet1d_paper",
-            "rollout",
-            "demonstrations",
-            "rank1",
-            "smoke",
-        ):
-            assert f"  {choice}" in out, choice
 
 
-def leaves(config):
-    found = set()
-    for key in config:
-        value = None if OmegaConf.is_missing(config, key) else config[key]
-        found |= leaves(value) if OmegaConf.is_dict(value) else {key}
-    return found
+def test_help_text_lists_choices_and_presets():
+    text = commandline.help_text(TRAIN)
+    assert "\n  trust_region (default)  # " in text
+    assert "\n  mlp (default)  # " in text
+    for name in (*TASKS, *ALIASES):
+        assert re.search(rf"^env: .*\b{name}\b", text, re.MULTILINE), name
+    for choice in ("finetune", "trust_region_paper", "unet1d_paper", "rollout", "rank1", "smoke"):
+        assert f"\n  {choice}" in text, choice
 
 
 @pytest.fixture
 def seen(monkeypatch, tmp_path):
-    """The configurations that the run's function got, instead of runs."""
+    """The options that the run's function got, instead of runs."""
     found = []
 
-    def spy(config):
-        found.append((OmegaConf.to_container(config, resolve=True), HydraConfig.get().runtime.output_dir))
+    def spy(options):
+        found.append((options, HydraConfig.get().runtime.output_dir))
 
     monkeypatch.setattr(train, "run", spy)
     monkeypatch.chdir(tmp_path)
@@ -334,7 +369,16 @@ def seen(monkeypatch, tmp_path):
 @pytest.mark.parametrize("given", ["env=lift,can,square", "env=[lift,can,square]", None])
 def test_tasks_are_a_list(seen, monkeypatch, given):
     assert call(train.main, [given] if given else [], monkeypatch) == 0
-    assert [config["env"] for config, _ in seen] == [["lift", "can", "square"]]
+    assert [options.env for options, _ in seen] == [["lift", "can", "square"]]
+
+
+@pytest.mark.parametrize(
+    "flags", [["--cfg", "job"], ["--info", "config"], ["-c=job"], ["--cfg", "job", "--resolve"]]
+)
+def test_flags_of_hydra_go_on(seen, monkeypatch, capsys, flags):
+    assert call(train.main, ["seed=7", *flags], monkeypatch) == 0
+    assert "seed: 7" in capsys.readouterr().out
+    assert not seen
 
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
@@ -343,8 +387,8 @@ def test_several_runs(seen, monkeypatch, flag, position):
     arguments = ["env=lift,can", "seed=0,1", "method=replay,trust_region"]
     arguments.insert(position, flag)
     assert call(train.main, arguments, monkeypatch) == 0
-    assert all(config["env"] == ["lift", "can"] for config, _ in seen)
-    found = {(config["seed"], config["method"]["name"]) for config, _ in seen}
+    assert all(options.env == ["lift", "can"] for options, _ in seen)
+    found = {(options.seed, options.method.name) for options, _ in seen}
     assert found == {(0, "replay"), (0, "trust_region"), (1, "replay"), (1, "trust_region")}
     assert len({folder for _, folder in seen}) == 4
 
@@ -352,8 +396,8 @@ def test_several_runs(seen, monkeypatch, flag, position):
 @pytest.mark.parametrize(
     ("arguments", "runs"),
     [
-        (["network=unet1d", "network.kernel=3,5"], 2),
-        (["network=unet1d", "network.channels=[8,16],[8,32]"], 2),
+        (["network=unet1d", "network.kernel_size=3,5"], 2),
+        (["network=unet1d", "network.down_dims=[8,16],[8,32]"], 2),
         (["updates_per_task=range(1,4)"], 3),
     ],
 )
@@ -366,7 +410,10 @@ SWEEPS = [
     (["method=replay,trust_regoin"], "trust_regoin"),
     (["updates_per_tsk=1,2"], "'updates_per_tsk'"),
     (["seed=0,abc"], "seed=abc"),
-    (["network=mlp,unet1d", "network.kernel=3"], "'network.kernel'"),  # hydra composes what is not swept first
+    (
+        ["network=mlp,unet1d", "network.kernel_size=3"],
+        "network=mlp has no option 'kernel_size'",
+    ),  # hydra composes what is not swept first
 ]
 
 
@@ -388,16 +435,35 @@ def test_a_run_has_a_directory_of_its_own(seen, monkeypatch, tmp_path):
 
 def test_experiments_and_options_combine(seen, monkeypatch):
     assert (
-        call(train.main, ["experiment=smoke", "method=ewc", "seed=7", "optimizer.learning_rate=1"], monkeypatch) == 0
+        call(
+            train.main,
+            ["experiment=smoke", "method=ewc", "seed=7", "optimizer.learning_rate=1"],
+            monkeypatch,
+        )
+        == 0
     )
-    config = seen[0][0]
-    assert config["updates_per_task"] == 60
-    assert (config["seed"], config["method"]["name"], config["optimizer"]["learning_rate"]) == (7, "ewc", 1)
+    given = seen[0][0]
+    assert given.updates_per_task == 60
+    assert (given.seed, given.method.name, given.optimizer.learning_rate) == (7, "ewc", 1)
+
+
+def test_run_keeps_the_traceback_of_a_bug(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def bug(options):
+        raise ValueError("zip() argument 2 is shorter than argument 1")
+
+    monkeypatch.setattr(train, "run", bug)
+    with pytest.raises(ValueError, match="zip"):
+        call(train.main, [], monkeypatch)
 
 
 def test_an_interrupt_is_130_and_an_empty_error_still_says_something(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for error, code, said in ((KeyboardInterrupt(), 130, ""), (ValueError(), 2, "error: ValueError\n")):
+    for error, code, said in (
+        (KeyboardInterrupt(), 130, ""),
+        (ReconvergeError(), 2, "error: ReconvergeError\n"),
+    ):
 
         def fail(config, error=error):
             raise error
@@ -424,4 +490,4 @@ def test_a_process_ends_with_code_2_and_no_traceback(tmp_path):
     out, err = process.communicate(timeout=240)
     assert (process.returncode, out) == (2, "")
     choices = ", ".join([*TASKS, *ALIASES])
-    assert err == f"error: unknown task 'cann' (did you mean 'can'?); choose from {choices}\n"
+    assert err == f"error: unknown task 'cann': choose one of {choices}; did you mean 'can'?\n"

@@ -1,66 +1,91 @@
-"""CONTRIBUTING's promise: a new method, network or task is one source, one table row and one yaml."""
+"""What CONTRIBUTING promises: a new method, network or task is one source file and one row."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
-from tiny_run import call, make_demonstrations, options
 from torch import nn
 
-from envs import robosuite_tasks, vector
-from envs.evaluator import Evaluator
-from envs.experts import EXPERTS
-from envs.tasks import TASKS, task_sequence
-from policy import train
-from policy.methods import METHODS
-from policy.methods.base import Learner
-from policy.networks import NETWORKS, build_network
+from reconverge.envs.catalog import TASKS, task_sequence
+from reconverge.envs.evaluator import Evaluator
+from reconverge.envs.suites import SUITES
+from reconverge.envs.suites.robosuite.scene import Scene
+from reconverge.envs.suites.robosuite.simulator import RobosuiteSimulator
+from reconverge.envs.suites.suite import Suite
+from reconverge.options import option
+from reconverge.policy import train
+from reconverge.policy.continual.learner import Learner
+from reconverge.policy.continual.methods import METHODS
+from reconverge.policy.continual.rehearsal import required
+from reconverge.policy.model.networks import NETWORKS
+from support.tiny_run import call, make_demonstrations, options
+
+
+@dataclass(frozen=True)
+class BilinearOptions:
+    """One linear layer."""
+
+    name: str = "bilinear"
+    scale: float = option(1.0, "of the output", above=0)
+
+    def build(self, *, sample_steps, sample_size, condition_size):
+        return Bilinear(self.scale, sample_steps * sample_size, condition_size)
 
 
 class Bilinear(nn.Module):
-    """A new network: one linear layer."""
-
-    def __init__(self, *, sample_steps, sample_size, condition_size, scale=1.0):
+    def __init__(self, scale, flat, condition_size):
         super().__init__()
         self.scale = scale
-        self.layer = nn.Linear(sample_steps * sample_size + condition_size, sample_steps * sample_size)
+        self.layer = nn.Linear(flat + condition_size, flat)
 
     def forward(self, x, k, condition):
         return self.scale * self.layer(torch.cat([x.flatten(1), condition], dim=1)).view_as(x)
 
 
-class Alternating(Learner):
-    """A new method: every second batch is left out."""
+@dataclass(frozen=True)
+class SparseReplayOptions:
+    """Replay in every n-th update only."""
 
-    skipped = 0
+    name: str = "sparse_replay"
+    every: int = option(4, "updates between two with replay", at_least=1)
 
-    def update(self, batch):
-        if self._optimization.update % 2 == 0 and not getattr(self, "_rested", False):
-            self._rested = True
-            Alternating.skipped += 1
-            return {"loss": 0.0}
-        self._rested = False
-        return super().update(batch)
+    def build(self, setting):
+        return SparseReplay(setting, required(setting.replay, self.name), self.every)
 
 
-def alternating(parts):
-    return Alternating(parts, replay=False, trust_region=False)
+class SparseReplay(Learner):
+    replayed: list = []  # noqa: RUF012  # the updates with replay, of all tasks
+
+    def __init__(self, setting, replay, every):
+        super().__init__(setting, replay=replay)
+        self.every = every
+
+    def loss(self, sample):
+        loss, metrics = super().loss(sample)
+        if self.optimization.update % self.every or "distillation" not in metrics:
+            return super().loss(replace_untaught(sample))[0], {"loss": metrics["loss"]}
+        self.replayed.append((self.task, self.optimization.update))
+        return loss, metrics
+
+
+def replace_untaught(sample):
+    """The samples of the current task alone."""
+    current = len(sample.k) - sample.taught
+    return type(sample)(*(part[:current] for part in sample.tensors))
 
 
 @pytest.fixture
 def added(tmp_path, monkeypatch):
-    """One table row each, and one yaml each in a folder of the user's."""
-    monkeypatch.setitem(METHODS, "alternating", alternating)
-    monkeypatch.setitem(NETWORKS, "bilinear", Bilinear)
-    monkeypatch.setitem(TASKS, "lift_fast", replace(TASKS["lift"], name="lift_fast", horizon=90))
-    monkeypatch.setattr(Alternating, "skipped", 0)
-    for group, text in (("method", "name: alternating"), ("network", "name: bilinear\nscale: 1.0")):
-        (tmp_path / "mine" / group).mkdir(parents=True)
-        (tmp_path / "mine" / group / f"{text.split()[1]}.yaml").write_text(text + "\n")
+    """One table row each."""
+    monkeypatch.setitem(METHODS, "sparse_replay", SparseReplayOptions)
+    monkeypatch.setitem(NETWORKS, "bilinear", BilinearOptions)
+    for name in ("lift", "can"):
+        short = replace(TASKS[name], name=f"{name}_fast", max_steps=90)
+        monkeypatch.setitem(TASKS, short.name, short)
+    monkeypatch.setattr(SparseReplay, "replayed", [])
     monkeypatch.chdir(tmp_path)
-    return f"hydra.searchpath=[file://{tmp_path / 'mine'}]"
 
 
 def without_mlp(arguments):
@@ -68,38 +93,58 @@ def without_mlp(arguments):
 
 
 def test_a_new_method_network_and_task_work_in_a_run(added, tmp_path, monkeypatch, capsys):
-    demonstrations = make_demonstrations(tmp_path / "demonstrations", ["lift_fast"])
+    tasks = ["lift_fast", "can_fast"]
+    demonstrations = make_demonstrations(tmp_path / "demonstrations", tasks)
     arguments = without_mlp(options(demonstrations, tmp_path / "run"))
-    arguments += [added, "method=alternating", "network=bilinear", "network.scale=0.5", "env=lift_fast"]
+    arguments += ["method=sparse_replay", "method.every=3", "env=lift_fast,can_fast"]
+    arguments += ["network=bilinear", "network.scale=0.5"]
     assert call(train.main, arguments, monkeypatch) == 0, capsys.readouterr().err
+    assert SparseReplay.replayed == [(1, update) for update in (0, 3, 6, 9)]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert (summary["method"], summary["network"], summary["tasks"]) == ("alternating", "bilinear", ["lift_fast"])
+    names = [summary[key] for key in ("method", "replay", "network", "tasks")]
+    assert names == ["sparse_replay", "generator", "bilinear", tasks]
+    assert summary["options"]["method"] == {"name": "sparse_replay", "every": 3}
     assert summary["parameters"] < 20_000
-    assert Alternating.skipped > 0
-    manifest = json.loads((tmp_path / "run" / "checkpoints" / "0_lift_fast" / "manifest.json").read_text())
-    assert manifest["policy"]["network"] == {"name": "bilinear", "scale": 0.5}
+    manifest = tmp_path / "run" / "checkpoints" / "0_lift_fast" / "manifest.json"
+    network = json.loads(manifest.read_text())["policy"]["network"]
+    assert network == {"name": "bilinear", "scale": 0.5}
 
 
-def test_options_of_a_new_network_are_checked(added, monkeypatch, capsys):
-    assert call(train.main, [added, "network=bilinear", "network.scael=2"], monkeypatch) == 2
-    assert "error: unknown option 'network.scael'" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=r"unknown option of network 'bilinear' 'scael'.*did you mean 'scale'"):
-        build_network("bilinear", sample_steps=1, sample_size=2, condition_size=3, scael=1)
+REFUSED = [
+    (["network=bilinear", "network.scael=2"], "unknown option 'network.scael': did you mean"),
+    (["network=bilinear", "network.scale=0"], "network.scale=0.0: must be above 0"),
+    (["method=sparse_replay", "method.every=0"], "method.every=0: must be at least 1"),
+    (["method=sparse_replay", "method.every=often"], "method.every=often: must be a whole number"),
+    (["method=sparse_replay", "replay=none"], "method=sparse_replay replay=none would replay"),
+    (["method=sparse_replay", "batch_size=2"], "batch_size=2: the generator's batches hold every"),
+    (["method=sparse_reply"], "did you mean 'sparse_replay'"),
+    (["env=lift_fst"], "did you mean 'lift_fast'"),
+]
 
 
-def test_without_its_row_the_yaml_alone_is_refused(added, monkeypatch, capsys):
-    monkeypatch.delitem(METHODS, "alternating")
-    assert call(train.main, [added, "method=alternating"], monkeypatch) == 2
-    assert "unknown method 'alternating'" in capsys.readouterr().err
+@pytest.mark.parametrize(("arguments", "said"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
+def test_options_of_new_rows_are_checked(added, monkeypatch, capsys, arguments, said):
+    assert call(train.main, arguments, monkeypatch) == 2
+    assert said in capsys.readouterr().err
 
 
-def test_the_names_are_offered_like_any_other(added, monkeypatch, capsys):
-    assert call(train.main, ["env=lift_fst"], monkeypatch) == 2
-    assert "did you mean 'lift_fast'" in capsys.readouterr().err
+def test_help_shows_new_rows(added, monkeypatch, capsys):
+    assert call(train.main, ["--help"], monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert "  sparse_replay  # Replay in every n-th update only." in out
+    assert "    every: 4  # updates between two with replay" in out
+
+
+def test_a_row_that_is_gone_is_unknown(added, monkeypatch, capsys):
+    monkeypatch.delitem(METHODS, "sparse_replay")
+    assert call(train.main, ["method=sparse_replay"], monkeypatch) == 2
+    assert "unknown method 'sparse_replay'" in capsys.readouterr().err
 
 
 class Point:
-    """A new suite: a point that actions move; success is at the origin. No physics engine at all."""
+    """A new suite: a point that actions move; success is at the origin. No physics
+    engine at all.
+    """
 
     fingerprint, versions, landmarks = "point", {"point": "1"}, {}
 
@@ -128,10 +173,9 @@ class Homing:
         return np.clip(-5 * observation["object"], -1, 1)
 
 
-def test_a_new_robosuite_task_is_one_object(monkeypatch):
-    monkeypatch.setitem(robosuite_tasks.OBJECTS, "PickPlaceMilk", "Milk")
-    milk = replace(TASKS["can"], name="milk", simulator="PickPlaceMilk")
-    simulator = robosuite_tasks.RobosuiteSimulator(milk)
+def test_a_new_robosuite_task_is_one_row():
+    milk = replace(TASKS["can"], name="milk", simulator="PickPlaceMilk", scene=Scene("Milk"))
+    simulator = RobosuiteSimulator(milk)
     assert simulator.landmarks == {}
     episode = simulator.new_episode()
     simulator.reset(episode, 3)
@@ -144,26 +188,39 @@ def test_a_new_robosuite_task_is_one_object(monkeypatch):
 
 
 def test_a_new_suite_is_one_more_row(tmp_path, monkeypatch):
-    """Task, suite and expert of another world go through collection, training and evaluation unchanged."""
-    monkeypatch.setitem(vector.SUITES, "point", Point)
-    monkeypatch.setitem(EXPERTS, "homing", Homing)
+    """Collect, train and evaluate tasks of another world with its own expert."""
+    monkeypatch.setitem(SUITES, "point", Suite("point", Point, control_hz=10))
     square = ((-1.0, -1.0), (1.0, 1.0))
     for name in ("near", "far"):
         row = replace(
-            TASKS["lift"], name=name, suite="point", simulator="Point", expert="homing", horizon=30,
-            observations={"object": square}, action_size=2,
-        )  # fmt: skip
+            TASKS["lift"],
+            name=name,
+            suite="point",
+            simulator="Point",
+            expert=Homing,
+            expert_name="homing",
+            max_steps=30,
+            observations={"object": square},
+            action_size=2,
+        )
         monkeypatch.setitem(TASKS, name, row)
     monkeypatch.chdir(tmp_path)
     make_demonstrations(tmp_path / "demonstrations", ["near", "far"])
-    arguments = options(tmp_path / "demonstrations", tmp_path / "run", "env=near,far", "evaluation.n_rollouts=3")
+    arguments = options(
+        tmp_path / "demonstrations", tmp_path / "run", "env=near,far", "evaluation.n_rollouts=3"
+    )
     assert call(train.main, arguments, monkeypatch) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["tasks"] == ["near", "far"]
     assert summary["success"][0][1] is None
-    actor = type("Still", (), {
-        "observation_steps": 1, "begin": lambda self, slot, seed: None,
-        "act": lambda self, slots, history: np.clip(-5 * history, -1, 1),
-    })()  # fmt: skip
+    actor = type(
+        "Still",
+        (),
+        {
+            "n_obs_steps": 1,
+            "begin": lambda self, slot, seed: None,
+            "act": lambda self, slots, history: np.clip(-5 * history, -1, 1),
+        },
+    )()
     results = Evaluator(task_sequence(["near"]), 2, 1).rollouts(actor, 0, [1, 2, 3])
     assert [result.success for result in results] == [True] * 3

@@ -1,64 +1,93 @@
-"""Look through demonstration stores: `python -m tools.check_store store=demonstrations/lift.zarr playback=10`."""
+"""Look through demonstration stores: `python -m tools.check_store store=demonstrations/lift.zarr
+playback=10`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from configs import commandline
-from datasets.checks import Bounds, Dimension, Finding, dimensions, findings
-from datasets.store import DemonstrationStore, StoreError
-from envs.vector import VectorEnv
-from policy.metrics import wilson
-from tools.playback import input_frame, play_episodes, task_of
+from reconverge.configs import commandline
+from reconverge.configs.store import Command
+from reconverge.datasets.checks import Bounds, Dimension, Finding, dimensions, findings
+from reconverge.datasets.store import DemonstrationStore, StoreError
+from reconverge.envs.suites import in_frame
+from reconverge.envs.vector import VectorEnv
+from reconverge.errors import ReconvergeError
+from reconverge.options import option
+from reconverge.policy.demonstrations.fit import input_frame, task_of, unplayable
+from reconverge.policy.demonstrations.playback import play_episodes
+from reconverge.policy.runs.metrics import wilson
 
 SLOTS = 20  # episodes that are played back at the same time
-WRONG = 1  # exit code where a store should not be used as it is
+EXIT_CODE = 1  # if a store should not be used as it is
+
+
+@dataclass(frozen=True)
+class CheckStoreOptions:
+    """Look through demonstration stores."""
+
+    store: list[str] = option([], "stores, or folders of stores: store=demonstrations")
+    playback: int = option(
+        0, "episodes of each store whose actions are played back in the simulator", at_least=0
+    )
+    dimensions: bool = option(True, "false: leave the table of dimensions out")
+    workers: int | None = option(None, "simulation threads (default: all cores)", at_least=1)
+
+
+COMMAND = Command(
+    "check_store",
+    "python -m tools.check_store store=demonstrations/lift.zarr playback=10",
+    CheckStoreOptions,
+)
 
 
 def main() -> None:
-    commandline.run("check_store", run)
+    commandline.run(COMMAND, run)
 
 
-def run(config: DictConfig) -> None:
+def run(options: CheckStoreOptions) -> None:
     """Print a report of every store; exit code 1 if anything is wrong with one."""
-    if config.playback < 0:
-        raise ValueError(f"playback={config.playback}: must be at least 0")
-    if config.workers is not None and config.workers < 1:
-        raise ValueError(f"workers={config.workers}: must be at least 1")
     console = Console()
-    wrong = [path for path in find_stores(list(config.store)) if not report(console, path, config)]
+    wrong = [path for path in find_stores(options.store) if not report(console, path, options)]
     if wrong:
-        console.print(f"[red]something is wrong with {', '.join(map(str, wrong))}[/red]", soft_wrap=True)
-        raise SystemExit(WRONG)
+        console.print(
+            f"[red]something is wrong with {', '.join(map(str, wrong))}[/red]", soft_wrap=True
+        )
+        raise SystemExit(EXIT_CODE)
 
 
 def find_stores(names: list[str]) -> list[Path]:
-    """The stores named, and those in the folders named; ValueError where there are none."""
+    """Return the named stores and those in the named folders; ReconvergeError for none."""
     if not names:
-        raise ValueError("store= is missing; give one or more stores, or a folder of them")
+        raise ReconvergeError("store= is missing; give one or more stores, or a folder of them")
     found: list[Path] = []
     for path in map(Path, names):
         if not path.is_dir():
-            raise ValueError(f"store={path}: no directory is there; give a store, or a folder of stores (*.zarr)")
+            raise ReconvergeError(
+                f"store={path}: no directory; give a store, or a folder of stores (*.zarr)"
+            )
         is_store = any((path / file).exists() for file in ("zarr.json", ".zgroup"))
         inside = [path] if is_store else sorted(path.glob("*.zarr"))
         if not inside:
-            raise ValueError(f"store={path}: is no store and holds none (*.zarr); give a store, or a folder of them")
+            raise ReconvergeError(
+                f"store={path}: is no store and holds none (*.zarr); "
+                "give a store, or a folder of them"
+            )
         found += inside
     return found
 
 
-def report(console: Console, path: Path, config: DictConfig) -> bool:
-    """Print what was found in the store at `path`; whether nothing is wrong."""
+def report(console: Console, path: Path, options: CheckStoreOptions) -> bool:
+    """Print the findings of the store at `path`; return True if nothing is wrong."""
     try:
         store = DemonstrationStore.open(path)
-        frame = input_frame(store)
+        input_frame(store)
     except StoreError as error:
         console.print(summary(str(path), [Finding("readable", True, str(error))]))
         return False
@@ -67,38 +96,41 @@ def report(console: Console, path: Path, config: DictConfig) -> bool:
         return False
     described = dimensions(store, declared_bounds(store))
     found = findings(store, described, timestamps(store))
-    if config.playback:
-        found.append(play(store, frame, config.playback, config.workers))
+    if options.playback:
+        found.append(play(store, options.playback, options.workers))
     console.print(summary(str(path), found))
-    if config.dimensions:
+    if options.dimensions:
         console.print(dimension_table(described))
     return not any(finding.wrong for finding in found)
 
 
 def declared_bounds(store: DemonstrationStore) -> dict[str, Bounds]:
-    """Those of the store's task; actions are in [-1, 1] there."""
+    """Return the bounds of the store's task, by key; actions are in [-1, 1]."""
     task = task_of(store)
     if task is None:
         return {}
-    bounds = {key: (np.array(low), np.array(high)) for key, (low, high) in task.observations.items()}
-    fitting = {key: pair for key, pair in bounds.items() if store.observation_sizes.get(key) == len(pair[0])}
-    return fitting | {"action": (np.full(store.action_size, -1.0), np.full(store.action_size, 1.0))}
+    bounds = {
+        key: (np.array(low), np.array(high))
+        for key, (low, high) in task.observations.items()
+        if store.observation_sizes.get(key) == len(low)
+    }
+    return bounds | {"action": (np.full(store.action_size, -1.0), np.full(store.action_size, 1.0))}
 
 
 def timestamps(store: DemonstrationStore) -> np.ndarray | None:
-    """Seconds of every step, where the store has them."""
+    """Return the seconds of every step, None if the store lacks them."""
     if store.attributes.get("extra_sizes", {}).get("timestamp") != 1:
         return None
     return store.read(["timestamp"])["timestamp"].ravel()
 
 
-def play(store: DemonstrationStore, frame: str, count: int, workers: int | None) -> Finding:
-    """Play `count` episodes back; wrong where too few succeed again, or where it cannot be done."""
+def play(store: DemonstrationStore, count: int, workers: int | None) -> Finding:
+    """Play `count` episodes back; wrong if too few succeed again, or if it cannot be done."""
     task = task_of(store)
+    if task is None:
+        return Finding("playback", True, unplayable(store))
     try:
-        if task is None:
-            raise StoreError("the store names no task that can be simulated")
-        with VectorEnv(task, min(SLOTS, count), workers, input_frame=frame) as env:
+        with VectorEnv(in_frame(task, input_frame(store)), min(SLOTS, count), workers) as env:
             result = play_episodes(store, env, count)
     except StoreError as error:
         return Finding("playback", True, str(error))
@@ -107,7 +139,7 @@ def play(store: DemonstrationStore, frame: str, count: int, workers: int | None)
 
 
 def summary(title: str, found: list[Finding]) -> Table:
-    """One row a check."""
+    """Return a table with one row a check."""
     table = Table(title=title)
     for column in ("check", "", "found"):
         table.add_column(column, overflow="fold")
@@ -117,13 +149,17 @@ def summary(title: str, found: list[Finding]) -> Table:
 
 
 def dimension_table(described: list[Dimension]) -> Table:
-    """One row a dimension."""
+    """Return a table with one row a dimension."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("dimension", "least", "most", "mean", "bounds", "remark"):
-        table.add_column(column, justify="left" if column in ("dimension", "remark") else "right", no_wrap=True)
+        table.add_column(
+            column, justify="left" if column in ("dimension", "remark") else "right", no_wrap=True
+        )
     for d in described:
         bounds = "-" if d.bounds is None else f"{d.bounds[0]:.3g}..{d.bounds[1]:.3g}"
-        table.add_row(d.name, *(f"{value:.2g}" for value in (d.least, d.most, d.mean)), bounds, _remark(d))
+        table.add_row(
+            d.name, *(f"{value:.2g}" for value in (d.least, d.most, d.mean)), bounds, _remark(d)
+        )
     return table
 
 

@@ -1,6 +1,6 @@
-"""Latency of one observation: the policy in torch and its ONNX sampler in turns, then through the socket.
+"""Latency of one observation: torch and the ONNX sampler in turns, then the served policy.
 
-python -m tools.benchmark.latency [option=value ...]      (options of configs/train.yaml)
+python -m tools.benchmark.latency [option=value ...]      (options of policy.train)
 """
 
 from __future__ import annotations
@@ -17,41 +17,50 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from omegaconf import DictConfig
 
-from configs import commandline
-from envs.tasks import task_sequence
-from envs.workers import available_cores
-from policy.agent import DiffusionPolicy
-from policy.assembly import make_spec
-from policy.checkpoint import Checkpoint, save
-from policy.client import PolicyClient
-from policy.exporting import SAMPLER, check_export, example_sampler, export_denoiser, export_sampler, open_session
-from policy.loading import describe, make_normalizer, make_policy
-from policy.record import hardware
+from reconverge.configs import commandline
+from reconverge.envs.catalog import task_sequence
+from reconverge.envs.workers import available_cores
+from reconverge.policy.deployment.client import PolicyClient
+from reconverge.policy.deployment.onnx import (
+    SAMPLER,
+    check_export,
+    example_sampler,
+    export_denoiser,
+    export_sampler,
+    open_session,
+)
+from reconverge.policy.model.policy import DiffusionPolicy
+from reconverge.policy.runs.build import make_spec
+from reconverge.policy.runs.checkpoint import Checkpoint, save
+from reconverge.policy.runs.configuration import TRAIN, TrainOptions
+from reconverge.policy.runs.loading import make_normalizer, make_policy
+from reconverge.policy.runs.provenance import hardware
 
 ROUNDS, CALLS, WARM = 20, 25, 2
-"""Rounds of torch and ONNX in turn, calls of each in a round, and first rounds that do not count."""
+"""Rounds of torch and ONNX in turn, calls of each in a round, and first rounds left out."""
 
 
 def main() -> None:
-    commandline.run("train", run, "hydra.run.dir=.")
+    commandline.run(TRAIN, run, "hydra.run.dir=.")
 
 
-def run(config: DictConfig) -> None:
-    """A policy with fresh weights on all cores; prints one JSON line of milliseconds."""
+def run(options: TrainOptions) -> None:
+    """Time a policy with fresh weights on all cores; print one JSON line of milliseconds."""
     cores = available_cores()
     torch.set_num_threads(cores)
-    tasks = task_sequence(list(config.env))
-    torch.manual_seed(config.seed)
-    spec = make_spec(config, tasks)
+    tasks = task_sequence(options.env)
+    torch.manual_seed(options.seed)
+    spec = make_spec(options, tasks)
     policy = make_policy(spec, make_normalizer([(task.low, task.high) for task in tasks])).eval()
     with tempfile.TemporaryDirectory() as folder:
         export_denoiser(policy, Path(folder) / "denoiser.onnx")
         export_sampler(policy, Path(folder) / "sampler.onnx")
         result = compare(policy, Path(folder), cores)
-        manifest = {"policy": describe(spec)}
-        checkpoint = save(Path(folder), 0, tasks[0].name, None, Checkpoint(policy.state_dict(), {}, manifest))
+        manifest = {"policy": spec.to_json()}
+        checkpoint = save(
+            Path(folder), 0, tasks[0].name, None, Checkpoint(policy.state_dict(), {}, manifest)
+        )
         result |= through_socket(checkpoint, tasks[0].name)
     result["parameters"] = sum(p.numel() for p in policy.network.parameters())
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
@@ -59,7 +68,7 @@ def run(config: DictConfig) -> None:
 
 
 def compare(policy: DiffusionPolicy, folder: Path, cores: int) -> dict[str, object]:
-    """Torch and ONNX in turns, in one process."""
+    """Time torch and ONNX in turns, in one process."""
     error = check_export(policy, folder)
     session = open_session(folder / "sampler.onnx", cores)
     inputs = example_sampler(policy, 1, seed=0)
@@ -76,12 +85,15 @@ def compare(policy: DiffusionPolicy, folder: Path, cores: int) -> dict[str, obje
 
 
 def through_socket(checkpoint: Path, task: str) -> dict[str, object]:
-    """A server process and a client here: a whole request, and the part of it that the server spends on its plan."""
+    """Time whole requests to a server process, and the server's part of them, its plans."""
     with serving(checkpoint, task) as port, PolicyClient(port=port) as client:
         middle = {p["key"]: np.add(p["low"], p["high"]) / 2 for p in client.contract["observation"]}
         observation = {key: value.tolist() for key, value in middle.items()}
         client.reset(seed=0)
-        times = [_timed(lambda: client.request({"type": "act", "observation": observation})) for _ in range(200)]
+        times = [
+            _timed(lambda: client.request({"type": "act", "observation": observation}))
+            for _ in range(200)
+        ]
         served = client.statistics()
     return {
         "socket_ms": _percentiles(times),
@@ -91,8 +103,15 @@ def through_socket(checkpoint: Path, task: str) -> dict[str, object]:
 
 @contextmanager
 def serving(checkpoint: Path, task: str) -> Iterator[int]:
-    """The port of `policy.serve` in a process of its own, which ends with the block."""
-    command = [sys.executable, "-m", "policy.serve", f"checkpoint={checkpoint}", f"env={task}", "port=0"]
+    """Run `policy.serve` in a process of its own until the block ends; yield its port."""
+    command = [
+        sys.executable,
+        "-m",
+        "reconverge.policy.serve",
+        f"checkpoint={checkpoint}",
+        f"env={task}",
+        "port=0",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

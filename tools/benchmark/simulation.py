@@ -2,8 +2,8 @@
 
 python -m tools.benchmark.simulation env=lift,can,square
 
-Everything is measured in turns, in one process, on the same states and actions: those of expert episodes. The last
-line is one JSON object; ratios are medians over the turns.
+Everything is measured in turns, in one process, on the same states and actions: those of expert
+episodes. The last line is one JSON object; ratios are medians over the turns.
 """
 
 from __future__ import annotations
@@ -27,37 +27,45 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy comes: the stock enviro
 import mujoco
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from configs import commandline
-from envs.experts import EXPERTS
-from envs.rollout import rollout
-from envs.seeds import EVALUATION
-from envs.tasks import Task, task_sequence
-from envs.vector import VectorEnv
-from envs.workers import available_cores
-from policy.files import write_json
-from policy.record import commit, hardware
-from tools.benchmark.stock import STOCK, StockRobosuite, make_stock
-from tools.collect import NoisyExpert
+from reconverge.configs import commandline
+from reconverge.configs.store import Command
+from reconverge.envs.catalog import task_sequence
+from reconverge.envs.rollout import rollout
+from reconverge.envs.seeds import EVALUATION
+from reconverge.envs.task import Task
+from reconverge.envs.vector import VectorEnv
+from reconverge.envs.workers import available_cores
+from reconverge.files import write_json
+from reconverge.options import option
+from reconverge.policy.demonstrations.scripted import NoisyExpert
+from reconverge.policy.runs.provenance import commit, hardware
+from reconverge.tools.benchmark.stock import STOCK, StockRobosuite, make_stock
 
 TRACES = 3  # expert episodes whose states and actions are stepped
 SLOTS = 48  # episodes that run at the same time in ours
 RESETS, HARD_RESETS = 20, 1
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 RATIOS = (
-    "speedup_per_core", "scaling", "fraction_of_limit", "reset_speedup", "soft_reset_speedup", "evaluation_speedup",
-)  # fmt: skip
+    "speedup_per_core",
+    "scaling",
+    "fraction_of_limit",
+    "reset_speedup",
+    "soft_reset_speedup",
+    "evaluation_speedup",
+)
 WARM = EVALUATION[-TRACES - 1]  # an episode that is begun before the clock
 PACKAGES = ("mujoco", "robosuite", "metaworld", "gymnasium", "numba", "numpy")
 
 
 @dataclass
 class Trace:
-    """An expert's episode: the action and the state before each control step, and the model that it ran in."""
+    """An expert's episode: the action and the state before each control step, and the model that it
+    ran in.
+    """
 
     seed: int
     model: mujoco.MjModel
@@ -66,38 +74,60 @@ class Trace:
     controls: np.ndarray  # [T, nu] actuator commands at the end of the step
 
 
+@dataclass(frozen=True)
+class SimulationOptions:
+    """Measure the speed of simulation."""
+
+    env: list[str] = option(["lift", "can", "square"], "tasks to measure: env=lift,can or env=cw10")
+    rounds: int = option(7, "turns in which everything is measured once", at_least=1)
+    episodes: int = option(50, "expert episodes of an evaluation", at_least=1)
+    workers: int | None = option(
+        None,
+        "simulation threads, and processes of the stock evaluation (default: all cores)",
+        at_least=1,
+    )
+    output: str | None = option(None, "JSON file for the results")
+
+
+COMMAND = Command(
+    "benchmark_simulation",
+    "python -m tools.benchmark.simulation env=lift,can,square",
+    SimulationOptions,
+)
+
+
 def main() -> None:
-    commandline.run("benchmark_simulation", run)
+    commandline.run(COMMAND, run)
 
 
-def run(config: DictConfig) -> dict[str, Any]:
+def run(options: SimulationOptions) -> dict[str, Any]:
     """Measure every task, print a table and one JSON line."""
-    if config.rounds < 1 or config.episodes < 1 or (config.workers is not None and config.workers < 1):
-        raise ValueError(
-            f"rounds={config.rounds}, episodes={config.episodes}, workers={config.workers}: must be at least 1"
-        )
-    workers = min(config.workers or available_cores(), config.episodes)
-    tasks = task_sequence(list(config.env))
-    measured = {task.name: measure(task, config.rounds, config.episodes, workers) for task in tasks}
+    workers = min(options.workers or available_cores(), options.episodes)
+    tasks = task_sequence(options.env)
+    measured = {
+        task.name: measure(task, options.rounds, options.episodes, workers) for task in tasks
+    }
     _print(measured)
     report = {
         "tasks": measured,
-        "rounds": config.rounds,
-        "episodes": config.episodes,
+        "rounds": options.rounds,
+        "episodes": options.episodes,
         "workers": workers,
         "command": " ".join(["python -m tools.benchmark.simulation", *sys.argv[1:]]),
         "commit": commit(),
         "versions": {name: version(name) for name in PACKAGES},
         "hardware": hardware(),
     }
-    if config.output:
-        write_json(Path(config.output), report)
+    if options.output:
+        write_json(Path(options.output), report)
     print(json.dumps(report))
     return report
 
 
 def measure(task: Task, rounds: int, episodes: int, workers: int) -> dict[str, float]:
-    """Medians over the turns: control steps a second, resets a second, seconds of an evaluation, and ratios."""
+    """Medians over the turns: control steps a second, resets a second, seconds of an evaluation,
+    and ratios.
+    """
     with (
         VectorEnv(task, SLOTS, 1) as one,
         VectorEnv(task, SLOTS, workers) as all_cores,
@@ -124,8 +154,14 @@ def measure(task: Task, rounds: int, episodes: int, workers: int) -> dict[str, f
                     found[name].append(rate)
         verdicts, evaluations = _evaluate(task, evaluated, episodes, workers, rounds=min(3, rounds))
     return {
-        **{f"{name}_per_second": round(statistics.median(rates), 1) for name, rates in found.items()},
-        **{f"evaluation_{name}_s": round(statistics.median(s), 2) for name, s in evaluations.items()},
+        **{
+            f"{name}_per_second": round(statistics.median(rates), 1)
+            for name, rates in found.items()
+        },
+        **{
+            f"evaluation_{name}_s": round(statistics.median(s), 2)
+            for name, s in evaluations.items()
+        },
         "speedup_per_core": _ratio(found["ours"], found["stock"]),
         "scaling": _ratio(found["ours_all_cores"], found["ours"]),
         "fraction_of_limit": _ratio(found["ours"], found["limit"]),
@@ -143,11 +179,11 @@ def _ratio(above: list[float], below: list[float]) -> float:
 
 def _trace(env: VectorEnv, seed: int) -> Trace:
     task, simulator, episode = env.task, env.simulator, env.simulator.new_episode()
-    expert = EXPERTS[task.expert](simulator.landmarks)
+    expert = task.expert(simulator.landmarks)
     simulator.reset(episode, seed)
     model = copy.copy(episode.env.model) if task.suite == "metaworld" else simulator.model
     actions, states, controls = [], [], []
-    for _ in range(task.horizon):
+    for _ in range(task.max_steps):
         states.append(np.empty(mujoco.mj_stateSize(model, STATE)))
         mujoco.mj_getState(model, episode.data, states[-1], STATE)
         actions.append(expert.act(task.split(simulator.observe([episode])[0])))
@@ -221,7 +257,9 @@ def _reset_ours(env: VectorEnv, fresh: Iterator[int]) -> float:
 def _evaluate(
     task: Task, env: VectorEnv, episodes: int, workers: int, rounds: int
 ) -> tuple[float, dict[str, list[float]]]:
-    """Share of equal verdicts, and seconds of each turn's evaluation, without the making of the environments."""
+    """Share of equal verdicts, and seconds of each turn's evaluation, without the making of the
+    environments.
+    """
     seconds: dict[str, list[float]] = {"stock": [], "ours": []}
     agreed = []
     for turn in tqdm(range(rounds), desc=f"{task.name}: evaluations", unit="round"):
@@ -245,7 +283,9 @@ def _evaluate(
     return round(statistics.fmean(agreed), 4), seconds
 
 
-def _stock_verdicts(task: Task, stock: AsyncVectorEnv, shares: list[range], expert: NoisyExpert) -> dict[int, bool]:
+def _stock_verdicts(
+    task: Task, stock: AsyncVectorEnv, shares: list[range], expert: NoisyExpert
+) -> dict[int, bool]:
     """Success by seed."""
     running = [0] * len(shares)
     verdicts: dict[int, bool] = {}
@@ -271,7 +311,8 @@ def _print(measured: dict[str, dict[str, float]]) -> None:
         table = Table(title=title)
         for column in ("task", *columns):
             table.add_column(
-                column.removesuffix("_per_second").replace("_", " "), justify="left" if column == "task" else "right"
+                column.removesuffix("_per_second").replace("_", " "),
+                justify="left" if column == "task" else "right",
             )
         for name, row in measured.items():
             table.add_row(name, *(f"{row[column]:{form}}" for column in columns))

@@ -1,4 +1,6 @@
-"""What users would otherwise step: robosuite's and metaworld's own environments, an episode for each given seed."""
+"""What users would otherwise step: robosuite's and metaworld's own environments, an episode for
+each given seed.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.tasks import Task
-from envs.vector import SUITES
+from reconverge.envs.suites import make_simulator
+from reconverge.envs.task import Task
 
 
 class StockEnv(gymnasium.Env):
-    """Episodes of the seeds in turn, each from the same start as ours; once they are used up, a step does nothing.
+    """Episodes of the seeds in turn, each from the same start as ours; once they are used up, a
+    step does nothing.
 
     Observations are those of the table of tasks, so that an expert sees what it sees in ours.
     """
@@ -29,7 +32,11 @@ class StockEnv(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         self._running, self._steps = bool(self._waiting), 0
-        observation = self.start(self._waiting.pop()) if self._running else np.zeros(self.task.observation_size)
+        observation = (
+            self.start(self._waiting.pop())
+            if self._running
+            else np.zeros(self.task.observation_size)
+        )
         return np.clip(observation.astype(np.float32), self.task.low, self.task.high), {}
 
     def step(self, action):
@@ -38,7 +45,7 @@ class StockEnv(gymnasium.Env):
         observation, success = self.advance(action)
         self._steps += 1
         clipped = np.clip(observation.astype(np.float32), self.task.low, self.task.high)
-        return clipped, float(success), success, self._steps >= self.task.horizon, {}
+        return clipped, float(success), success, self._steps >= self.task.max_steps, {}
 
     def start(self, seed: int) -> np.ndarray:
         """Start an episode; its observation [Do]."""
@@ -53,7 +60,7 @@ class StockRobosuite(StockEnv):
     """robosuite's own stepping, observations and resets (soft unless `hard`)."""
 
     def __init__(self, task: Task, seeds: Sequence[int] = (), hard: bool = False):
-        from envs.robosuite_tasks import make_robosuite
+        from reconverge.envs.suites.robosuite.model import make_robosuite
 
         super().__init__(task, seeds)
         self.env: Any = make_robosuite(task, hard_reset=hard)
@@ -102,7 +109,7 @@ class StockMetaworld(StockEnv):
 
 def _random_vectors(task: Task, seeds: Sequence[int]) -> dict[int, np.ndarray]:
     """What our simulator draws from each seed."""
-    simulator = SUITES[task.suite](task)
+    simulator = make_simulator(task)
     episode = simulator.new_episode()
     found = {}
     for seed in seeds:
@@ -115,5 +122,7 @@ STOCK = {"robosuite": StockRobosuite, "metaworld": StockMetaworld}
 
 
 def make_stock(task: Task, seeds: Sequence[int]) -> StockEnv:
-    """For a process of its own, in which OPENBLAS_NUM_THREADS=1 is set: BLAS threads fight over 7 x 7 matrices."""
+    """For a process of its own, in which OPENBLAS_NUM_THREADS=1 is set: BLAS threads fight over 7 x
+    7 matrices.
+    """
     return STOCK[task.suite](task, seeds)

@@ -1,0 +1,96 @@
+"""Mistakes in options that hydra and omegaconf find, explained in one line each."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, get_args, get_type_hints
+
+from hydra.errors import MissingConfigException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from reconverge.configs.store import Command
+from reconverge.errors import ReconvergeError, unknown
+from reconverge.options import option_names
+
+
+def explained(command: Command, error: Exception, overrides: list[str]) -> ReconvergeError | None:
+    """Return one line for an unknown option, an unknown choice or a value of another type."""
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(command, error)
+    found = re.search(r"Could not override '([^']+)'", str(error))
+    if found:
+        return _unknown_option(command, found[1], overrides)
+    cause = error if isinstance(error, ValidationError) else error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        return _wrong_type(command, error, cause, overrides)
+    return None
+
+
+def _unknown_choice(command: Command, error: MissingConfigException) -> ReconvergeError | None:
+    group, _, name = (error.missing_cfg_file or "").partition("/")
+    if not name:
+        return None
+    presets = [line.strip() for line in (error.options or [])]
+    return unknown(group, name, presets or command.groups.get(group, {}))
+
+
+def _unknown_option(command: Command, name: str, overrides: list[str]) -> ReconvergeError:
+    known, owners = set(option_names(command.options())), []
+    for group, table in command.groups.items():
+        for row, options in table.items():
+            names = set(option_names(options(), f"{group}."))
+            owners += [f"{group}={row}"] if name in names else []
+            known |= names
+    if owners:
+        group, _, option = name.partition(".")
+        others = f"{', '.join(owners)} {'has' if len(owners) == 1 else 'have'}"
+        chosen = _choice(command, group, overrides)
+        return ReconvergeError(f"{group}={chosen} has no option {option!r}; {others}")
+    near = get_close_matches(name, sorted(known), n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ReconvergeError(f"unknown option {name!r}: {hint}--help lists all")
+
+
+def _wrong_type(
+    command: Command, error: Exception, cause: OmegaConfBaseException, overrides: list[str]
+) -> ReconvergeError | None:
+    """Say what the option that could not be merged must be, with its default as an example."""
+    text = str(error).partition("Error merging override ")[2].splitlines()[:1]
+    given = text[0] if text else f"{cause.full_key}"
+    name, _, value = given.lstrip("+").partition("=")
+    wanted, example = _wanted(command, name, overrides)
+    such_as = f", such as {name}={example}" if example is not None else ""
+    typed = value.strip("'\"")
+    return ReconvergeError(f"{name}={typed}: must be {wanted}{such_as}")
+
+
+def _wanted(command: Command, name: str, overrides: list[str]) -> tuple[str, Any]:
+    """Return in words what an option holds, and its default."""
+    *groups, last = name.split(".")
+    options = command.options()
+    for group in groups:
+        options = _chosen_options(command, group, overrides) or getattr(options, group)
+    hint = get_type_hints(type(options)).get(last, Any)
+    default = getattr(options, last, None)
+    if is_dataclass(hint) or last in command.groups:
+        names = [spec.name for spec in fields(hint)] if is_dataclass(hint) else command.groups[last]
+        return f"a group of options ({', '.join(names)})", None
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    wanted = "a list" if isinstance(default, list) else words.get(kinds[0], "another type")
+    optional = " or null" if type(None) in get_args(hint) else ""
+    return f"{wanted}{optional}", default
+
+
+def _chosen_options(command: Command, group: str, overrides: list[str]) -> Any:
+    if group not in command.groups:
+        return None
+    table = command.groups[group]
+    return table.get(_choice(command, group, overrides), next(iter(table.values())))()
+
+
+def _choice(command: Command, group: str, overrides: list[str]) -> str:
+    typed = [o.partition("=")[2] for o in overrides if o.startswith(f"{group}=")]
+    return [command.chosen[group], *typed][-1]

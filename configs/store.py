@@ -1,0 +1,82 @@
+"""Options as hydra reads them: the dataclasses of every command, registered with its ConfigStore.
+
+yaml files beside this one are presets only: `configs/<group>/<name>.yaml` takes the options of a
+row of the group's table and changes some of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from reconverge.errors import ReconvergeError
+
+SILENT_LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"handlers": []}}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A front door on the command line: its usage line, its options, and the groups among them."""
+
+    name: str
+    usage: str
+    options: type
+    groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)  # tables of options
+    chosen: Mapping[str, str] = field(default_factory=dict)  # the default choice of every group
+    experiments: bool = False  # whether configs/experiment/ has presets for it
+    hydra: Mapping[str, Any] = field(default_factory=dict)  # beside what every command has
+
+
+def register(command: Command) -> None:
+    """Tell hydra the options of a command; again whenever a table may have got another row."""
+    store = ConfigStore.instance()
+    store.store(
+        name=f"{command.name}_options", node=writable(OmegaConf.structured(command.options))
+    )
+    for group, table in command.groups.items():
+        store.repo.pop(group, None)  # a row that is gone from its table
+        for name, options in table.items():
+            store.store(group=group, name=name, node=writable(OmegaConf.structured(options)))
+    defaults: list[Any] = [f"{command.name}_options", "_self_"]
+    defaults += [{group: choice} for group, choice in command.chosen.items()]
+    defaults += [{"experiment": None}] if command.experiments else []
+    hydra = {
+        "job": {"name": command.name, "chdir": False},
+        "output_subdir": None,
+        "run": {"dir": "."},
+        "job_logging": {**SILENT_LOGGING, "handlers": {"file": {"delay": True}}},
+        "hydra_logging": SILENT_LOGGING,
+    }
+    node = {"defaults": defaults, "hydra": OmegaConf.merge(hydra, command.hydra)}
+    store.store(name=command.name, node=node)
+
+
+def writable(node: DictConfig) -> DictConfig:
+    """Let hydra override the fields of a frozen dataclass, which omegaconf makes read-only."""
+    node._set_flag("readonly", None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not OmegaConf.is_missing(node, key):
+            writable(child)
+    return node
+
+
+def load_yaml(path: Path) -> DictConfig:
+    """Read the options that a run wrote."""
+    if not path.exists():
+        raise ReconvergeError(f"{path}: no such file; give the directory of a run")
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise ReconvergeError(f"{path}: cannot be read ({reason}); restore it") from error
+    if not isinstance(loaded, DictConfig):
+        raise ReconvergeError(f"{path}: holds no options; restore it")
+    return loaded

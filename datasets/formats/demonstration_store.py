@@ -1,0 +1,58 @@
+"""Our demonstration stores as a format to convert from and to."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from reconverge.datasets.formats.arrays import ConversionError, check_left_out
+from reconverge.datasets.formats.episode_attributes import (
+    EPISODE_ATTRIBUTES,
+    EpisodeAttributes,
+    read_episode_attributes,
+)
+from reconverge.datasets.formats.exchange import Demonstrations, batches, without
+from reconverge.datasets.store import DemonstrationStore
+from reconverge.files import creating
+
+
+def read_store(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
+    """Read the episodes of a store without some of its observations and extras."""
+    store = DemonstrationStore.open(path)
+    if "extra_sizes" not in store.attributes:
+        raise ConversionError(
+            f"{path}: in diffusion_policy's layout; give source_format=diffusion_policy"
+        )
+    extras = store.attributes["extra_sizes"]
+    check_left_out(str(path), leave_out, [*store.observation_sizes, *extras])
+    attributes = read_episode_attributes(path / EPISODE_ATTRIBUTES, len(store))
+    episodes = (
+        (
+            replace(
+                episode,
+                observations=without(episode.observations, leave_out),
+                extras=without(episode.extras, leave_out),
+            ),
+            own,
+        )
+        for episode, own in zip(store.episodes(), attributes, strict=True)
+    )
+    return Demonstrations.from_record(str(path), len(store), episodes, store.attributes, leave_out)
+
+
+def write_store(demonstrations: Demonstrations, path: Path) -> None:
+    """Make a store, whole or not at all."""
+    with creating(path) as temporary:
+        store = DemonstrationStore.create(
+            temporary,
+            demonstrations.observation_sizes,
+            demonstrations.action_size,
+            demonstrations.attributes,
+            extra_sizes=demonstrations.extra_sizes,
+            scalar_types=demonstrations.scalar_types,
+            types=demonstrations.types,
+            absent=demonstrations.absent,
+        )
+        with EpisodeAttributes(temporary / EPISODE_ATTRIBUTES) as attributes:
+            for batch in batches(demonstrations.episodes):
+                store.extend(episode for episode, _ in batch)
+                attributes.write(own for _, own in batch)

@@ -1,0 +1,94 @@
+"""Write diffusion_policy's replay buffers, a zarr v2 directory or the same in a .zarr.zip."""
+
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numcodecs
+import numpy as np
+import zarr
+
+from reconverge.datasets.formats.diffusion_policy import GROUPS, OUR_RECORD
+from reconverge.datasets.formats.episode_attributes import EPISODE_ATTRIBUTES, EpisodeAttributes
+from reconverge.datasets.formats.exchange import Demonstrations, batches, rows_by_name
+from reconverge.datasets.layout import CHUNK_STEPS, ENDS, ZARR_OPTIONS, Column, columns
+from reconverge.files import creating
+
+
+def write_diffusion_policy(demonstrations: Demonstrations, path: Path) -> None:
+    """Make what diffusion_policy's ReplayBuffer reads, whole or not at all; an archive for a .zip.
+
+    `data/<name>` has one row a step, of its original shape, `meta/<name>` one number an episode;
+    the root's attributes are the store's.
+    """
+    with creating(path) as temporary:
+        if path.suffix != ".zip":
+            _write(demonstrations, temporary)
+            return
+        with TemporaryDirectory(".partial", f".{path.name}.", path.parent) as folder:
+            _write(demonstrations, Path(folder))
+            _archive(Path(folder), temporary)
+
+
+def _write(demonstrations: Demonstrations, folder: Path) -> None:
+    arrays_of = (
+        demonstrations.observation_sizes,
+        demonstrations.extra_sizes,
+        demonstrations.scalar_types,
+    )
+    order = {kind: list(names) for kind, names in zip(GROUPS, arrays_of, strict=True)}
+    with (
+        zarr.config.set(ZARR_OPTIONS),
+        EpisodeAttributes(folder / EPISODE_ATTRIBUTES) as attributes,
+    ):
+        root = zarr.create_group(
+            folder, zarr_format=2, attributes={**demonstrations.attributes, OUR_RECORD: order}
+        )
+        arrays = _make_arrays(root, demonstrations)
+        steps = 0
+        for batch in batches(demonstrations.episodes):
+            ends = steps + np.cumsum([len(episode.action) for episode, _ in batch])
+            arrays[ENDS].append(ends)
+            for name in demonstrations.scalar_types:
+                arrays[f"meta/{name}"].append(
+                    np.array([episode.scalars[name] for episode, _ in batch])
+                )
+            rows = [rows_by_name(episode, demonstrations.attributes) for episode, _ in batch]
+            for name in rows[0]:
+                arrays[f"data/{name}"].append(np.concatenate([own[name] for own in rows]))
+            attributes.write(own for _, own in batch)
+            steps = int(ends[-1])
+
+
+def _columns(demonstrations: Demonstrations) -> dict[str, Column]:
+    """Return every array with the type and the original shape of one row."""
+    found = columns(demonstrations.schema)
+    shapes = demonstrations.attributes.get("row_shapes", {})
+    originals = {f"data/{name}": tuple(shape) for name, shape in shapes.items()}
+    return {name: (dtype, originals.get(name, row)) for name, (dtype, row) in found.items()}
+
+
+def _make_arrays(root: zarr.Group, demonstrations: Demonstrations) -> dict[str, zarr.Array]:
+    """Make empty arrays with diffusion_policy's compression."""
+    compressor = numcodecs.Blosc(cname="zstd", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
+    root.create_group("data")
+    root.create_group("meta")
+    return {
+        name: root.create_array(
+            name,
+            shape=(0, *row),
+            chunks=(CHUNK_STEPS, *row),
+            dtype=dtype,
+            compressors=compressor,
+            fill_value=0,
+        )
+        for name, (dtype, row) in _columns(demonstrations).items()
+    }
+
+
+def _archive(folder: Path, path: Path) -> None:
+    """Write a .zip of the folder's content, whose chunks are compressed already."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))

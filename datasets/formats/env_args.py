@@ -1,0 +1,102 @@
+"""robomimic's `env_args`: the frame of the actions, and how to make the environment again."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from reconverge.datasets.formats.arrays import ConversionError
+from reconverge.datasets.formats.exchange import dictionary
+
+ROBOSUITE, GYM = 1, 2  # robomimic's EnvType
+FRAMES = ("world", "base")
+
+
+def parse_env_args(where: str, text: Any) -> dict[str, Any]:
+    """Read the dictionary of a file's `env_args`. Raises ConversionError if it is none."""
+    try:
+        env_args = json.loads(text)
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ConversionError(
+            f"{where}: env_args is not JSON ({error}); restore the file"
+        ) from error
+    if not isinstance(env_args, dict) or not isinstance(env_args.get("env_kwargs", {}), dict):
+        raise ConversionError(f"{where}: env_args is no object with env_kwargs; restore the file")
+    return env_args
+
+
+def input_frame(where: str, env_args: Mapping[str, Any]) -> str | None:
+    """Return the frame of the arm's actions, "world" or "base"; None if not of robosuite.
+
+    Take it from the controller's configuration, in the layout of 1.4 or of 1.5, else robosuite's
+    default: "world" before 1.5 (OSC in 1.4 knows no other), "base" since.
+    """
+    if env_args.get("type") != ROBOSUITE:
+        return None
+    configs = env_args.get("env_kwargs", {}).get("controller_configs")
+    for config in configs if isinstance(configs, list) else [configs]:
+        config = config if isinstance(config, dict) else {}
+        parts = config.get("body_parts")
+        for part in (config, *(parts.values() if isinstance(parts, dict) else ())):
+            frame = part.get("input_ref_frame") if isinstance(part, dict) else None
+            if frame is not None and frame not in FRAMES:
+                raise ConversionError(
+                    f"{where}: input_ref_frame is {frame!r}; only {' and '.join(FRAMES)} are known"
+                )
+            if frame is not None:
+                return frame
+    version = str(env_args.get("env_version") or "1.4")
+    try:
+        major, minor = (int(part) for part in version.split(".")[:2])
+    except ValueError as error:
+        raise ConversionError(
+            f"{where}: env_version is {version!r}, expected such as '1.4.1'"
+        ) from error
+    return "world" if (major, minor) < (1, 5) else "base"
+
+
+def make_env_args(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a store's own `env_args`, else some that describe the simulator in its attributes.
+
+    robosuite.make(env_name, **env_kwargs) of the recorded version makes the environment of a store
+    that was collected with robosuite.
+    """
+    if dictionary(attributes, "env_args"):
+        return attributes["env_args"]
+    simulator, versions = dictionary(attributes, "simulator"), dictionary(attributes, "versions")
+    name = simulator.get("environment", attributes.get("task", "unknown"))
+    if simulator.get("suite") != "robosuite":
+        return {"env_name": name, "type": GYM, "env_kwargs": {}}
+    scale, stiffness = simulator["action_scale"], simulator["stiffness"]
+    arm = {
+        "type": simulator["controller"],
+        "input_max": 1,
+        "input_min": -1,
+        "output_max": scale,
+        "output_min": [-value for value in scale],
+        "kp": stiffness,
+        "damping_ratio": 1,
+        "impedance_mode": "fixed",
+        "input_type": "delta",
+        "input_ref_frame": attributes.get("input_frame", simulator["input_frame"]),
+        "uncouple_pos_ori": True,
+        "interpolation": None,
+        "ramp_ratio": 0.2,
+        "gripper": {"type": "GRIP"},
+    }
+    kwargs = {
+        "robots": simulator["robot"],
+        "controller_configs": {"type": "BASIC", "body_parts": {"right": arm}},
+        "control_freq": simulator["control_frequency"],
+        "has_renderer": False,
+        "has_offscreen_renderer": False,
+        "use_camera_obs": False,
+        "use_object_obs": True,
+        "reward_shaping": False,
+        "ignore_done": True,
+    }
+    return {
+        "env_name": name,
+        "env_version": versions.get("robosuite"),
+        "type": ROBOSUITE,
+        "env_kwargs": kwargs,
+    }

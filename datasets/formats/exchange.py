@@ -1,0 +1,146 @@
+"""Demonstrations on their way between formats: every reader gives them, every writer takes them."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reconverge.datasets.formats.arrays import RESTORE, ConversionError
+from reconverge.datasets.layout import SCHEMA, Episode
+
+# steps that a writer gathers before it writes them: some shards, so that few are written twice
+BATCH_STEPS = 32_000
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Hold episodes of one task; the fields are arguments of `DemonstrationStore.create`.
+
+    `episodes` gives each episode with its own attributes (robomimic's `model_file`), once, as it is
+    read.
+    """
+
+    source: str
+    count: int
+    episodes: Iterable[tuple[Episode, dict[str, Any]]]
+    observation_sizes: Mapping[str, int]
+    action_size: int
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    extra_sizes: Mapping[str, int] = field(default_factory=dict)
+    scalar_types: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+    @classmethod
+    def from_record(
+        cls,
+        source: str,
+        count: int,
+        episodes: Iterable[tuple[Episode, dict[str, Any]]],
+        record: Mapping[str, Any],
+        leave_out: Collection[str] = (),
+    ) -> "Demonstrations":
+        """Describe episodes by a record of their schema and attributes, as a store has it."""
+        _check_record(source, record)
+        return cls(
+            source=source,
+            count=count,
+            episodes=episodes,
+            observation_sizes=without(record["observation_sizes"], leave_out),
+            action_size=record["action_size"],
+            attributes=without(record, (*SCHEMA, "checksum")),
+            extra_sizes=without(record["extra_sizes"], leave_out),
+            scalar_types=record["scalar_types"],
+            types=without(record.get("types", {}), leave_out),
+            absent=tuple(record.get("absent", ())),
+        )
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Return what a writer records in order to give the same store back."""
+        return {
+            "observation_sizes": dict(self.observation_sizes),
+            "action_size": self.action_size,
+            "extra_sizes": dict(self.extra_sizes),
+            "scalar_types": dict(self.scalar_types),
+            "types": dict(self.types),
+            "absent": list(self.absent),
+        }
+
+    def type_of(self, name: str) -> str:
+        """Return the type of the array of this name with one row a step."""
+        return "bool" if name == "success" else self.types.get(name, "float32")
+
+
+def _check_record(source: str, record: Mapping[str, Any]) -> None:
+    kinds = {"action_size": int, "absent": list}
+    found = {"types": {}, "absent": [], **record}
+    for name in ("observation_sizes", "extra_sizes", "scalar_types", "types", *kinds):
+        kind = kinds.get(name, dict)
+        if not isinstance(found.get(name), kind):
+            raise ConversionError(
+                f"{source}: {name} is {found.get(name)!r}, expected a {kind.__name__}; {RESTORE}"
+            )
+
+
+def without(items: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Copy a dictionary without these names."""
+    return {name: item for name, item in items.items() if name not in names}
+
+
+def dictionary(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an attribute if it is a dictionary, as our tools write it, else {}."""
+    value = attributes.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def batches(
+    episodes: Iterable[tuple[Episode, dict[str, Any]]],
+) -> Iterator[list[tuple[Episode, dict[str, Any]]]]:
+    """Gather episodes until they have BATCH_STEPS steps."""
+    batch: list[tuple[Episode, dict[str, Any]]] = []
+    steps = 0
+    for item in episodes:
+        batch.append(item)
+        steps += len(item[0].action)
+        if steps >= BATCH_STEPS:
+            yield batch
+            batch, steps = [], 0
+    if batch:
+        yield batch
+
+
+def row_shapes(rows: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    """Return by name the shapes of rows that a store flattens, for writers to restore."""
+    usual = {"reward": 0, "success": 0}
+    return {name: list(row) for name, row in rows.items() if len(row) != usual.get(name, 1)}
+
+
+def rows_by_name(episode: Episode, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the arrays of an episode by their names in a store, in their original shapes."""
+    steps: dict[str, Any] = {**episode.observations, **episode.extras, "action": episode.action}
+    steps |= {"reward": episode.reward, "success": episode.success}
+    shapes = attributes.get("row_shapes", {})
+    return {
+        name: rows.reshape(len(rows), *shapes[name]) if name in shapes else rows
+        for name, rows in steps.items()
+        if rows is not None
+    }
+
+
+def make_episode(
+    rows: Mapping[str, np.ndarray],
+    observations: Iterable[str],
+    scalars: Mapping[str, int | float] | None = None,
+) -> Episode:
+    """Make an episode of arrays by their names in a store; extras are all that remain."""
+    keys = list(observations)
+    return Episode(
+        observations={key: rows[key] for key in keys},
+        action=rows["action"],
+        reward=rows["reward"].ravel() if "reward" in rows else None,
+        success=rows["success"].ravel() if "success" in rows else None,
+        extras=without(rows, (*keys, "action", "reward", "success")),
+        scalars=dict(scalars or {}),
+    )

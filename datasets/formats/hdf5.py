@@ -1,0 +1,129 @@
+"""HDF5 files that others made: nothing outside the file is read, and errors are one line.
+
+This uses h5py's low level; the high one takes several times as long for many small arrays.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from reconverge.datasets.formats.arrays import RESTORE, ConversionError, check_name
+
+MAX_DEPTH = 4  # groups in groups
+MAX_ARRAY_BYTES = 2**31
+
+
+class Array(NamedTuple):
+    """Name an array in a file before it is read."""
+
+    dataset: h5py.h5d.DatasetID
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    def read(self, where: str) -> np.ndarray:
+        """Read all of it."""
+        if self.dtype.itemsize * math.prod(self.shape) > MAX_ARRAY_BYTES:
+            raise ConversionError(
+                f"{where} has shape {self.shape}, too large for one episode; {RESTORE}"
+            )
+        values = np.empty(self.shape, self.dtype)
+        if values.size:
+            numeric = self.dtype.kind in "fiu" and self.dtype.metadata is None
+            kind = _memory_type(self.dtype) if numeric else None
+            self.dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
+        return values
+
+
+@cache
+def _memory_type(dtype: np.dtype) -> h5py.h5t.TypeID:
+    return h5py.h5t.py_create(dtype)  # takes as long as reading an episode's array
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading. Raises ConversionError for all that HDF5 cannot read in it."""
+    if not path.is_file():
+        raise ConversionError(f"{path}: no such file; give a robomimic .hdf5 file")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConversionError(
+            f"{path}: no HDF5 file, truncated or edited ({reason}); {RESTORE}"
+        ) from error
+
+
+def find_group(where: str, group: h5py.Group, name: str) -> h5py.Group:
+    """Open a group in a group."""
+    if name not in group:
+        raise ConversionError(
+            f"{where}: the group {name} is missing: no robomimic file, or a broken one; {RESTORE}"
+        )
+    item = _open(where, group.id, name)
+    if not isinstance(item, h5py.h5g.GroupID):
+        raise ConversionError(f"{where}: {name} is no group; {RESTORE}")
+    return h5py.Group(item)
+
+
+def arrays_below(
+    where: str, group: h5py.h5g.GroupID, depth: int = MAX_DEPTH
+) -> Iterator[tuple[str, Array]]:
+    """Yield all arrays below a group with their paths in it."""
+    for key in group:
+        name = key.decode()
+        item = _open(where, group, name)
+        if isinstance(item, h5py.h5d.DatasetID):
+            yield name, Array(item, item.dtype, item.shape)
+        elif not isinstance(item, h5py.h5g.GroupID) or not depth:
+            raise ConversionError(
+                f"{where}: {name} is no array in {MAX_DEPTH} groups in one another; {RESTORE}"
+            )
+        else:
+            yield from (
+                (f"{name}/{path}", array) for path, array in arrays_below(where, item, depth - 1)
+            )
+
+
+def _open(where: str, group: h5py.h5g.GroupID, name: str) -> Any:
+    """Open an item of this file; links could lead to any other file of this machine."""
+    key = check_name(where, name).encode()
+    if group.links.get_info(key).type != h5py.h5l.TYPE_HARD:
+        raise ConversionError(
+            f"{where}: {name} is a link to somewhere else; copy its content into the file"
+        )
+    item = h5py.h5o.open(group, key)
+    if (
+        isinstance(item, h5py.h5d.DatasetID) and item.get_offset() is None
+    ):  # not at one place in this file
+        properties = item.get_create_plist()
+        if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
+            raise ConversionError(
+                f"{where}: {name} keeps its data in another file; copy its content into the file"
+            )
+    return item
+
+
+def write_array(group: h5py.Group, name: str, rows: np.ndarray) -> None:
+    """Write a new array into the group."""
+    values = np.ascontiguousarray(rows)
+    kind = h5py.h5t.py_create(values.dtype, logical=True)
+    dataset = h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(values.shape))
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, values)
+
+
+def plain(where: str, value: Any) -> Any:
+    """Convert the value of an attribute to one that JSON has."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        value = value.decode()
+    if not isinstance(value, (str, int, float, list)):
+        raise ConversionError(f"{where} is {value!r}; use text, numbers or lists of them")
+    return value

@@ -1,0 +1,145 @@
+"""The data files of a LeRobot dataset v3: parquet tables with one row a frame."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reconverge.datasets.formats.arrays import RESTORE, ConversionError, check_rows, legal_types
+from reconverge.datasets.formats.exchange import BATCH_STEPS
+
+INFO = "meta/info.json"
+DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+FILE_BYTES = 100 * 2**20  # of numbers in a data file, LeRobot's own limit
+CHUNK_FILES = 1_000
+STORE_NAMES = {"next.reward": "reward", "next.success": "success"}
+ARROW_NAMES = {"float": "float32", "double": "float64"}
+
+
+class DataFiles:
+    """Append tables to data files; begin a new one if the last has FILE_BYTES."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._number, self._bytes = folder, -1, FILE_BYTES
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "DataFiles":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def write(self, table: pa.Table) -> dict[str, int]:
+        """Append a table; return the numbers of its file."""
+        if self._writer is None or self._bytes >= FILE_BYTES:
+            self.__exit__()
+            self._number, self._bytes = self._number + 1, 0
+            path = self._folder / DATA.format(**self._place())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(path, table.schema, compression="snappy")
+        self._writer.write_table(table)
+        self._bytes += table.nbytes
+        return self._place()
+
+    def _place(self) -> dict[str, int]:
+        return {
+            "chunk_index": self._number // CHUNK_FILES,
+            "file_index": self._number % CHUNK_FILES,
+        }
+
+
+def read_frames(
+    path: Path, features: dict[str, tuple[str, int]], lengths: dict[int, int], info: dict[str, Any]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the arrays of every episode; those in `lengths` must have that length."""
+    waiting: list[pa.Table] = []
+    number = 0
+    for table in _batches(path, [*features, "episode_index", "frame_index"]):
+        indices = table["episode_index"].to_numpy()
+        edges = np.flatnonzero(np.diff(indices, prepend=indices[0] - 1))
+        for start, stop in zip(edges, [*edges[1:], len(indices)], strict=True):
+            if indices[start] != number:
+                yield _episode_rows(path, number, waiting, features, lengths)
+                number, waiting = number + 1, []
+            if indices[start] != number or number >= info["total_episodes"]:
+                raise ConversionError(
+                    f"{path}: data has episode {indices[start]} where {number} should be; {RESTORE}"
+                )
+            waiting.append(table.slice(start, stop - start))
+    yield _episode_rows(path, number, waiting, features, lengths)
+    if number + 1 != info["total_episodes"]:
+        raise ConversionError(
+            f"{path}: data ends with episode {number} of {info['total_episodes']}; {RESTORE}"
+        )
+
+
+def _batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    files = sorted(path.glob("data/*/*.parquet"))
+    if not files:
+        raise ConversionError(f"{path}: data has no parquet file; {RESTORE}")
+    for file in files:
+        name = file.relative_to(path)
+        try:
+            parquet = pq.ParquetFile(file)
+            lacking = [column for column in columns if column not in parquet.schema_arrow.names]
+            if lacking:
+                raise ConversionError(f"{path}: {name} lacks {lacking[0]}; {RESTORE}")
+            for batch in parquet.iter_batches(BATCH_STEPS, columns=columns):
+                yield pa.Table.from_batches([batch])
+        except (pa.ArrowException, OSError) as error:
+            raise ConversionError(
+                f"{path}: {name} is truncated or edited ({one_line(error)}); {RESTORE}"
+            ) from error
+
+
+def _episode_rows(
+    path: Path,
+    number: int,
+    tables: list[pa.Table],
+    features: dict[str, tuple[str, int]],
+    lengths: dict[int, int],
+) -> dict[str, np.ndarray]:
+    """Return the arrays of one episode if its frames are complete."""
+    where = f"{path}: episode {number}"
+    if not tables:
+        raise ConversionError(f"{where}: is missing in data; {RESTORE}")
+    table = pa.concat_tables(tables)
+    length = lengths.get(number, len(table))
+    if len(table) != length or (table["frame_index"].to_numpy() != np.arange(length)).any():
+        raise ConversionError(
+            f"{where}: frames are missing or repeated, expected {length} in a row; {RESTORE}"
+        )
+    rows = {}
+    for name, (dtype, size) in features.items():
+        legal = legal_types(STORE_NAMES.get(name, name), name.startswith("observation."))
+        values = _numbers(f"{where}: {name}", table[name], dtype, length * size)
+        rows[name] = check_rows(f"{where}: {name}", values.reshape(length, size), length, legal)
+    return rows
+
+
+def _numbers(where: str, column: pa.ChunkedArray, dtype: str, count: int) -> np.ndarray:
+    """Return all numbers of a column of numbers, or of lists of them, one after another."""
+    values = column.combine_chunks()
+    values = values.storage if isinstance(values, pa.ExtensionArray) else values
+    empty = values.null_count
+    while (
+        pa.types.is_nested(values.type)
+        and hasattr(values, "flatten")
+        and not pa.types.is_struct(values.type)
+    ):
+        values = values.flatten()
+        empty += values.null_count
+    found = ARROW_NAMES.get(str(values.type), str(values.type))
+    if empty or found != dtype or len(values) != count:
+        what = f"{len(values)} numbers of type {found}, {empty} empty"
+        raise ConversionError(f"{where} has {what}; {INFO} says {count} of {dtype}; {RESTORE}")
+    return values.to_numpy(zero_copy_only=False)
+
+
+def one_line(error: Exception) -> str:
+    """Shorten what pyarrow says to one line."""
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,58 @@
+"""The one table of tasks, and sequences of them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reconverge.envs.suites.metaworld.cw10 import CW10
+from reconverge.envs.suites.robosuite.can import CAN
+from reconverge.envs.suites.robosuite.lift import LIFT
+from reconverge.envs.suites.robosuite.square import SQUARE
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError, unknown
+
+TASKS: dict[str, Task] = {task.name: task for task in (LIFT, CAN, SQUARE, *CW10)}
+
+_CW10 = tuple(task.name for task in CW10)
+ALIASES: dict[str, tuple[str, ...]] = {
+    "robosuite": ("lift", "can", "square"),
+    "cw10": _CW10,
+    "cw20": (*_CW10, *(f"{name}_2" for name in _CW10)),  # CW10 twice, as Continual World's CW20
+}
+TASKS_MEANING = f"one or more of {', '.join(TASKS)}; {', '.join(ALIASES)} stand for sequences"
+
+
+def simulated_by(simulator: str | None) -> Task | None:
+    """Return the task of a simulator's environment ("Lift"), None if no task uses it."""
+    return next((task for task in TASKS.values() if task.simulator == simulator), None)
+
+
+def get_task(name: str) -> Task:
+    """Return the task of that name or, as in `lift_2`, a later visit to it.
+
+    Raises ReconvergeError for an unknown name.
+    """
+    first, _, visit = name.partition("_")
+    if first in TASKS and visit.isdecimal() and int(visit) > 1:
+        return replace(TASKS[first], visit=int(visit))
+    if name not in TASKS:
+        raise unknown("task", name, [*TASKS, *ALIASES])
+    return TASKS[name]
+
+
+def task_sequence(names: str | Sequence[str]) -> list[Task]:
+    """Return tasks in learning order, from `"lift,can"` or a list, with aliases expanded.
+
+    Each task's `index` is its place. Raises ReconvergeError if empty or repeated.
+    """
+    listed = names.split(",") if isinstance(names, str) else [str(name) for name in names]
+    listed = [name.strip() for name in listed if name.strip()]
+    expanded = [task for name in listed for task in ALIASES.get(name, (name,))]
+    if not expanded:
+        choices = ", ".join([*TASKS, *ALIASES])
+        raise ReconvergeError(f"env= names no task; give one or more of {choices}")
+    repeated = sorted({name for name in expanded if expanded.count(name) > 1})
+    if repeated:
+        raise ReconvergeError(f"env= repeats {', '.join(repeated)}; name every task once")
+    return [replace(get_task(name), index=i) for i, name in enumerate(expanded)]

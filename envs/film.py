@@ -1,0 +1,246 @@
+"""Films of episodes: offscreen frames through EGL, one or many in a frame, encoded as H.264.
+
+No display and no GPU needed; Mesa's software renderer does. Nothing here is loaded unless a film is
+asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import IO
+
+import imageio_ffmpeg
+import mujoco
+import numpy as np
+from jaxtyping import UInt8
+
+from reconverge.envs.pictures import GREEN, RED, Grid, caption
+from reconverge.envs.suites import SUITES
+from reconverge.envs.suites.suite import Suite
+from reconverge.envs.task import Task
+from reconverge.envs.vector import VectorEnv
+from reconverge.errors import ReconvergeError, unknown
+from reconverge.files import replacing
+
+Show = Callable[[np.ndarray], None]  # takes the frames [height, width, 3] of a film in turn
+
+# One a control step: real time for robosuite, a quarter of it for Meta-World.
+FRAMES_PER_SECOND = 20
+# Pixels of MuJoCo's shadow map: half of Meta-World's looks the same and takes a third less time.
+SHADOW_MAP_SIZE = 2048
+LAST_PICTURE_FRAMES = 20  # for which the last picture of a film is shown
+# By Debian package, the libraries of which one is enough.
+LIBRARIES = {"libegl1": ("libEGL.so.1",), "libgl1": ("libOpenGL.so.0", "libGL.so.1")}
+
+
+class RenderError(ReconvergeError):
+    """Pictures cannot be made or written; one line says why and what to do."""
+
+
+class Camera:
+    """Pictures of a model's episodes from one of its cameras. To be used and closed in the thread
+    that made it.
+    """
+
+    def __init__(self, model: mujoco.MjModel, name: str, width: int, height: int, suite: Suite):
+        names = [model.camera(i).name for i in range(model.ncam)]
+        if name not in names:
+            raise unknown("camera", name, names, RenderError)
+        if min(width, height) < 2 or width % 2 or height % 2:
+            raise RenderError(
+                f"width and height must be even and positive (H.264), got {width} x {height}"
+            )
+        self._model = model
+        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+        model.vis.quality.shadowsize = SHADOW_MAP_SIZE
+        self._gl, self._context = _open_context(model, width, height)
+        self._scene = mujoco.MjvScene(model, maxgeom=10_000)
+        self._view = mujoco.MjvCamera()
+        self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(name)
+        self._options = mujoco.MjvOption()
+        for shown, groups in (
+            (self._options.geomgroup, suite.geom_groups),
+            (self._options.sitegroup, suite.site_groups),
+        ):
+            shown[:] = [group in groups for group in range(len(shown))]
+        self._rectangle = mujoco.MjrRect(0, 0, width, height)
+
+    def picture(self, data: mujoco.MjData) -> UInt8[np.ndarray, "height width 3"]:
+        """Render what the camera sees."""
+        mujoco.mjv_updateScene(
+            self._model,
+            data,
+            self._options,
+            None,
+            self._view,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self._scene,
+        )
+        self._gl.make_current()
+        mujoco.mjr_render(self._rectangle, self._scene, self._context)
+        pixels = np.empty((self._rectangle.height, self._rectangle.width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, self._rectangle, self._context)
+        return pixels[::-1]
+
+    def close(self) -> None:
+        """Free the context; pictures can no longer be made."""
+        self._context.free()
+        self._gl.free()
+
+
+class FilmedEnv(VectorEnv):
+    """A VectorEnv that passes a frame of every state to `show`: a grid of captioned pictures, one
+    an episode.
+
+    It has `episodes` slots, or as many for each of the `titles`, whose grids stand side by side.
+    The last picture of an episode is shown until all have ended, then for LAST_PICTURE_FRAMES.
+    `camera`: None for the task's own.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        show: Show,
+        *,
+        camera: str | None = None,
+        width: int = 640,
+        height: int = 480,
+        episodes: int = 1,
+        titles: Sequence[str] = (),
+    ):
+        self._grid = Grid(episodes, width, height, tuple(titles))
+        slots = episodes * max(1, len(titles))
+        super().__init__(task, slots)
+        suite = SUITES[task.suite]
+        camera = camera or task.camera or suite.camera
+        self._camera = Camera(self.simulator.model, camera, width, height, suite)
+        self._frequency = self.simulator.fingerprint["control_frequency"]
+        self._show = show
+        self._steps = [0] * slots
+        self._outcomes = [""] * slots
+        self._pictures = [np.zeros((height, width, 3), np.uint8)] * slots
+
+    def reset(self, slots: Sequence[int], seeds: Sequence[int]) -> np.ndarray:
+        observations = super().reset(slots, seeds)
+        for slot in slots:
+            self._steps[slot], self._outcomes[slot] = 0, ""
+            self._picture(slot)
+        self._show(self._frame())
+        return observations
+
+    def step(
+        self, slots: Sequence[int], actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        observations, success, diverged = super().step(slots, actions)
+        for i, slot in enumerate(slots):
+            self._steps[slot] += 1
+            if success[i]:
+                self._outcomes[slot] = "success"
+            elif diverged[i] or self._steps[slot] >= self.task.max_steps:
+                self._outcomes[slot] = "diverged" if diverged[i] else "failure"
+            self._picture(slot)
+        frame = self._frame()
+        for _ in range(LAST_PICTURE_FRAMES if all(self._outcomes) else 1):
+            self._show(frame)
+        return observations, success, diverged
+
+    def close(self) -> None:
+        self._camera.close()
+        super().close()
+
+    def _picture(self, slot: int) -> None:
+        seconds, outcome = self._steps[slot] / self._frequency, self._outcomes[slot]
+        text = f"{self.task.name}   seed {self._seeds[slot]}   {seconds:5.2f} s"
+        seen = self._camera.picture(self.episodes[slot].data)
+        self._pictures[slot] = caption(seen, text, outcome, GREEN if outcome == "success" else RED)
+
+    def _frame(self) -> np.ndarray:
+        return self._grid.frame(
+            self._pictures, [outcome == "success" for outcome in self._outcomes]
+        )
+
+
+@contextmanager
+def open_video(path: Path, *, width: int, height: int) -> Iterator[Show]:
+    """Yield a function that takes frames; they are a film at `path` (mp4, H.264, yuv420p) once the
+    block ends without an error, which leaves `path` unchanged.
+
+    Raises RenderError for a file that cannot be written.
+    """
+    try:
+        with replacing(path) as temporary, _encoder(temporary, width, height) as show:
+            yield show
+    except ReconvergeError as error:
+        if isinstance(error.__cause__, OSError):  # of `replacing`
+            raise RenderError(str(error)) from error
+        raise
+
+
+@contextmanager
+def _encoder(path: Path, width: int, height: int) -> Iterator[Show]:
+    """Encode frames into `path`. Raises OSError with ffmpeg's words for what it cannot write."""
+    raw = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {FRAMES_PER_SECOND} -i -"
+    encoded = "-c:v libx264 -pix_fmt yuv420p -crf 20 -movflags +faststart"
+    program = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error"]
+    command = [*program, *raw.split(), *encoded.split(), os.fspath(path)]
+    encoder = Popen(command, stdin=PIPE, stderr=PIPE)
+    assert encoder.stdin is not None
+    pipe = encoder.stdin
+    try:
+        with suppress(BrokenPipeError):  # the encoder has ended, and says why
+            yield lambda frame: _write(pipe, frame)
+        _, log = encoder.communicate()
+        if encoder.returncode:
+            raise OSError(" ".join(log.decode(errors="replace").split())[:200])
+    finally:
+        if encoder.poll() is None:
+            encoder.kill()
+            encoder.communicate()
+
+
+def _write(pipe: IO[bytes], frame: np.ndarray) -> None:
+    pipe.write(frame.tobytes())
+
+
+def missing_packages() -> list[str]:
+    """Return the Debian packages of the OpenGL libraries that are not installed."""
+    return [
+        package for package, names in LIBRARIES.items() if not any(_loads(name) for name in names)
+    ]
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _open_context(model: mujoco.MjModel, width: int, height: int):
+    """Return EGL's context and MuJoCo's, current in this thread."""
+    missing = missing_packages()
+    if missing:
+        raise RenderError(
+            f"no offscreen rendering without OpenGL: apt-get install {' '.join(missing)}"
+        )
+    # torch imports triton for its first optimiser; after Mesa's LLVM, triton's own would crash.
+    with suppress(ImportError):
+        import triton  # noqa: F401
+    try:
+        from mujoco.egl import GLContext
+
+        gl = GLContext(width, height)
+        gl.make_current()
+        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+    except (ImportError, RuntimeError, mujoco.FatalError) as error:
+        reason = " ".join(str(error).split())[:160]
+        remedy = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+        raise RenderError(f"no offscreen rendering ({reason}); for a driver: {remedy}") from error
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
+    return gl, context

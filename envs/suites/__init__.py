@@ -1,0 +1,26 @@
+"""The table of suites, and the simulator of any task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconverge.envs.suites.metaworld.cw10 import METAWORLD
+from reconverge.envs.suites.robosuite.scene import ROBOSUITE
+from reconverge.envs.suites.suite import Simulator, Suite
+from reconverge.envs.task import Task
+from reconverge.errors import unknown
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (ROBOSUITE, METAWORLD)}
+
+
+def in_frame(task: Task, input_frame: str) -> Task:
+    """Return the task with actions in `input_frame`; ReconvergeError unless its suite has it."""
+    legal = list(SUITES[task.suite].input_frames)
+    if input_frame not in legal:
+        raise unknown(f"input_frame of {task.name}", input_frame, legal)
+    return replace(task, input_frame=input_frame)
+
+
+def make_simulator(task: Task) -> Simulator:
+    """Make the simulator of a task; ReconvergeError for an input frame that its suite lacks."""
+    return SUITES[task.suite].make(in_frame(task, task.input_frame))

@@ -1,0 +1,79 @@
+"""Meta-World (v3): the suite, and Continual World's ten tasks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from reconverge.envs.suites.metaworld.experts import MetaworldExpert, PatientExpert, StickPullExpert
+from reconverge.envs.suites.suite import QUATERNION, Simulator, Suite
+from reconverge.envs.task import UNIT_QUATERNION, Bounds, Expert, Landmarks, Task, join
+
+# World frame, metres; the gripper's opening; zeros for an object that a scene lacks.
+HAND: Bounds = ((-0.525, 0.348, -0.0525, 0.0), (0.525, 1.025, 0.7, 1.0))
+PLACE: Bounds = ((-0.6, 0.0, -0.1), (0.6, 1.1, 0.7))
+OBJECTS = join(PLACE, UNIT_QUATERNION, PLACE, UNIT_QUATERNION)
+
+
+def _make(task: Task) -> Simulator:
+    from reconverge.envs.suites.metaworld.simulator import MetaworldSimulator
+
+    return MetaworldSimulator(task)
+
+
+METAWORLD = Suite(
+    name="metaworld",
+    make=_make,
+    control_hz=80,
+    input_frames={"base": "world"},
+    actions=(
+        (3, "change of the hand's target position, {frame} frame, 0.01 m for 1"),
+        (1, "effort of the gripper: 1 closes, -1 opens"),
+    ),
+    meanings={
+        "hand": "hand's position, world frame, m; gripper's opening, 0 (closed) to 1",
+        "objects": f"two objects, each position, world frame, m, and {QUATERNION}; "
+        "zeros where there is no second",
+        "previous_hand": "`hand` one control step earlier",
+        "previous_objects": "`objects` one control step earlier",
+        "goal": "goal's position, world frame, m; zeros where it is hidden",
+    },
+    camera="corner3",
+    geom_groups=(0, 1),
+    site_groups=(0, 1),
+)
+
+# Experts of our own, for tasks in which metaworld's fails too often.
+OWN_EXPERTS: dict[str, Callable[[Landmarks], Expert]] = {
+    "push-back": partial(PatientExpert, "push-back-v3", 0.7),
+    "stick-pull": partial(StickPullExpert, "stick-pull-v3"),
+    "shelf-place": partial(PatientExpert, "shelf-place-v3", 0.4),
+}
+
+
+def _task(name: str) -> Task:
+    environment = f"{name}-v3"
+    return Task(
+        name=name,
+        suite=METAWORLD.name,
+        simulator=environment,
+        expert=OWN_EXPERTS.get(name) or partial(MetaworldExpert, environment),
+        expert_name=name if name in OWN_EXPERTS else environment,
+        max_steps=200,
+        observations={
+            "hand": HAND,
+            "objects": OBJECTS,
+            "previous_hand": HAND,
+            "previous_objects": OBJECTS,
+            "goal": PLACE,
+        },
+        action_size=4,
+    )
+
+
+# Continual World's ten tasks in their order (Wolczyk et al. 2021, arXiv 2105.10919).
+NAMES = (
+    "hammer push-wall faucet-close push-back stick-pull "
+    "handle-press-side push shelf-place window-close peg-unplug-side"
+)
+CW10 = tuple(_task(name) for name in NAMES.split())

@@ -1,0 +1,241 @@
+"""Meta-World tasks (v3): start states, observations and success conditions from metaworld, stepping
+in parallel.
+
+Every episode has an environment of metaworld's own class. What is replaced: the physics of a
+control step and of the hand's way to its start run as one native call without the interpreter lock,
+and rewards are not computed. A reset of metaworld moves bodies and sites of the model, so every
+thread has a model of its own (20 MB), into which the places of the episode that it steps are
+written.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import mujoco
+import numpy as np
+from metaworld import _encode_task
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
+from numba import njit
+
+from reconverge.envs.suites.native import failed, mj_forward, mj_step
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+class _WithoutRewards:
+    """A mixin before an environment's class that leaves out the rewards of the grasp, which nobody
+    reads.
+    """
+
+    touching_main_object = False
+
+    def _gripper_caging_reward(self, *_, **__) -> float:
+        return 0.0
+
+
+class _Fast(SawyerXYZEnv):
+    """A mixin after an environment's class that moves the hand to its start in one native call,
+    once for every seed, and puts an observation together without a search by name.
+    """
+
+    _starts: dict[int, np.ndarray]  # by seed: state one physics step before the hand's arrival
+    _seed: int | None  # None: the hand is not moved
+
+    def _reset_hand(self, steps: int = 50) -> None:
+        if self._seed is not None:
+            self.data.mocap_pos[0] = self.hand_init_pos
+            self.data.mocap_quat[0] = (1.0, 0.0, 1.0, 0.0)
+            self.data.ctrl[:] = (-1.0, 1.0)
+            self._approach(self._seed, steps * self.frame_skip)
+        self.init_tcp = self.tcp_center
+
+    def _approach(self, seed: int, steps: int) -> None:
+        if seed in self._starts:
+            mujoco.mj_setState(self.model, self.data, self._starts[seed], STATE)
+        else:
+            mujoco.mj_step(self.model, self.data, nstep=steps - 1)
+            state = np.empty(mujoco.mj_stateSize(self.model, STATE))
+            mujoco.mj_getState(self.model, self.data, state, STATE)
+            self._starts[seed] = state
+        mujoco.mj_step(self.model, self.data)  # leaves the derived quantities that metaworld reads
+
+    def _get_curr_obs_combined_no_goal(self) -> np.ndarray:
+        hand, right, left = self._hand_and_claws
+        places, quaternions = self._get_pos_objects(), self._get_quat_objects()
+        between = self.data.xpos[right] - self.data.xpos[left]
+        observation = np.zeros(18)
+        observation[:3] = self.data.xpos[hand]
+        observation[3] = min(max(math.sqrt(between @ between) / 0.1, 0.0), 1.0)
+        for i in range(len(places) // 3):
+            observation[4 + 7 * i : 7 + 7 * i] = places[3 * i : 3 * i + 3]
+            observation[7 + 7 * i : 11 + 7 * i] = quaternions[4 * i : 4 * i + 4]
+        return observation
+
+    @cached_property
+    def _hand_and_claws(self) -> list[int]:
+        return [self.data.body(name).id for name in ("hand", "rightclaw", "leftclaw")]
+
+
+class Episode:
+    """One running simulation: metaworld's environment with MuJoCo data of its own."""
+
+    def __init__(self, template: SawyerXYZEnv):
+        self.data = mujoco.MjData(template.model)
+        self.env: Any = object.__new__(type(template))
+        self.env.__dict__.update(template.__dict__, data=self.data)
+        self.observation = np.zeros(template.sawyer_observation_space.shape)
+        self.action = np.zeros(4)  # of the last step
+        self.diverged = self.success = False
+        self._places = (template.model.body_pos.copy(), template.model.site_pos.copy())
+        data = self.data
+        self._arrays = (data.mocap_pos, data.mocap_quat, data.ctrl, data.qpos, data.warning.number)
+        self._limits = (template.mocap_low, template.mocap_high, float(template.action_scale))
+
+    def reset(self, model: mujoco.MjModel, seed: int) -> None:
+        """Start as metaworld does with the random vector that its own rule draws first
+        with `seed`.
+        """
+        env = self.env
+        env.model = model
+        env.np_random = np.random.default_rng(seed)
+        env._freeze_rand_vec, env._seed = False, None
+        env.reset_model()  # draws, and moves the model's bodies
+        env._freeze_rand_vec, env._seed = True, seed
+        mujoco.mj_resetData(model, self.data)
+        self._see(env.reset_model())
+        self.observation[18:36] = self.observation[:18]
+        self.diverged = self.success = False
+        self._places = (model.body_pos.copy(), model.site_pos.copy())
+
+    def step(self, model: mujoco.MjModel, action: np.ndarray) -> None:
+        """Advance one control step under `action` [4] in [-1, 1]."""
+        model.body_pos[:], model.site_pos[:] = self._places
+        self.action = action
+        low, high, scale = self._limits
+        # In the precision of the action, as metaworld.
+        shift = np.minimum(np.maximum(action[:3], -1.0), 1.0) * scale
+        self.diverged = _control_step(
+            model._address,
+            self.data._address,
+            shift.astype(np.float64),
+            float(action[3]),
+            low,
+            high,
+            self.env.frame_skip,
+            *self._arrays,
+        )
+        self._see(self.env._get_obs())
+
+    def _see(self, observation: np.ndarray) -> None:
+        space = self.env.sawyer_observation_space
+        self.observation = np.clip(observation, space.low, space.high)
+
+
+@njit(cache=True, nogil=True)
+def _control_step(
+    model,
+    data,
+    shift,
+    effort,
+    low,
+    high,
+    substeps,
+    mocap_position,
+    mocap_quaternion,
+    control,
+    qpos,
+    warnings,
+):
+    """Step as metaworld does: move the hand's target, drive the fingers, step the physics."""
+    for i in range(3):
+        mocap_position[0, i] = min(max(mocap_position[0, i] + shift[i], low[i]), high[i])
+    mocap_quaternion[0] = np.array([1.0, 0.0, 1.0, 0.0])
+    control[0], control[1] = effort, -effort
+    for _ in range(substeps):
+        mj_step(model, data)
+    mj_forward(model, data)
+    return failed(warnings, qpos)
+
+
+class MetaworldSimulator:
+    """Everything that the episodes of one Meta-World task share.
+
+    An episode is an `Episode` from `new_episode`. Different episodes may be used in different
+    threads.
+    """
+
+    def __init__(self, task: Task):
+        self.task = task
+        cls = ALL_V3_ENVIRONMENTS[task.simulator]
+        self._template = type(
+            cls.__name__, (_WithoutRewards, cls, _Fast), {"_starts": {}, "_seed": None}
+        )()
+        visible_goal = {"env_cls": cls, "rand_vec": None, "partially_observable": False}
+        self._template.set_task(_encode_task(task.simulator, visible_goal))
+        self._template.seeded_rand_vec = True
+        self.model = self._template.model
+        self._of_thread = threading.local()
+
+    @property
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Empty: experts of Meta-World read the observation alone."""
+        return {}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what decides how an episode goes."""
+        return {name: version(name) for name in ("mujoco", "metaworld")}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Environment, controller and rate: what gives recorded actions their meaning."""
+        return {
+            "suite": "metaworld",
+            "environment": self.task.simulator,
+            "control_frequency": self._template.metadata["render_fps"],
+            "substeps": self._template.frame_skip,
+            "action_scale": float(self._template.action_scale),
+        }
+
+    def new_episode(self) -> Episode:
+        """Return an episode, to be reset before it is used."""
+        return Episode(self._template)
+
+    def reset(self, episode: Episode, seed: int) -> None:
+        """Start `episode` from the state that metaworld's own distribution draws with `seed`."""
+        episode.reset(self._own_model(), seed)
+
+    def restore(self, episode: Episode, state: np.ndarray) -> None:
+        """Raise ReconvergeError: MuJoCo's state does not have all of an episode's."""
+        raise ReconvergeError(
+            f"{self.task.name}: episodes of Meta-World start from a seed, not from a recorded state"
+        )
+
+    def step(self, episode: Episode, action: np.ndarray) -> None:
+        """Advance one control step and set `episode.success` and `episode.diverged`."""
+        episode.step(self._own_model(), action)
+        episode.success = not episode.diverged and self.success(episode)
+
+    def _own_model(self) -> mujoco.MjModel:
+        """Return the calling thread's model."""
+        if not hasattr(self._of_thread, "model"):
+            self._of_thread.model = copy.copy(self.model)
+        return self._of_thread.model
+
+    def success(self, episode: Episode) -> bool:
+        """Apply metaworld's own success condition to the episode's state."""
+        return bool(episode.env.evaluate_state(episode.observation, episode.action)[1]["success"])
+
+    def observe(self, episodes: list[Episode]) -> np.ndarray:
+        """Return flat observations [n, 39], float32."""
+        flat = np.array([episode.observation for episode in episodes], dtype=np.float32)
+        return np.clip(flat, self.task.low, self.task.high)

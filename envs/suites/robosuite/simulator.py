@@ -1,0 +1,147 @@
+"""robosuite tasks: models, start states and success conditions from robosuite, stepped natively by
+`envs.suites.robosuite.controller`.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from threading import Lock
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from reconverge.envs.suites.robosuite.controller import Controller, Episode, read_controller
+from reconverge.envs.suites.robosuite.model import lean_model, make_robosuite, state_indices
+from reconverge.envs.suites.robosuite.starts import StartStates
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError
+
+
+class RobosuiteSimulator:
+    """Everything that the episodes of one robosuite task share: model, controller, start states,
+    success condition.
+
+    An episode is a `controller.Episode` from `new_episode`. Different episodes may be used in
+    different threads. Actions are pose changes in the task's input frame: the robot's "base"
+    (robosuite 1.5) or the "world" (robosuite 1.4).
+    """
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.env = make_robosuite(task)
+        self.env.reset()
+        self.controller: Controller = read_controller(self.env)
+        name = task.scene.object_name
+        self.model = lean_model(self.env, name)
+        self._state_kept, self._state_size = state_indices(self.model, self.env.sim.model._model)
+        self.env.sim.model._model = self.model
+        self._starts = StartStates(self.env, self.model, name)
+        self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
+        self._one_at_a_time = Lock()  # robosuite keeps state of its own
+        robot = self.env.robots[0]
+        self._body = self.model.body(f"{name}_main").id
+        self._hand = self.model.body(robot.robot_model.eef_name["right"]).id
+        self._site = robot.eef_site_id["right"]
+
+    @property
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Fixed places and sizes of the scene for the expert: metres, radians, world frame."""
+        return self.task.scene.landmarks(self.env, self.model)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what decides how an episode goes."""
+        return {name: version(name) for name in ("mujoco", "robosuite")}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Environment, robot and controller: what gives recorded actions their meaning."""
+        return {
+            "suite": "robosuite",
+            "environment": self.task.simulator,
+            "robot": "Panda",
+            "controller": "OSC_POSE",
+            "input_frame": self.task.input_frame,
+            "control_frequency": self.env.control_freq,
+            "substeps": self.controller.substeps,
+            "action_scale": self.controller.scale.tolist(),
+            "stiffness": self.controller.kp.tolist(),
+        }
+
+    def new_episode(self) -> Episode:
+        """Return an episode, to be reset before it is used."""
+        return Episode(self.model)
+
+    def reset(self, episode: Episode, seed: int) -> None:
+        """Start `episode` from the state that robosuite's own distributions draw with `seed`."""
+        with self._one_at_a_time:
+            qpos = self.initial_qpos(seed)
+        episode.reset(qpos)
+
+    def initial_qpos(self, seed: int) -> np.ndarray:
+        """Return the joint positions from which the episode of `seed` starts."""
+        return self._starts.draw(seed)
+
+    def restore(self, episode: Episode, state: np.ndarray) -> None:
+        """Start `episode` from a flattened state of robosuite: time, joint positions, joint
+        velocities.
+
+        The state is one of robosuite's whole model, or of this one, which lacks the joints of
+        hidden objects. Raises ReconvergeError for a state of another size.
+        """
+        whole, kept = self._state_size, len(self._state_kept)
+        if state.shape not in ((whole,), (kept,)):
+            sizes = " or ".join(str(size) for size in sorted({whole, kept}))
+            raise ReconvergeError(
+                f"{self.task.name}: a state has {sizes} numbers, got shape {state.shape}"
+            )
+        _, qpos, qvel = np.split(
+            state[self._state_kept] if len(state) == whole else state, [1, 1 + self.model.nq]
+        )
+        episode.reset(qpos, qvel)
+
+    def step(self, episode: Episode, action: np.ndarray) -> None:
+        """Advance one control step and set `episode.success` and `episode.diverged`."""
+        episode.step(self.controller, action)
+        episode.success = not episode.diverged and self.success(episode)
+
+    def success(self, episode: Episode) -> bool:
+        """Apply robosuite's own success condition to the episode's state."""
+        with self._one_at_a_time:
+            self.env.sim.data = self._wrapper(episode)
+            return bool(self.env._check_success())
+
+    def observe(self, episodes: list[Episode]) -> np.ndarray:
+        """Return flat observations [n, Do], float32, after the last physics step (poses as of its
+        start, 2 ms before).
+
+        robosuite's `step` returns what its sensors saw at the first physics step of the control
+        interval, and object poses in the gripper's frame one control step later still; these are
+        the values without that delay.
+        """
+        raw = np.empty((len(episodes), 16))
+        for row, episode in zip(raw, episodes, strict=True):
+            self._read(episode, row)
+        eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
+        parts = self.task.scene.layout(eef, eef_quat, raw[:, 9:12], raw[:, 12:16])
+        flat = np.concatenate([*parts, eef, eef_quat, fingers], axis=1).astype(np.float32)
+        return np.clip(flat, self.task.low, self.task.high)
+
+    def _read(self, episode: Episode, row: np.ndarray) -> None:
+        """Write end-effector position, hand quaternion, fingers, object position and object
+        quaternion into row [16].
+        """
+        sites, bodies, quaternions, qpos = episode.poses
+        hand, body = quaternions[self._hand], quaternions[self._body]
+        row[:3], row[3:6], row[6] = sites[self._site], hand[1:], hand[0]
+        row[7:9] = qpos[self._starts.fingers]
+        row[9:12], row[12:15], row[15] = bodies[self._body], body[1:], body[0]
+
+    def _wrapper(self, episode: Episode) -> Any:
+        """Return robosuite's view of an episode's MuJoCo data, made once."""
+        if episode not in self._wrappers:
+            wrapper = object.__new__(type(self.env.sim.data))
+            wrapper.__dict__.update(_model=self.env.sim.model, _data=episode.data)
+            self._wrappers[episode] = wrapper
+        return self._wrappers[episode]

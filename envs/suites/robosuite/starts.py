@@ -1,0 +1,68 @@
+"""Start states of robosuite's tasks, drawn from robosuite's own distributions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import mujoco
+import numpy as np
+
+
+class StartStates:
+    """Joint positions at the start of an episode, a function of its seed.
+
+    Not to be used in two threads at once: robosuite's samplers keep state of their own.
+    """
+
+    def __init__(self, env: Any, model: mujoco.MjModel, object_name: str):
+        robot = env.robots[0]
+        self._robot, self._object = robot, object_name
+        self._samplers = _light_samplers(env)
+        self._qpos = model.qpos0.copy()
+        self._arm = robot._ref_joint_pos_indexes
+        fingers = [env.sim.model.get_joint_qpos_addr(j) for j in robot.gripper["right"].joints]
+        self.fingers = slice(fingers[0], fingers[-1] + 1)  # their joint positions
+        joint = model.body(f"{object_name}_main").jntadr[0]
+        self._start = model.jnt_qposadr[joint]
+
+    def draw(self, seed: int) -> np.ndarray:
+        """Return joint positions drawn as robosuite's reset draws them: joint noise first, then
+        object placements.
+        """
+        rng = np.random.default_rng(seed)
+        robot, noise = self._robot, self._robot.initialization_noise
+        draw = (
+            rng.standard_normal
+            if noise["type"] == "gaussian"
+            else lambda n: rng.uniform(-1.0, 1.0, n)
+        )
+        qpos = self._qpos.copy()
+        qpos[self._arm] = robot.init_qpos + draw(len(robot.init_qpos)) * noise["magnitude"]
+        qpos[self.fingers] = robot.gripper["right"].init_qpos
+        placements: dict[str, Any] = {}
+        for sampler in self._samplers:
+            sampler.rng = rng
+            placements = sampler.sample(fixtures=placements)
+        position, quaternion, _ = placements[self._object]
+        qpos[self._start : self._start + 7] = [*position, *quaternion]
+        return qpos
+
+
+def _light_samplers(env: Any) -> list[Any]:
+    """Return robosuite's placement samplers over plain copies of their objects, whose sizes it
+    would else parse each time.
+    """
+    initializer = env.placement_initializer
+    samplers = list(getattr(initializer, "samplers", {"": initializer}).values())
+    for sampler in samplers:
+        sampler.mujoco_objects = [_light_object(o) for o in sampler.mujoco_objects]
+    return samplers
+
+
+def _light_object(source: Any) -> SimpleNamespace:
+    fields = ("name", "horizontal_radius", "bottom_offset", "top_offset")
+    light = SimpleNamespace(**{field: getattr(source, field) for field in fields})
+    if hasattr(source, "init_quat"):
+        light.init_quat = source.init_quat
+    return light

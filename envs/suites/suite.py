@@ -1,0 +1,53 @@
+"""A suite of simulated tasks: how its simulators are made, and what its actions mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from reconverge.envs.task import Task
+
+QUATERNION = "quaternion (x, y, z, w)"
+
+
+class Simulator(Protocol):
+    """The simulator of one task. Different episodes may be used in different threads.
+
+    An episode has `data` (MuJoCo's), and after a step `success` and `diverged`, which is true once
+    MuJoCo has found a bad state.
+    """
+
+    model: Any  # MuJoCo's
+    task: Task
+
+    @property
+    def landmarks(self) -> dict[str, np.ndarray]: ...
+    @property
+    def versions(self) -> dict[str, str]: ...
+    @property
+    def fingerprint(self) -> dict[str, Any]: ...
+    def new_episode(self) -> Any: ...
+    def reset(self, episode: Any, seed: int) -> None: ...
+    def restore(self, episode: Any, state: np.ndarray) -> None: ...
+    def step(self, episode: Any, action: np.ndarray) -> None: ...
+    def success(self, episode: Any) -> bool: ...
+    def observe(self, episodes: list[Any]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Everything that the tasks of a suite share. `make` imports the simulation when called."""
+
+    name: str
+    make: Callable[[Task], Simulator]
+    control_hz: int  # control steps in a second of simulated time
+    restores_states: bool = False  # as well as starting from seeds
+    input_frames: Mapping[str, str] = field(default_factory=lambda: {"base": "robot's base"})
+    actions: tuple[tuple[int, str], ...] = ()  # sizes and meanings; {frame}: of the input frame
+    meanings: Mapping[str, str] = field(default_factory=dict)  # of observation keys
+    camera: str = ""  # of films
+    geom_groups: tuple[int, ...] = (0, 1, 2)  # MuJoCo's groups that a film shows
+    site_groups: tuple[int, ...] = (0, 1, 2)

@@ -1,0 +1,145 @@
+"""What the continual core needs of a model and of data, and the loss that it minimises.
+
+Nothing here knows what a sample is: a denoiser says how a batch becomes x_0 and a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from reconverge.policy.model.diffusion import Diffusion, mean_square
+
+Batch = Any
+"""A dataclass of tensors [B, ...] with `len` and `sample(size, generator)`"""
+
+PerSampleLoss = Callable[[dict[str, Tensor], tuple[Tensor, ...]], Tensor]
+"""loss(params, tensors [B, ...]) -> [B], differentiable in params, the same at every call"""
+
+
+class Source(Protocol):
+    """Samples of one task, or of several, to draw batches from."""
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch: ...
+
+
+class Denoiser(Protocol):
+    """A diffusion model of samples [L, D]; also an `nn.Module`."""
+
+    network: nn.Module
+    diffusion: Diffusion
+
+    def clean(self, batch: Batch) -> Tensor: ...  # x_0 [B, L, D]
+    def conditions(self, batch: Batch) -> Tensor: ...  # [B, C]
+
+
+@dataclass(frozen=True)
+class NoisySample:
+    """A batch as the network sees it, and its targets, the last `taught` by a teacher."""
+
+    noisy: Float[Tensor, "B L D"]
+    k: Int[Tensor, " B"]
+    condition: Float[Tensor, "B C"]
+    target: Float[Tensor, "B L D"]
+    taught: int = 0
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.noisy, self.k, self.condition, self.target
+
+    def half(self, start: int) -> NoisySample:
+        """Take every second sample from `start` on, of the untaught and of the taught ones."""
+        rows = torch.arange(len(self.k), device=self.k.device)
+        current = len(rows) - self.taught
+        index = torch.cat([rows[start:current:2], rows[current + start :: 2]])
+        noisy, k, condition, target = (part[index] for part in self.tensors)
+        taught = len(index) - len(range(start, current, 2))
+        return NoisySample(noisy, k, condition, target, taught)
+
+
+class Purpose(IntEnum):
+    """What a random stream is for: the part of its key after seed and task; own ones from 100."""
+
+    BATCH = 0  # replayed samples, diffusion steps and noise of an update
+    REPLAY = 1  # samples of earlier tasks drawn as a task begins
+    FISHER = 2
+    GENERATOR = 3  # training of the generator
+    DATA = 4  # samples of the current task, drawn by the loop
+    ALL_TASKS = 5  # samples of all tasks, for references
+    METRIC = 6  # Fisher of the mixture of replayed samples, of centre=replayed
+
+
+def random_stream(device: torch.device, *key: int) -> torch.Generator:
+    """Make a generator whose numbers depend on the key alone; zeros at its end do not count."""
+    seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(seed) % 2**63)
+
+
+@torch.no_grad()
+def corrupt(denoiser: Denoiser, batch: Batch, stream: torch.Generator) -> NoisySample:
+    """Add noise to a batch, at diffusion steps drawn uniformly."""
+    x0 = denoiser.clean(batch)
+    k = denoiser.diffusion.draw_steps(len(batch), stream)
+    noise = torch.randn(x0.shape, generator=stream, device=x0.device)
+    noisy, target = (
+        denoiser.diffusion.add_noise(x0, noise, k),
+        denoiser.diffusion.target(x0, noise, k),
+    )
+    return NoisySample(noisy, k, denoiser.conditions(batch), target)
+
+
+@torch.no_grad()
+def taught_by(teacher: Denoiser, sample: NoisySample, taught: int) -> NoisySample:
+    """Replace the targets of the last `taught` samples by the teacher's answers.
+
+    Generative distillation: Masip et al. 2025, arXiv 2311.14028.
+    """
+    if not taught:
+        return sample
+    answers = teacher.network(
+        sample.noisy[-taught:], sample.k[-taught:], sample.condition[-taught:]
+    )
+    return replace(sample, target=torch.cat([sample.target[:-taught], answers]), taught=taught)
+
+
+@torch.no_grad()
+def imagined(denoiser: Denoiser, sample: NoisySample, stream: torch.Generator) -> NoisySample:
+    """Replace the targets by what the model itself holds likely: its answers plus unit noise.
+
+    With these E[g g^T] is the Fisher proper, and the Gauss-Newton matrix; with those of the data
+    it is the empirical Fisher, which vanishes with the residuals (Kunstner et al. 2019, arXiv
+    1905.12558).
+    """
+    output = denoiser.network(sample.noisy, sample.k, sample.condition)
+    noise = torch.randn(output.shape, generator=stream, device=output.device)
+    return replace(sample, target=output + noise)
+
+
+def errors(denoiser: Denoiser, sample: NoisySample) -> Float[Tensor, " B"]:
+    """Return the mean squared error of the network on every sample."""
+    return mean_square(denoiser.network(sample.noisy, sample.k, sample.condition) - sample.target)
+
+
+def as_list(batches: Iterable[tuple[Tensor, ...]]) -> Sequence[tuple[Tensor, ...]]:
+    """Return batches that can be read several times; ValueError for an iterator or for none."""
+    if not isinstance(batches, Sequence) or not batches:
+        raise ValueError("batches: give a list of at least one batch, as it is read several times")
+    return batches
+
+
+def half_squared_errors(denoiser: Denoiser) -> PerSampleLoss:
+    """Return the loss that the Fisher is taken of: half the summed squared error of a sample."""
+
+    def loss(parameters: dict[str, Tensor], tensors: tuple[Tensor, ...]) -> Tensor:
+        noisy, k, condition, target = tensors
+        output = torch.func.functional_call(denoiser.network, parameters, (noisy, k, condition))
+        return 0.5 * output[0].numel() * mean_square(output - target)
+
+    return loss

@@ -1,0 +1,210 @@
+"""A continual-learning method, and the learner that most of them are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from reconverge.policy.continual.denoising import (
+    Batch,
+    NoisySample,
+    Purpose,
+    Source,
+    corrupt,
+    errors,
+    random_stream,
+    taught_by,
+)
+from reconverge.policy.continual.fisher import Fisher
+from reconverge.policy.continual.optimization import Optimization, OptimizerOptions
+from reconverge.policy.continual.region import TrustRegion
+from reconverge.policy.continual.rehearsal import GeneratorUpdate, Replay
+from reconverge.policy.model.batch import join
+
+Metrics = dict[str, float]
+DISTILLATION_MEANING = (
+    "weight of the distillation loss on replayed windows; 1 is the paper's beta = 2"
+)
+
+
+class Method(Protocol):
+    """Learns tasks in turn: `begin_task`, an `update` for every batch, `end_task` to its end.
+
+    To resume within a task, `load_state_dict` and then `begin_task(..., continued=True)`. All
+    randomness is keyed by seed, task and update, so that it goes on as it would have.
+    """
+
+    @property
+    def uses_replay(self) -> bool: ...
+    @property
+    def uses_fisher(self) -> bool: ...
+    @property
+    def model(self) -> Any: ...  # the averaged model that is learning, a Denoiser
+    def model_of(self, task: int) -> Any: ...  # the one to evaluate on a task
+    def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None: ...
+    def update(self, batch: Batch) -> Metrics: ...
+    def end_task(self, data: Source, last: bool) -> Iterator[GeneratorUpdate]: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The objects that every method is given; it takes those that it needs."""
+
+    denoiser: Any  # a Denoiser with fresh weights
+    optimizer: OptimizerOptions
+    replay: Replay | None
+    fisher: Fisher
+    all_tasks: Callable[[], Source] | None  # data of all tasks at once, for reference only
+    batch_size: int  # samples of the current task in an update
+    seed: int
+
+
+class Learner:
+    """Minimises L_t + beta sum_i L_GD,i + (lambda/2) sum_i |theta - theta*_i|^2 in the metric F_i.
+
+    Wang et al. 2026, arXiv 2602.02417 eq. 8. Without `replay` the second term is absent, without
+    `region` the third. Squared errors are means over the entries of a sample in both of the first
+    two terms (the paper's 1/2 is part of beta, `distillation_weight`). The third term acts after
+    the optimiser's step.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        replay: Replay | None = None,
+        distillation_weight: float = 1.0,
+        region: TrustRegion | None = None,
+    ):
+        self.seed, self.replay, self.region = setting.seed, replay, region
+        self.distillation_weight = distillation_weight
+        self.optimization: Optimization = Optimization(setting.denoiser, setting.optimizer)
+        self.teacher = copy.deepcopy(self.optimization.average)
+        self.task = 0
+        self._old: Batch | None = None  # replayed samples of earlier tasks
+
+    @property
+    def uses_replay(self) -> bool:
+        return self.replay is not None
+
+    @property
+    def uses_fisher(self) -> bool:
+        return self.region is not None
+
+    @property
+    def model(self) -> Any:
+        return self.optimization.average
+
+    def model_of(self, task: int) -> Any:
+        return self.model
+
+    def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None:
+        """Start `task`: fresh optimiser, previous model frozen as the teacher, replay drawn."""
+        self.task = task
+        if not continued:
+            self.optimization.begin(updates, settled=self.starts_from_earlier_task)
+            self.teacher.load_state_dict(self.optimization.average.state_dict())
+        self._old = self._draw_replay()
+        if self.region is not None:
+            self.region.begin_task(self.teacher, self._old, self.stream(Purpose.METRIC))
+
+    @property
+    def starts_from_earlier_task(self) -> bool:
+        return self.task > 0
+
+    def update(self, batch: Batch) -> Metrics:
+        """Take one optimiser step."""
+        loss, metrics = self.loss(self.prepare(batch))
+        return self.finish(metrics, self.optimization.step(loss))
+
+    def prepare(self, batch: Batch) -> NoisySample:
+        """Join the batch and its share of replay, add noise, and let the teacher answer replay."""
+        stream = self.stream(Purpose.BATCH, self.optimization.update)
+        if self._old is None or self.replay is None:
+            return corrupt(self.optimization.model, batch, stream)
+        replayed = self._old.sample(self.replay.batch_size, stream)
+        sample = corrupt(self.optimization.model, join([batch, replayed]), stream)
+        with self.optimization.products():
+            return taught_by(self.teacher, sample, len(replayed))
+
+    def loss(self, sample: NoisySample) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the first two terms of the objective, and what is logged."""
+        with self.optimization.products():
+            error = errors(self.optimization.model, sample)
+        current = len(error) - sample.taught
+        loss = error[:current].mean()
+        metrics = {"loss": loss.detach()}
+        if sample.taught:
+            distillation = error[current:].mean()
+            # The mean over samples of all earlier tasks, times their number: each task weighs as
+            # much as the new one.
+            loss = loss + self.distillation_weight * self.task * distillation
+            metrics["distillation"] = distillation.detach()
+        return loss, metrics
+
+    def finish(self, metrics: dict[str, Tensor], rate: float) -> Metrics:
+        """Apply the trust region after an optimiser step at `rate`, and move the average."""
+        numbers = {name: float(value) for name, value in metrics.items()} | {"learning_rate": rate}
+        if self.region is not None:
+            at = self.optimization
+            numbers |= self.region.hold(at.vector, rate, at.update, at.updates)
+        self.optimization.follow()
+        return numbers
+
+    def end_task(self, data: Source, last: bool) -> Iterator[GeneratorUpdate]:
+        """Anchor the model just learned and prepare replay of its task; yield generator updates.
+
+        Nothing is prepared after the `last` task.
+        """
+        if last:
+            return
+        if self.region is not None:
+            at = self.optimization
+            self.region.end_task(at.average, data, at.average_vector, self.stream(Purpose.FISHER))
+        if self.replay is not None:
+            yield from self.replay.source.end_task(self.task, data, self.stream(Purpose.GENERATOR))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        parts: dict[str, dict[str, Tensor]] = {"policy": self.optimization.state_dict()}
+        parts["teacher"] = self.teacher.network.state_dict()
+        if self.region is not None:
+            parts["trust_region"] = self.region.state_dict()
+        if self.replay is not None:
+            parts["replay"] = self.replay.source.state_dict()
+        return {
+            f"{part}/{key}": value
+            for part, tensors in parts.items()
+            for key, value in tensors.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        device = self.optimization.vector.device
+
+        def part(name: str) -> dict[str, Tensor]:
+            found = {key: value for key, value in state.items() if key.startswith(f"{name}/")}
+            return {key[len(name) + 1 :]: value.to(device) for key, value in found.items()}
+
+        self.optimization.load_state_dict(part("policy"))
+        self.teacher.network.load_state_dict(part("teacher"))
+        if self.region is not None:
+            self.region.load_state_dict(part("trust_region"))
+        if self.replay is not None:
+            self.replay.source.load_state_dict(part("replay"))
+
+    def stream(self, *purpose: int) -> torch.Generator:
+        """Make the random stream of a `Purpose`, then any other key, within the current task."""
+        return random_stream(self.optimization.vector.device, self.seed, self.task, *purpose)
+
+    def _draw_replay(self) -> Batch | None:
+        if self.replay is None or self.task == 0:
+            return None
+        stream, replay = self.stream(Purpose.REPLAY), self.replay
+        drawn = [replay.source.draw(self.teacher, i, replay.pool, stream) for i in range(self.task)]
+        return join(drawn)

@@ -1,0 +1,159 @@
+"""One model's optimiser: AdamW on the parameter vector, a schedule, and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from reconverge.errors import ReconvergeError
+from reconverge.options import option
+from reconverge.policy.continual.ema import Ema
+from reconverge.policy.continual.parameter_vector import flatten_gradients, flatten_parameters
+
+Model = TypeVar("Model", bound=nn.Module)
+
+PRECISIONS = ("float32", "bfloat16")
+SETTLED = 100.0  # updates that a settled average spans at least
+SHARE = 1 / 15  # of a task's updates, where that is fewer
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """AdamW with a linear warm-up and a cosine decay to zero over the updates of one task."""
+
+    learning_rate: float = option(2e-3, "peak of the learning rate, after the warm-up", at_least=0)
+    warmup: int = option(50, "updates of linear warm-up at the start of each task", at_least=0)
+    weight_decay: float = option(1e-6, "AdamW's weight decay", at_least=0)
+    max_gradient_norm: float = option(
+        1.0, "gradients are clipped to this norm (inf: no clipping)", above=0
+    )
+    ema_decay: float = option(
+        0.999,
+        "largest decay of the moving average of the weights (EMA), which is the policy",
+        at_least=0,
+        below=1,
+    )
+    precision: str = option(
+        "float32",
+        "precision of matrix products in training; bfloat16 is faster on processors that have it",
+        choices=PRECISIONS,
+    )
+
+    def rate(self, update: int, updates: int) -> float:
+        """Return the learning rate of update 0, 1, ..., updates - 1."""
+        warm = min(1.0, (update + 1) / max(1, self.warmup))
+        return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * update / updates))
+
+
+class DivergenceError(ReconvergeError):
+    """A loss or a gradient is not finite."""
+
+
+class Optimization(Generic[Model]):
+    """A model being trained and its exponential moving average `average`, which is the one to use.
+
+    `begin` starts a task: both continue from the average, with a new optimiser.
+    """
+
+    def __init__(self, model: Model, options: OptimizerOptions):
+        self.options = options
+        self.model = model
+        self._ema = Ema(model, max_decay=options.ema_decay)
+        self.average: Model = self._ema.network
+        self.vector = flatten_parameters(model)
+        self.average_vector = flatten_parameters(self.average)
+        self._gradient = flatten_gradients(model)
+        self._renew({})
+        self.begin(updates=1)
+
+    def products(self) -> torch.autocast:
+        """Return a context that runs the network's matrix products in the chosen precision."""
+        return torch.autocast(
+            self.vector.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"
+        )
+
+    def begin(self, updates: int, settled: bool = False) -> None:
+        """Start a task.
+
+        `settled`: the average is a policy worth keeping, so it follows slowly from the first update
+        on. What the first few updates do to earlier tasks is undone before it enters the average.
+        """
+        self.updates, self.update = updates, 0
+        self.vector.copy_(self.average_vector)
+        self._renew({})
+        self._ema.updates = self._ema.counter(min(SETTLED, SHARE * updates)) if settled else 0
+
+    def step(self, loss: Tensor) -> float:
+        """Take one update down the gradient of `loss`; return its learning rate.
+
+        Raises DivergenceError where the loss or the gradient is not finite.
+        """
+        self.differentiate(loss)
+        return self.descend()
+
+    def differentiate(self, loss: Tensor) -> Tensor:
+        """Return the gradient [P] of `loss`, in the buffer that `descend` reads."""
+        if not torch.isfinite(loss):
+            raise DivergenceError(f"the loss is {loss.item()} at update {self.update}")
+        self._gradient.zero_()
+        loss.backward()
+        return self._gradient
+
+    def descend(self) -> float:
+        """Take one update down the gradient in the buffer; return its learning rate."""
+        norm = torch.linalg.vector_norm(self._gradient)
+        if not torch.isfinite(norm):
+            raise DivergenceError(
+                f"the gradient is not finite at update {self.update}; lower the learning rate"
+            )
+        self._gradient.mul_((self.options.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0))
+        rate = self.options.rate(self.update, self.updates)
+        self._adam.param_groups[0]["lr"] = rate
+        self._adam.step()
+        self.update += 1
+        return rate
+
+    def follow(self) -> None:
+        """Move the average towards the parameters, after all that changes them in an update."""
+        self._ema.update(self.model)
+
+    def _moments(self) -> dict[str, Tensor]:
+        """Return the optimiser's state; empty before its first update."""
+        return dict(self._adam.state.get(self._parameter, {}))
+
+    def _renew(self, moments: dict[str, Tensor]) -> None:
+        """Make a new optimiser of the parameter vector, with these moments (empty: none yet)."""
+        self._parameter = nn.Parameter(self.vector)
+        self._parameter.grad = self._gradient
+        self._adam = torch.optim.AdamW(
+            [self._parameter],
+            lr=0.0,
+            weight_decay=self.options.weight_decay,
+            betas=(0.9, 0.99),
+            fused=True,
+        )
+        if moments:
+            self._adam.state[self._parameter] = moments
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = {f"adam.{key}": value.clone() for key, value in self._moments().items()}
+        counters = torch.tensor([self.updates, self.update, self._ema.updates])
+        return state | {
+            "model": self.vector.clone(),
+            "average": self.average_vector.clone(),
+            "counters": counters,
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.average_vector.copy_(state["average"])
+        updates, update, count = state["counters"].tolist()
+        self.begin(updates)
+        self.vector.copy_(state["model"])
+        self.update, self._ema.updates = update, count
+        self._renew(
+            {key[5:]: value.clone() for key, value in state.items() if key.startswith("adam.")}
+        )

@@ -1,0 +1,151 @@
+"""The trust region of past tasks, as a penalty or as a constraint.
+
+Wang et al. 2026, arXiv 2602.02417, eq. 6 and 8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reconverge.errors import ReconvergeError, unknown
+from reconverge.policy.continual.denoising import (
+    Denoiser,
+    Source,
+    corrupt,
+    half_squared_errors,
+    imagined,
+)
+from reconverge.policy.continual.fisher import Fisher
+from reconverge.policy.continual.quadratic import QuadraticForm
+
+CENTRES = {
+    "before_task": "around the policy before the task, the strength shared between the past tasks "
+    "and lowered to zero by the task's last update",
+    "replayed": "as before_task, with a Fisher estimated there anew for every task on a mixture of "
+    "replayed windows",
+    "each_optimum": "around each past optimum, each with the full strength, as in eq. 8",
+    "each_optimum_shared": "as each_optimum, with the strength shared",
+}
+
+
+def centre_meaning(choices: Iterable[str]) -> str:
+    """Return the help text of an option that chooses among `choices`."""
+    return " | ".join(f"{choice}: {CENTRES[choice]}" for choice in choices)
+
+
+STRENGTH_MEANING = (
+    "lambda, the penalty's weight; F is taken of half the summed squared error of a sample"
+)
+RADIUS_MEANING = (
+    "a number: a hard limit on the quadratic form (eq. 6), instead of the penalty; null: the "
+    "penalty"
+)
+
+PENALTY_EVERY = 4
+"""Updates between proximal steps, each of four times the size, at a quarter of the cost.
+
+A probe that falls between two of them sees a policy that is up to three updates past the last."""
+FISHER_BATCH = 512
+
+
+class TrustRegion:
+    """Keeps parameters near past optima in the metric of their Fisher information.
+
+    Without a radius, (strength/2) value(theta), the last term of eq. 8, acts after each optimiser
+    step as a proximal step of the size of the learning rate, decoupled from the optimiser as weight
+    decay is in AdamW (Loshchilov, Hutter 2019, arXiv 1711.05101): Adam divides a gradient by its
+    own size and would turn a stiff pull along a few directions into a step of constant length.
+    With a radius, value(theta) <= radius holds after every update (eq. 6), up to the rounding of
+    float32 parameters, by projection; the penalty is its Lagrangian form. Where past optima
+    contradict one another by more than the radius, nothing is inside: theta then stays at the
+    nearest point of least value, and the metric `trust_region` exceeds the radius.
+
+    `centre`: with "each_optimum", as in eq. 8, every past task pulls towards its own optimum with
+    all the strength, all the time. With "before_task" the pull is towards the policy from which the
+    current task began (as in Schwarz et al. 2018, arXiv 1805.06370): replay has kept that one good
+    at all past tasks, while their own optima may contradict one another; the strength is shared
+    between the past tasks, as their sum stiffens with every task, and falls linearly to zero over
+    the updates of a task. "replayed" does the same, but nothing is carried from task to task: the
+    Fisher is taken at that policy, on the mixture of all replayed samples. "each_optimum_shared"
+    only shares the strength.
+    """
+
+    def __init__(
+        self, fisher: Fisher, *, strength: float, radius: float | None = None, centre: str
+    ):
+        if centre not in CENTRES:
+            raise unknown("method.centre", centre, CENTRES)
+        if not (math.isfinite(strength) and strength >= 0):
+            raise ReconvergeError(f"strength={strength}: give a finite number of at least 0")
+        if radius is not None and not (math.isfinite(radius) and radius >= 0):
+            raise ReconvergeError(
+                f"radius={radius}: give a finite number of at least 0, or null for the penalty"
+            )
+        self.fisher, self.strength, self.radius, self.centre = fisher, strength, radius, centre
+        self.form: QuadraticForm = fisher.form()
+
+    def begin_task(
+        self, before: Denoiser, replayed: Source | None, stream: torch.Generator
+    ) -> None:
+        """Take the metric at the model before the task, where `centre` is "replayed"."""
+        if self.centre == "replayed" and replayed is not None:
+            self.form = self.fisher.form()
+            self.form.add(self._estimate(before, replayed, stream))
+
+    def end_task(
+        self, denoiser: Denoiser, data: Source, theta: Float[Tensor, P], stream: torch.Generator
+    ) -> None:
+        """Hold one more past task, at whose end the averaged model `denoiser` is at theta."""
+        if self.centre == "replayed":
+            return
+        self.form.add(self._estimate(denoiser, data, stream))
+        if self.centre == "before_task":
+            self.form.recentre(theta)
+
+    def _estimate(self, denoiser: Denoiser, data: Source, stream: torch.Generator) -> Any:
+        """Take the Fisher of `denoiser`, over samples and diffusion steps drawn uniformly.
+
+        Wang et al. 2025, arXiv 2509.23593.
+        """
+        samples = self.fisher.samples
+        counts = [min(FISHER_BATCH, samples - i) for i in range(0, samples, FISHER_BATCH)]
+        drawn = [corrupt(denoiser, data.sample(count, stream), stream) for count in counts]
+        if self.fisher.targets == "policy":
+            drawn = [imagined(denoiser, sample, stream) for sample in drawn]
+        parameters = dict(denoiser.network.named_parameters())
+        loss = half_squared_errors(denoiser)
+        return self.fisher.estimate(loss, parameters, [s.tensors for s in drawn])
+
+    def hold(
+        self, theta: Float[Tensor, P], rate: float, update: int, updates: int
+    ) -> dict[str, float]:
+        """Correct theta in place after the `update`-th step of a task, taken at `rate`.
+
+        Return what is logged.
+        """
+        if self.radius is not None:
+            return {"trust_region": self.form.project(theta, self.radius)}
+        if update % PENALTY_EVERY:
+            return {}
+        strength = self.strength_at(update, updates)
+        value = self.form.shrink(theta, PENALTY_EVERY * rate * strength)
+        return {"penalty": 0.5 * strength * value}
+
+    def strength_at(self, update: int, updates: int) -> float:
+        """Return the strength that every past task has after `update` of a task's `updates`."""
+        falling = 1.0 - update / updates if self.centre in ("before_task", "replayed") else 1.0
+        shared = 1 if self.centre == "each_optimum" else max(1, len(self.form))
+        return self.strength * falling / shared
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the past tasks; none with "replayed", where `begin_task` finds them again."""
+        return {} if self.centre == "replayed" else self.form.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.form.load_state_dict(state)

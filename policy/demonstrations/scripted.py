@@ -1,0 +1,269 @@
+"""Record demonstrations of scripted experts, with noise on the executed action and clean labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from reconverge.datasets.store import DemonstrationStore, Episode
+from reconverge.envs.rollout import Rollout, rollout
+from reconverge.envs.seeds import DEMONSTRATION
+from reconverge.envs.task import Expert, Task
+from reconverge.envs.vector import VectorEnv
+from reconverge.errors import ReconvergeError
+from reconverge.policy.demonstrations.fit import require_fit
+
+SLOTS = 50  # episodes that run at the same time
+EPISODES_PER_APPEND = 8
+MAX_TRIES_PER_SUCCESS = 20  # before giving up
+EXPERT = "expert"  # attribute of every store that is collected here
+
+
+@dataclass
+class _Steps:
+    observations: list[np.ndarray] = field(default_factory=list)
+    actions: list[np.ndarray] = field(default_factory=list)
+    executed: list[np.ndarray] = field(default_factory=list)
+
+
+class NoisyExpert:
+    """An actor that executes an expert's actions with noise and records those without as labels
+    (DART, Laskey et al. 2017, arXiv 1703.09327).
+
+    Noise: Gaussian with standard deviation `noise` in action units on every dimension but the
+    gripper.
+    """
+
+    n_obs_steps = 1
+
+    def __init__(self, env: VectorEnv, noise: float):
+        self._task, self._noise = env.task, noise
+        self._make = lambda: env.task.expert(env.simulator.landmarks)
+        self._experts: dict[int, Expert] = {}
+        self._rng: dict[int, np.random.Generator] = {}
+        self.recordings: dict[int, _Steps] = {}
+
+    def begin(self, slot: int, seed: int) -> None:
+        self._experts[slot] = self._make()
+        self._rng[slot] = np.random.default_rng([seed, 2])
+        self.recordings[slot] = _Steps()
+
+    def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
+        actions = [self._act(slot, h[-1]) for slot, h in zip(slots, history, strict=True)]
+        return np.stack(actions)[:, None]
+
+    def _act(self, slot: int, observation: np.ndarray) -> np.ndarray:
+        action = self._experts[slot].act(self._task.split(observation))
+        executed = action.copy()
+        executed[:-1] += self._rng[slot].normal(0.0, self._noise, len(action) - 1)
+        executed = np.clip(executed, -1.0, 1.0)
+        recording = self.recordings[slot]
+        recording.observations.append(observation)
+        recording.actions.append(action)
+        recording.executed.append(executed)
+        return executed
+
+
+def record(
+    env: VectorEnv, noise: float, seeds: Sequence[int], keep: Callable[[list[Episode]], None]
+) -> None:
+    """Run the noisy expert from `seeds`; pass the successful episodes to `keep` in the order of
+    their seeds, as soon as all earlier ones have ended, also when something interrupts.
+    """
+    expert = NoisyExpert(env, noise)
+    waiting = list(seeds)[::-1]
+    ended: dict[int, Episode | None] = {}
+    ready: list[Episode] = []
+
+    def flush(least: int) -> None:
+        while waiting and waiting[-1] in ended:
+            episode = ended.pop(waiting.pop())
+            ready.extend([episode] if episode is not None else [])
+        if len(ready) >= least:
+            keep(ready)
+            ready.clear()
+
+    def on_end(result: Rollout) -> None:
+        recording = expert.recordings[result.slot]
+        ended[result.seed] = _episode(env.task, result.seed, recording) if result.success else None
+        flush(EPISODES_PER_APPEND)
+
+    try:
+        rollout(env, expert, seeds, on_end)
+    finally:
+        flush(1)
+
+
+def _episode(task: Task, seed: int, recording: _Steps) -> Episode:
+    steps = len(recording.actions)
+    ended = np.arange(steps) == steps - 1
+    return Episode(
+        observations=task.split(np.stack(recording.observations)),
+        action=np.stack(recording.actions).astype(np.float32),
+        reward=ended.astype(np.float32),
+        success=ended,
+        extras={"executed_action": np.stack(recording.executed).astype(np.float32)},
+        scalars={"seed": seed},
+    )
+
+
+def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> DemonstrationStore:
+    """Open the store of these demonstrations, for reading if it is complete, else for appending;
+    create it if there is none.
+
+    Raises StoreError for a store of another task, expert, noise or simulator.
+    """
+    task, simulator = env.task, env.simulator
+    identity = {
+        "task": task.name,
+        EXPERT: task.expert_name,
+        "noise": noise,
+        "simulator": simulator.fingerprint,
+        "bounds": [task.low.tolist(), task.high.tolist()],
+    }
+    if not path.exists():
+        return DemonstrationStore.create(
+            path,
+            task.sizes,
+            task.action_size,
+            {**identity, "versions": simulator.versions, "seeds_from": DEMONSTRATION.start},
+            extra_sizes={"executed_action": task.action_size},
+            scalar_types={"seed": "int64"},
+        )
+    store = DemonstrationStore.open(path)
+    store.require(
+        action_size=task.action_size,
+        observation_sizes=task.sizes,
+        versions=simulator.versions,
+        strict=True,
+        **identity,
+    )
+    complete = len(store) >= episodes and store.attributes.get("attempts") == _attempts(store)
+    return store if complete else DemonstrationStore.open(path, "a")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make the store at `path`: the runs of a sweep wait for the first
+    and find it made.
+
+    A folder that cannot be written needs no lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        yield
+        return
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"waiting for another process that records {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def collect(
+    task: Task,
+    path: Path,
+    *,
+    episodes: int,
+    noise: float,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DemonstrationStore:
+    """Make or complete the store at `path`: the first `episodes` seeds that the noisy expert
+    solves.
+
+    Interrupted, it keeps its finished episodes and goes on from there. `progress(done, tried)` is
+    called as it grows. Raises StoreError for a store of another task, noise or simulator, and
+    ReconvergeError if the expert hardly ever succeeds.
+    """
+    with _alone(path), VectorEnv(task, min(SLOTS, episodes), workers) as env:
+        store = open_or_create(env, path, noise, episodes)
+        recorded = store.scalars()["seed"]
+        start = int(recorded[-1]) + 1 if len(recorded) else DEMONSTRATION.start
+
+        def keep(found: list[Episode]) -> None:
+            # Interrupted after the store took them, the same episodes come once more.
+            known = store.scalars()["seed"]
+            new = [episode for episode in found if episode.scalars["seed"] not in known]
+            store.extend(new[: episodes - len(store)])
+            if progress is not None:
+                progress(len(store), int(found[-1].scalars["seed"]) + 1 - DEMONSTRATION.start)
+
+        while len(store) < episodes:
+            tried = start - DEMONSTRATION.start
+            if tried > MAX_TRIES_PER_SUCCESS * (len(store) + SLOTS):
+                raise ReconvergeError(
+                    f"{task.name}: the expert solved {len(store)} of {tried} episodes with "
+                    f"noise={noise}; lower noise"
+                )
+            stop = start + episodes - len(store)
+            record(env, noise, range(start, stop), keep)
+            start = stop
+        tried = _attempts(store)
+        if store.attributes.get("attempts") != tried:
+            store.update_attributes({"attempts": tried, "discarded": 1.0 - len(store) / tried})
+    return store
+
+
+def _attempts(store: DemonstrationStore) -> int:
+    """Return the number of episodes that were tried for those in the store."""
+    return int(store.scalars()["seed"][-1]) + 1 - DEMONSTRATION.start
+
+
+def collect_with_bar(
+    task: Task, folder: Path, *, episodes: int, noise: float, workers: int | None
+) -> DemonstrationStore:
+    """Collect into `folder/<task>.zarr` behind a progress bar."""
+    with tqdm(total=episodes, desc=f"demonstrations of {task.name}", unit="episode") as bar:
+
+        def show(done: int, tried: int) -> None:
+            bar.update(done - bar.n)
+            bar.set_postfix(tried=tried)
+
+        path = folder / f"{task.name}.zarr"
+        store = collect(task, path, episodes=episodes, noise=noise, workers=workers, progress=show)
+        bar.update(episodes - bar.n)
+    return store
+
+
+def open_or_collect(
+    tasks: Sequence[Task], folder: Path, *, episodes: int, noise: float, workers: int | None
+) -> list[DemonstrationStore]:
+    """Return the tasks' stores `folder/<task>.zarr`, collected if missing or not complete.
+
+    A store from elsewhere, not of our expert, is returned as it is; StoreError if it does not fit.
+    """
+    stores = []
+    for task in tasks:
+        path = folder / f"{task.name}.zarr"
+        if path.exists() and EXPERT not in (store := DemonstrationStore.open(path)).attributes:
+            require_fit(store, task)
+        else:
+            store = collect_with_bar(task, folder, episodes=episodes, noise=noise, workers=workers)
+        stores.append(store)
+    return stores
+
+
+def episodes_from_elsewhere(
+    tasks: Sequence[Task], stores: Sequence[DemonstrationStore], episodes: int
+) -> dict[str, int]:
+    """Return, by task, and print how many episodes are taken of each store from elsewhere."""
+    taken = {}
+    for task, store in zip(tasks, stores, strict=True):
+        if EXPERT not in store.attributes:
+            count = taken[task.name] = min(len(store), episodes)
+            total = f"{len(store)} demonstrations brought from elsewhere"
+            tqdm.write(f"{task.name}: {count} of the {total}")
+    return taken

@@ -1,0 +1,117 @@
+"""A client of `policy.serve` for a robot's own process; copy this file to the robot.
+
+It needs msgpack and numpy, and holds the protocol, so that the server imports it from here.
+
+    with PolicyClient(port=5555) as policy:
+        policy.reset(seed=0)  # a new episode
+        while running:
+            robot.act(policy.act(robot.observe()))  # once a control step
+
+Messages go over TCP, each as four bytes (its length, big-endian) and that many bytes of msgpack: a
+map with text keys and at most `MAX_BYTES`. Every request gets one reply, in order. Numbers are
+plain msgpack numbers, arrays lists.
+
+{type: contract}
+    {type: contract, ...}: what an export's config.json says of the task
+{type: reset, seed: 0}
+    {type: ready}: a new episode; its noise comes from the seed, 0 to 2^63 - 1
+{type: act, observation: {key: numbers}}
+    {type: actions, actions: [Ta][Da]}: to be executed in order
+{type: observe, observation: {key: numbers}}
+    {type: observed}: the history grows, without a plan; send it at each step within a chunk
+{type: statistics}
+    {type: statistics, plans, refused, p50_ms, p99_ms}: of all clients so far
+
+Anything else is refused by `{type: error, message}` and leaves the episode unchanged; after bytes
+that cannot be a message (a length above `MAX_BYTES`) the server also closes the connection. A bug
+in the server is answered by `{type: failure, message}`, and the connection closed. Each connection
+has an episode of its own.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgpack
+import numpy as np
+
+MAX_BYTES = 65_536
+HEADER = struct.Struct(">I")
+
+
+class PolicyError(RuntimeError):
+    """The server refused a request, failed, or is gone."""
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return a message as bytes, with its length in front."""
+    body = msgpack.packb(message)
+    return HEADER.pack(len(body)) + body
+
+
+class PolicyClient:
+    """One connection, one episode at a time.
+
+    `timeout`: seconds for connecting and for each reply.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 5555, timeout: float = 5.0):
+        self._socket = socket.create_connection((host, port), timeout)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._actions: list[np.ndarray] = []
+        self.contract = self.request({"type": "contract"})
+
+    def reset(self, seed: int) -> None:
+        """Start an episode; the same seed and observations give the same actions."""
+        self.request({"type": "reset", "seed": seed})
+        self._actions = []
+
+    def act(self, observation: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
+        """Return the action [Da] of this control step: the next of the chunk, or of a new one."""
+        listed = {key: np.asarray(value).tolist() for key, value in observation.items()}
+        kind = "observe" if self._actions else "act"
+        reply = self.request({"type": kind, "observation": listed})
+        if kind == "act":
+            self._actions = list(np.asarray(reply["actions"], np.float32))
+        return self._actions.pop(0)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the latency of the server's plans, from decoded request to actions."""
+        return self.request({"type": "statistics"})
+
+    def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one message and return its reply; PolicyError if that is an error or missing."""
+        try:
+            self._socket.sendall(encode(message))
+            (size,) = HEADER.unpack(self._read(HEADER.size))
+            reply = msgpack.unpackb(self._read(size))
+        except OSError as error:  # a late reply must not be taken for that of the next request
+            self.close()
+            raise PolicyError(f"no reply ({error}); connect again") from error
+        if reply["type"] == "failure":
+            self.close()
+        if reply["type"] in ("error", "failure"):
+            raise PolicyError(reply["message"])
+        return reply
+
+    def close(self) -> None:
+        """Close the connection; its episode ends."""
+        self._socket.close()
+
+    def __enter__(self) -> PolicyClient:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part = self._socket.recv(size - len(data))
+            if not part:
+                raise ConnectionError("the server closed the connection")
+            data += part
+        return data

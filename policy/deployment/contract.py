@@ -1,0 +1,142 @@
+"""The contract of a task: the observations that a policy takes and the meaning of its actions.
+
+It is all that a program needs to act with an exported or served policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from reconverge.envs.suites import SUITES, in_frame
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError
+from reconverge.policy.model.policy import DiffusionPolicy
+from reconverge.schema import read_record
+
+
+@dataclass(frozen=True)
+class ObservationEntry:
+    """One key of the observation; `low` and `high` bound each of its `size` numbers."""
+
+    key: str
+    size: int
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class ActionEntry:
+    """The next `size` numbers of an action, each in [low, high]."""
+
+    size: int
+    low: float
+    high: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The observations and actions of one task, in their order in the flat vectors."""
+
+    task: str
+    index: int  # the sampler's input `task`
+    control_hz: int
+    n_obs_steps: int
+    padded_observation_size: int  # of the flat observation, with zeros at its end
+    horizon: int
+    n_action_steps: int
+    action_size: int
+    observation: tuple[ObservationEntry, ...]
+    action: tuple[ActionEntry, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Contract:
+        """Read what `to_json` gave; ReconvergeError names `where` and the damaged field."""
+        return read_record(cls, value, where)
+
+
+def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
+    """Return the contract of acting on `task`, whose `index` and `input_frame` are the policy's.
+
+    Bounds are those of the checkpoint, by which it normalises. ReconvergeError if the task has
+    another size today.
+    """
+    bounds = policy.normalizer
+    low, high = bounds.low[task.index].tolist(), bounds.high[task.index].tolist()
+    if task.observation_size > len(low) or task.action_size != policy.action_size:
+        raise ReconvergeError(
+            f"{task.name} has {task.observation_size} observations and {task.action_size} actions, "
+            f"the policy at most {len(low)} and {policy.action_size}; "
+            "use a checkpoint of this version"
+        )
+    suite = SUITES[task.suite]
+    frame = suite.input_frames[in_frame(task, task.input_frame).input_frame]
+    return Contract(
+        task=task.label,
+        index=task.index,
+        control_hz=suite.control_hz,
+        n_obs_steps=policy.n_obs_steps,
+        padded_observation_size=len(low),
+        horizon=policy.horizon,
+        n_action_steps=policy.n_action_steps,
+        action_size=policy.action_size,
+        observation=_observation(task, low, high),
+        action=tuple(
+            ActionEntry(size, -1.0, 1.0, meaning.format(frame=frame))
+            for size, meaning in suite.actions
+        ),
+    )
+
+
+def _observation(task: Task, low: list[float], high: list[float]) -> tuple[ObservationEntry, ...]:
+    entries, start = [], 0
+    for key, size in task.sizes.items():
+        part = slice(start, start + size)
+        meaning = task.meanings.get(key) or SUITES[task.suite].meanings.get(key)
+        meaning = meaning or "as the simulator gives it"
+        entries.append(ObservationEntry(key, size, tuple(low[part]), tuple(high[part]), meaning))
+        start += size
+    return tuple(entries)
+
+
+def to_markdown(contract: Contract) -> str:
+    """Return a section of Markdown: tables of the observation's and the action's entries."""
+    lines = [
+        f"## {contract.task}: `task` = {contract.index}, "
+        f"{contract.control_hz} control steps a second",
+        "",
+        "| entries | observation key | meaning | low | high |",
+        "|---|---|---|---|---|",
+    ]
+    start = 0
+    for part in contract.observation:
+        low, high = _numbers(part.low), _numbers(part.high)
+        lines.append(
+            f"| {_range(start, part.size)} | `{part.key}` | {part.meaning} | {low} | {high} |"
+        )
+        start += part.size
+    padding = contract.padded_observation_size - start
+    if padding:
+        lines.append(f"| {_range(start, padding)} | | padding: zeros | | |")
+    lines += ["", "| entries | action, in [-1, 1] |", "|---|---|"]
+    start = 0
+    for action in contract.action:
+        lines.append(f"| {_range(start, action.size)} | {action.meaning} |")
+        start += action.size
+    return "\n".join(lines)
+
+
+def _range(start: int, size: int) -> str:
+    return f"{start}" if size == 1 else f"{start}-{start + size - 1}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    """Return all values, or one where they are equal: `-1` for four times -1."""
+    shown = [f"{value:g}" for value in values]
+    return shown[0] if len(set(shown)) == 1 else ", ".join(shown)

@@ -1,0 +1,145 @@
+"""One client's episode with a served policy: requests to replies, as `client` documents them."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from reconverge.errors import ReconvergeError, unknown
+from reconverge.policy.deployment.contract import Contract, ObservationEntry
+from reconverge.policy.model.actor import PolicyActor
+from reconverge.policy.model.policy import DiffusionPolicy
+
+LATEST = 10_000  # plans whose latency is summarised
+
+
+class RequestError(ReconvergeError):
+    """A request that the client must change."""
+
+
+class Latency:
+    """Milliseconds of the latest plans, from decoded request to actions, and counts of requests."""
+
+    def __init__(self) -> None:
+        self.plans = self.refused = 0
+        self._milliseconds: deque[float] = deque(maxlen=LATEST)
+
+    def add(self, seconds: float) -> None:
+        """Count a plan."""
+        self.plans += 1
+        self._milliseconds.append(1e3 * seconds)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts and percentiles; percentiles are None before the first plan."""
+        p50, p99 = (
+            np.percentile(self._milliseconds, [50, 99]).tolist() if self.plans else (None, None)
+        )
+        return {"plans": self.plans, "refused": self.refused, "p50_ms": p50, "p99_ms": p99}
+
+
+class Session:
+    """The observation history and the noise of one client, as in a rollout of `PolicyActor`."""
+
+    def __init__(self, policy: DiffusionPolicy, contract: Contract, latency: Latency):
+        self._contract, self._latency = contract, latency
+        self._actor = PolicyActor(policy, contract.index, rows=1)
+        self._steps = policy.n_obs_steps
+        self._history: deque[np.ndarray] = deque(maxlen=self._steps)
+        self._begun = False
+        self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "contract": lambda _: {"type": "contract", **contract.to_json()},
+            "reset": self._reset,
+            "act": self._act,
+            "observe": self._observe,
+            "statistics": lambda _: {"type": "statistics", **latency.summary()},
+        }
+
+    def answer(self, body: bytes) -> dict[str, Any]:
+        """Return the reply to the bytes of one message.
+
+        Only a RequestError becomes a reply; any other exception is a bug of the server.
+        """
+        try:
+            message = _decode(body)
+            kind = message.get("type")
+            if not isinstance(kind, str) or kind not in self._requests:
+                raise unknown("type of request", kind, self._requests, RequestError)
+            return self._requests[kind](message)
+        except RequestError as error:
+            self._latency.refused += 1
+            return {"type": "error", "message": str(error)}
+
+    def _reset(self, message: dict[str, Any]) -> dict[str, Any]:
+        seed = message.get("seed")
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            raise RequestError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
+        self._actor.begin(0, seed)
+        self._history.clear()
+        self._begun = True
+        return {"type": "ready"}
+
+    def _observe(self, message: dict[str, Any]) -> dict[str, Any]:
+        if not self._begun:
+            raise RequestError("no episode yet: send {type: reset, seed: 0} first")
+        observation = flatten(message.get("observation"), self._contract.observation)
+        self._history.extend([observation] * (1 if self._history else self._steps))
+        return {"type": "observed"}
+
+    def _act(self, message: dict[str, Any]) -> dict[str, Any]:
+        start = time.perf_counter()
+        self._observe(message)
+        actions = self._actor.act([0], np.stack(self._history)[None])[0].tolist()
+        self._latency.add(time.perf_counter() - start)
+        return {"type": "actions", "actions": actions}
+
+
+def flatten(observation: Any, entries: tuple[ObservationEntry, ...]) -> np.ndarray:
+    """Return the flat observation [Do], clipped to its bounds.
+
+    RequestError names the key that differs from the contract's `entries`.
+    """
+    if not isinstance(observation, dict):
+        raise RequestError(f"observation={_short(observation)}: give a map of key to numbers")
+    sizes = {entry.key: entry.size for entry in entries}
+    for key in observation:
+        if key not in sizes:
+            raise unknown("observation key", key, sizes, RequestError)
+    for key, size in sizes.items():
+        if key not in observation:
+            raise RequestError(f"observation lacks {key!r}; give {', '.join(sizes)}")
+        values = observation[key]
+        if not isinstance(values, list) or len(values) != size:
+            raise RequestError(
+                f"observation {key!r}: give a list of {size} numbers, got {_short(values)}"
+            )
+        for value in values:
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise RequestError(
+                    f"observation {key!r} holds {_short(value)}: give finite numbers"
+                )
+    flat = np.array([value for key in sizes for value in observation[key]], np.float64)
+    low = np.array([bound for entry in entries for bound in entry.low])
+    high = np.array([bound for entry in entries for bound in entry.high])
+    return flat.clip(low, high).astype(np.float32)
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        message = msgpack.unpackb(body)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise RequestError(f"not a msgpack message ({error or type(error).__name__})") from error
+    if not isinstance(message, dict):
+        raise RequestError(f"message {_short(message)}: give a map with a type")
+    return message
+
+
+def _short(value: Any) -> str:
+    text = reprlib.repr(value)  # of few levels, however deep the client nested it
+    return text if len(text) <= 60 else f"{text[:57]}..."

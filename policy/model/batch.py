@@ -1,0 +1,40 @@
+"""Batches of windows: what a policy saw, and the actions that followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+AnyBatch = TypeVar("AnyBatch", bound=Any)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one or several tasks.
+
+    Observations are padded with zeros to the largest Do of the sequence.
+    """
+
+    observations: Float[Tensor, "B To Do"]
+    actions: Float[Tensor, "B Tp Da"]
+    task: Int[Tensor, " B"]
+
+    def __len__(self) -> int:
+        return len(self.task)
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        """Draw `size` windows with replacement."""
+        index = torch.randint(len(self), (size,), generator=generator, device=self.task.device)
+        return Batch(self.observations[index], self.actions[index], self.task[index])
+
+
+def join(parts: Sequence[AnyBatch]) -> AnyBatch:
+    """Concatenate batches of one kind, dataclasses of tensors [B, ...], in order."""
+    names = [spec.name for spec in fields(parts[0])]
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return type(parts[0])(**columns)

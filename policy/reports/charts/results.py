@@ -1,0 +1,241 @@
+"""Charts of success, of recovery and of paired differences."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reconverge.policy.reports.charts.style import (
+    COLORS,
+    HEAT,
+    INK,
+    SMALL,
+    TRANSITION,
+    Chart,
+    heat_colors,
+)
+from reconverge.policy.reports.rows.cells import mean_interval
+from reconverge.policy.reports.run import Point
+from reconverge.policy.runs.summary import Rates
+
+FEW = 5  # fewer tasks have room for their names
+NOTE = (
+    "with the penalty less without it (points); dots are seeds, diamonds their means with 95 % "
+    "bootstrap intervals"
+)
+
+
+def success(curves: Mapping[str, Sequence[Point]], tasks: int, updates_per_task: int) -> Chart:
+    """A panel a task learned so far: success in %, with its interval, along the run.
+
+    The updates of each of `tasks` run on a logarithmic scale, as recovery does. All panels share
+    the axis of success, which begins at 0 or, where every interval ends above 40 or 60 %, there.
+    """
+    lowest = 100 * min(point.low for points in curves.values() for point in points)
+    floor = next((start for start in (60, 40) if lowest > start), 0)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        figure.set_figheight(0.9 + (1.0 if tasks < FEW else 0.65) * len(curves))
+        panels = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+        for i, (axes, (task, points)) in enumerate(zip(panels, curves.items(), strict=True)):
+            axes.axvspan(i, i + 1, color=INK, alpha=0.07, linewidth=0)
+            for transition in range(i + 1, tasks):
+                axes.axvline(transition, **TRANSITION)
+            x = [_position(point.update, updates_per_task) for point in points]
+            rates, low, high = 100 * np.array(points).T[1:]
+            axes.fill_between(x, low, high, color="C0", alpha=0.2, linewidth=0)
+            axes.vlines(x[-1], low[-1], high[-1], color="C0", alpha=0.5, clip_on=False)
+            axes.plot(x, rates, "o-", color="C0", markersize=3, linewidth=1.4, clip_on=False)
+            end = {"xytext": (6, 0), "textcoords": "offset points", "annotation_clip": False}
+            axes.annotate(f"{rates[-1]:.0f} %", (x[-1], rates[-1]), va="center", **end)
+            axes.set(ylim=(floor, 100 + 0.04 * (100 - floor)), xlim=(0, tasks))
+            ticks = [floor, (floor + 100) / 2, 100]
+            axes.set_yticks(ticks)
+            axes.hlines(ticks[1:], i, tasks, color=INK, alpha=0.15, linewidth=0.8)
+            axes.grid(visible=False)
+            title = f"{i + 1} {task}"
+            axes.set_title(title if i else f"{title}: success (%)", x=i / tasks)
+            if narrow and i > tasks / 2:
+                axes.set_title("")
+                axes.set_title(title, loc="right")
+            axes.spines.left.set_position(("data", i))
+            axes.get_yticklabels()[0].set_verticalalignment("bottom")
+            axes.spines.bottom.set_bounds(i, tasks)
+            axes.tick_params(axis="x", which="both", length=0)
+        names = [f"learning {task}" for task in curves] if tasks < FEW else []
+        _label_updates(panels[-1], names, tasks, updates_per_task, narrow)
+
+    last = ", ".join(f"{task} {100 * points[-1].rate:.0f} %" for task, points in curves.items())
+    alt = f"Success of every task against gradient updates. At the end: {last}."
+    return Chart("success", alt, draw)
+
+
+def _position(update: int, updates_per_task: int) -> float:
+    """Place an update of the run: one unit a task, and a logarithmic scale within it."""
+    task, within = divmod(update, updates_per_task)
+    return task + float(np.log1p(within) / np.log1p(updates_per_task))
+
+
+def _label_updates(
+    axes: Axes, names: Sequence[str], tasks: int, updates_per_task: int, narrow: bool
+) -> None:
+    decades = [10**power for power in range(1, 7) if 1.5 * 10**power < updates_per_task]
+    marks = {
+        _position(task * updates_per_task + update, updates_per_task): f"{update:,}"
+        for task in range(tasks)
+        for update in decades
+    }
+    room = tasks < FEW and not narrow
+    axes.set_xticks(list(marks), list(marks.values()) if room else [""] * len(marks), minor=True)
+    axes.tick_params(axis="x", which="minor", labelsize=SMALL, length=2)
+    axes.spines.bottom.set_bounds(0, tasks)
+    labels = [*names, *(str(task + 1) for task in range(len(names), tasks))]
+    axes.set_xticks(np.arange(tasks) + 0.5, labels)
+    axes.tick_params(axis="x", pad=15 if room else 4)
+    label = "gradient updates of each task, on a logarithmic scale"
+    label = label if tasks < FEW else f"task being learned: {label}"
+    axes.set_xlabel(textwrap.fill(label, 45) if narrow else label)
+
+
+def matrix(tasks: Sequence[str], success: Rates) -> Chart:
+    """The success matrix as a heat map."""
+    rates = np.array(success, dtype=float)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        size = 1.7 + 0.48 * len(tasks)
+        figure.set_size_inches(size + 0.9, size)
+        axes = figure.subplots()
+        axes.imshow(rates, vmin=0, vmax=1, cmap=HEAT)
+        for i, j in zip(*np.nonzero(~np.isnan(rates)), strict=True):
+            ink = heat_colors(rates[i, j])[1]
+            axes.text(j, i, f"{100 * rates[i, j]:.0f}", ha="center", va="center", color=ink)
+        axes.set_xticks(range(len(tasks)), tasks)
+        if len(tasks) >= FEW:
+            axes.tick_params(axis="x", rotation=90)
+        axes.set_yticks(range(len(tasks)), tasks)
+        axes.set(xlabel="evaluated", ylabel="after learning", title="success (%)")
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+
+    return Chart("matrix", "Success of every task after each task was learned.", draw)
+
+
+def averages(groups: Mapping[str, Sequence[Sequence[float]]], tasks: Sequence[str]) -> Chart:
+    """Mean success of the tasks seen after each task: a line a method, its runs thin."""
+    lines = {name: 100 * np.array(runs) for name, runs in groups.items()}
+    x = np.arange(1, len(tasks) + 1)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        figure.set_figheight(3.2 + 0.2 * len(lines))
+        axes = figure.subplots()
+        for i, (name, values) in enumerate(lines.items()):
+            color, mean = COLORS[i % len(COLORS)], values.mean(axis=0)
+            axes.plot(x, values.T, color=color, linewidth=0.7, alpha=0.5)
+            axes.plot(x, mean, "o-", color=color, markersize=4, linewidth=1.8, label=name)
+        labels = [f"{i} {task}" for i, task in zip(x, tasks, strict=True)]
+        axes.set_xticks(x, labels, rotation=40, ha="right")
+        low = max(0, 20 * np.floor((min(values.min() for values in lines.values()) - 5) / 20))
+        axes.set(ylim=(low, 102), ylabel="mean success (%)", xlabel="after learning")
+        figure.legend(loc="outside upper left")
+
+    said = ", ".join(f"{name} {values.mean(axis=0)[-1]:.0f} %" for name, values in lines.items())
+    alt = f"Mean success of the tasks seen after each task; at the end: {said}."
+    return Chart("averages", alt, draw)
+
+
+def recovery(
+    returns: Mapping[str, Sequence[Sequence[int | None]]],
+    tasks: Sequence[str],
+    updates_per_task: int,
+) -> Chart:
+    """Updates until the first task was back at 90 % at every transition: a mark a run, a bar at
+    their median; triangles where it never came back.
+
+    After figure 2(b) of Wang et al. 2026, arXiv 2602.02417.
+    """
+    never = 2.5 * updates_per_task
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        figure.set_figheight(3.6 + 0.2 * len(returns))
+        axes = figure.subplots()
+        width = 0.8 / len(returns)
+        for i, (name, transitions) in enumerate(returns.items()):
+            color, center = COLORS[i % len(COLORS)], (i + 0.5) * width - 0.4
+            axes.plot([], [], "o", color=color, markersize=5, label=name)
+            for x, found in zip(np.arange(len(transitions)) + center, transitions, strict=True):
+                heights = sorted(never if value is None else value for value in found)
+                spread = width * 0.2 * (np.arange(len(heights)) - (len(heights) - 1) / 2)
+                for shift, height in zip(spread, heights, strict=True):
+                    mark = "^" if height == never else "o"
+                    axes.plot(x + shift, height, mark, color=color, alpha=0.75, markersize=5)
+                if heights:
+                    ends = (x - 0.42 * width, x + 0.42 * width)
+                    axes.hlines(np.median(heights), *ends, color=color, linewidth=2)
+        for transition in range(1, len(tasks) - 1):
+            axes.axvline(transition - 0.5, color=INK, alpha=0.15, linewidth=0.8)
+        axes.axhline(updates_per_task, **TRANSITION)
+        axes.set_xticks(range(len(tasks) - 1), tasks[1:], rotation=30, ha="right")
+        axes.tick_params(axis="x", length=0)
+        axes.set_yscale("symlog", linthresh=2, linscale=0.5)
+        decades = [10**power for power in range(1, 7) if 10**power < 0.5 * updates_per_task]
+        labels = ["0", *(f"{update:,}" for update in decades), f"{updates_per_task:,}", "not back"]
+        axes.set_yticks([0, *decades, updates_per_task, never], labels)
+        axes.set_yticks([], minor=True)
+        axes.grid(visible=False, axis="x")
+        axes.set(xlabel="while learning", ylabel=f"updates until {tasks[0]} was back at 90 %")
+        axes.set(ylim=(-0.5, 1.7 * never), xlim=(-0.5, len(tasks) - 1.5))
+        figure.legend(loc="outside upper left", ncols=1 if narrow else 3)
+
+    alt = f"Updates until {tasks[0]} was back at 90 %; the table has the numbers."
+    return Chart("recovery", alt, draw)
+
+
+def differences(
+    measures: Mapping[str, Mapping[tuple[str, str], np.ndarray]], better: Mapping[str, str]
+) -> Chart:
+    """A panel a measure: the paired differences of every setting and penalty in points, a dot a
+    seed, the mean and its interval.
+
+    `better` names the direction in which the penalty is better, "more" or "less".
+    """
+    names = list(next(iter(measures.values())))
+    lines: list[tuple[str, str]] = []  # a heading for every setting, then its penalties
+    for setting, penalty in names:
+        lines += (
+            [(setting, penalty)] if (setting, "") in lines else [(setting, ""), (setting, penalty)]
+        )
+    labels = [textwrap.fill(penalty or setting, 48) for setting, penalty in lines]
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        height = 1.2 + 0.17 * sum(1 + label.count("\n") for label in labels) + 0.05 * len(labels)
+        figure.set_size_inches(3.0 + 1.9 * len(measures), height)
+        panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+        for axes, (measure, found) in zip(panels, measures.items(), strict=True):
+            for name, points in found.items():
+                y = lines.index(name)
+                axes.plot(points, [y] * len(points), "o", color="C0", alpha=0.4, markersize=4)
+                axes.plot(points.mean(), y, "D", color="C1", markersize=5)
+                if (interval := mean_interval(points)) is not None:
+                    axes.plot(interval, [y, y], color="C1", linewidth=1.6)
+            axes.axvline(0, color=INK, alpha=0.6, linewidth=0.8)
+            good = "better →" if better[measure] == "more" else "← better"
+            axes.set_title(f"{measure}\n{good}", loc="center")
+            axes.tick_params(axis="y", length=0)
+            axes.margins(x=0.12)
+            axes.locator_params(axis="x", nbins=5, integer=True)
+            for y, (_, penalty) in enumerate(lines):
+                if not penalty and y:
+                    axes.axhline(y - 0.5, color=INK, alpha=0.15, linewidth=0.8)
+            axes.grid(visible=False, axis="y")
+        panels[0].set_yticks(range(len(lines)), labels, fontsize=SMALL)
+        for text, (_, penalty) in zip(panels[0].get_yticklabels(), lines, strict=True):
+            text.set_fontweight("normal" if penalty else "bold")
+        panels[0].set_ylim(len(lines) - 0.5, -0.5)
+        figure.supxlabel(NOTE)
+
+    return Chart("differences", "Paired differences of every setting; the table has them.", draw)

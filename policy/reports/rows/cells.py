@@ -1,0 +1,68 @@
+"""Rows of results, and the one wording of their numbers; `render` and the page draw them.
+
+Rates are shown in %, differences of rates in points, intervals as "80 (49 to 94)".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reconverge.policy.runs.metrics import bootstrap, wilson
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, and the number that its column is sorted by and coloured from."""
+
+    text: str
+    value: float | int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a caption; the first cell of a row is its heading."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    sortable: bool = True
+    heat: bool = False  # values are success rates, shown as small coloured cells
+
+
+def number(value: float) -> str:
+    """Write one decimal, and no minus before zero."""
+    return f"{round(value, 1) + 0.0:.1f}"
+
+
+def with_interval(value: str, low: str, high: str) -> str:
+    return f"{value} ({low} to {high})"
+
+
+def rate_cell(rate: float | None, n: int | None = None) -> Cell:
+    """Show a success rate in %, with Wilson's 95 % interval where it is of `n` rollouts."""
+    if rate is None:
+        return Cell("")
+    text = f"{100 * rate:.0f}"
+    if n is not None:
+        low, high = wilson(round(rate * n), n)
+        text = with_interval(text, f"{100 * low:.0f}", f"{100 * high:.0f}")
+    return Cell(text, rate)
+
+
+def mean_interval(points: np.ndarray) -> tuple[float, float] | None:
+    """Return the 95 % bootstrap interval of a mean over seeds; None for one seed."""
+    return bootstrap(points, np.random.default_rng(0)) if len(points) > 1 else None
+
+
+def mean_cell(values: Sequence[float | None]) -> Cell:
+    """Show the mean of fractions over seeds, times 100, with its interval."""
+    points = 100 * np.array([value for value in values if value is not None])
+    if not len(points):
+        return Cell("")
+    interval = mean_interval(points)
+    mean = number(points.mean())
+    text = mean if interval is None else with_interval(mean, *map(number, interval))
+    return Cell(text, float(points.mean()))

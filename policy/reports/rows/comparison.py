@@ -1,0 +1,168 @@
+"""Several runs compared: means over seeds, paired differences, recovery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+from reconverge.files import write_text
+from reconverge.policy.reports.charts import results as charts
+from reconverge.policy.reports.charts.style import write_png
+from reconverge.policy.reports.render import comma_separated, markdown
+from reconverge.policy.reports.rows.cells import (
+    Cell,
+    Table,
+    mean_cell,
+    number,
+    rate_cell,
+    with_interval,
+)
+from reconverge.policy.reports.rows.groups import Groups, find_reference, group
+from reconverge.policy.reports.rows.recovery import first_task_returns, recovery_by_method
+from reconverge.policy.runs.summary import Summary, read_summary
+
+MEASURES: dict[str, Callable[[Summary], float | None]] = {
+    "average success (%)": lambda s: s.average_success,
+    "forgetting (points)": lambda s: s.forgetting.just_learned_all,
+    "forgetting without the last task (points)": lambda s: s.forgetting.just_learned_without_last,
+    "forgetting from the best (points)": lambda s: s.forgetting.max_without_last,
+    "backward transfer (points)": lambda s: s.backward_transfer,
+}
+"""Columns, from fractions."""
+DECIDING = (
+    "method",
+    "replay",
+    "fisher",
+    "network",
+    "seed",
+    "updates_per_task",
+    "n_rollouts",
+    "options",
+    "versions",
+)
+
+
+def write_comparison(paths: Sequence[Path], output: Path, reference: str | None = None) -> str:
+    """Write `comparison.md`, its tables as CSV and `recovery.png` into `output`; return the text.
+
+    There is no picture where nothing was probed.
+    """
+    groups = group([read_summary(path) for path in paths])
+    first = next(iter(groups.values()))[0]
+    text = f"{len(paths)} runs of {', '.join(first.tasks)}; {first.n_rollouts} rollouts a task.\n"
+    for name, table in comparison_tables(groups, reference).items():
+        text += f"\n{table.caption}\n\n{markdown(table)}"
+        write_text(output / f"{name}.csv", comma_separated(table))
+    write_text(output / "comparison.md", text)
+    if returns := first_task_returns(groups):
+        chart = charts.recovery(returns, first.tasks, first.updates_per_task)
+        write_png(chart, output / "recovery.png")
+    return text
+
+
+def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str, Table]:
+    """Return the tables that have rows, by name."""
+    tables = {
+        "success": success_table(groups),
+        "paired": paired_table(groups, find_reference(groups, reference)),
+        "recovery": recovery_by_method(groups, "updates"),
+        "first_reached": recovery_by_method(groups, "first_reached"),
+    }
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def success_table(groups: Groups) -> Table:
+    """One row a method: the means of every measure and of the minutes."""
+    rows = []
+    for name, runs in groups.items():
+        minutes = float(np.mean([run.seconds.total for run in runs])) / 60
+        means = [mean_cell([get(run) for run in runs]) for get in MEASURES.values()]
+        seeds = Cell(str(len(runs)), len(runs))
+        rows.append([Cell(name), seeds, *means, Cell(number(minutes), minutes)])
+    caption = "Means over seeds, with 95 % bootstrap intervals."
+    return Table(caption, ["method", "seeds", *MEASURES, "minutes"], rows)
+
+
+def paired_table(groups: Groups, reference: str) -> Table | None:
+    """Differences to the reference on the same seeds, and the probability that a run beats one of
+    the reference; None where there is no other method.
+
+    The probability is the share of all pairs of runs, ties counting half (Agarwal et al. 2021,
+    arXiv 2108.13264): Mann and Whitney's U over their number.
+    """
+    base = {run.seed: run.average_success for run in groups[reference]}
+    rows = []
+    for name, runs in groups.items():
+        if name == reference:
+            continue
+        differences = [run.average_success - base[run.seed] for run in runs if run.seed in base]
+        wins = mannwhitneyu([run.average_success for run in runs], list(base.values())).statistic
+        share = float(wins) / (len(runs) * len(base))
+        pairs = Cell(str(len(differences)), len(differences))
+        rows.append([Cell(name), pairs, mean_cell(differences), Cell(f"{share:.2f}", share)])
+    return (
+        Table(
+            f"Differences of average success to {reference} on the same seeds, with 95 % bootstrap "
+            "intervals.",
+            ["method", "same seeds", "difference (points)", "probability of improvement"],
+            rows,
+        )
+        if rows
+        else None
+    )
+
+
+def runs_table(runs: Sequence[Summary], names: Sequence[str]) -> Table:
+    """One row a run: what it is and what it came to."""
+    rows = []
+    for name, run in zip(names, runs, strict=True):
+        average, (low, high) = 100 * run.average_success, run.average_success_ci95
+        success = with_interval(number(average), number(100 * low), number(100 * high))
+        forgetting, minutes = 100 * run.forgetting.just_learned_all, run.seconds.total / 60
+        rows.append(
+            [
+                Cell(name),
+                Cell(run.method),
+                Cell(str(run.seed), run.seed),
+                Cell(success, average),
+                Cell(number(forgetting), forgetting),
+                Cell(number(minutes), minutes),
+            ]
+        )
+    columns = ["run", "method", "seed", "average success (%)", "forgetting (points)", "minutes"]
+    return Table("The runs, with Wilson's 95 % intervals over their rollouts.", columns, rows)
+
+
+def final_success(runs: Sequence[Summary], names: Sequence[str]) -> Table:
+    """Success of every task at the end, a row a run."""
+    tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
+    rows = []
+    for name, run in zip(names, runs, strict=True):
+        end = dict(zip(run.tasks, run.success[-1], strict=True))
+        rows.append([Cell(name), *(rate_cell(end.get(task)) for task in tasks)])
+    caption = "Success (%) of every task at the end of each run."
+    return Table(caption, ["run", *tasks], rows, heat=True)
+
+
+def differing_options(runs: Sequence[Summary], names: Sequence[str]) -> Table | None:
+    """One row an option in which the runs differ, one column a run."""
+    settings = [dict(_flat({name: getattr(run, name) for name in DECIDING})) for run in runs]
+    rows = []
+    for option in sorted({option for setting in settings for option in setting}):
+        values = [json.dumps(setting.get(option)) for setting in settings]
+        if len(set(values)) > 1:
+            rows.append([Cell(option), *map(Cell, values)])
+    return Table("Options in which the runs differ.", ["option", *names], rows) if rows else None
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}".removeprefix("options."), value

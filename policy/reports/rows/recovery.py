@@ -1,0 +1,108 @@
+"""How fast earlier tasks come back: rows of one run, of several, and the marks of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from reconverge.policy.reports.rows.cells import Cell, Table
+from reconverge.policy.runs.metrics import FRACTIONS
+from reconverge.policy.runs.summary import Summary, TaskRecovery
+
+Measure = Literal["updates", "first_reached"]
+CAPTION = (
+    "Gradient updates of the new task until an earlier one was back at a share of its success "
+    "just after it was learned. 0: no probe found it below; > n: not within n; -: nothing to come "
+    "back to."
+)
+CAPTIONS: dict[Measure, str] = {
+    "updates": f"{CAPTION} One number a seed.",
+    "first_reached": "The simpler definition: gradient updates of the new task until the first "
+    "probe at a share of the earlier one's success just after it was learned, whatever came before "
+    "or after. ?: not recorded. One number a seed.",
+}
+
+
+def updates_cell(entry: TaskRecovery, measure: Measure = "updates") -> Cell:
+    """Show a number of updates; one that was not enough is sorted behind those that were."""
+    updates = entry.updates if measure == "updates" else entry.first_reached
+    if updates is not None:
+        return Cell(str(updates), updates)
+    if entry.censored_at is None:
+        return Cell("-")
+    return Cell(f"> {entry.censored_at}", entry.censored_at + 0.5)
+
+
+def recovery_table(entries: Sequence[TaskRecovery]) -> Table:
+    """One row a transition and earlier task of a run, one column a share."""
+    targets = sorted({entry.target for entry in entries}, reverse=True)
+    rows: dict[tuple[str, str], dict[float, Cell]] = {}
+    for entry in entries:
+        found = rows.setdefault((entry.task, entry.while_learning), {})
+        found[entry.target] = updates_cell(entry)
+    return Table(
+        CAPTION,
+        ["task", "while learning", *(f"{100 * target:.0f} %" for target in targets)],
+        [
+            [Cell(task), Cell(later), *(found.get(target, Cell("")) for target in targets)]
+            for (task, later), found in rows.items()
+        ],
+    )
+
+
+def recovery_by_method(groups: Mapping[str, Sequence[Summary]], measure: Measure) -> Table | None:
+    """One row a method, earlier task and share, one column a task being learned.
+
+    None where nothing was probed.
+    """
+    tasks = next(iter(groups.values()))[0].tasks
+    rows = []
+    for name, runs in groups.items():
+        for task in tasks[:-1]:
+            for target in FRACTIONS:
+                cells = [_over_seeds(runs, task, later, target, measure) for later in tasks[1:]]
+                if any(cell.text for cell in cells):
+                    rows.append([Cell(name), Cell(task), Cell(f"{100 * target:.0f} %"), *cells])
+    later = [f"while {task}" for task in tasks[1:]]
+    columns = ["method", "task", "of its success", *later]
+    return Table(CAPTIONS[measure], columns, rows) if rows else None
+
+
+def first_task_returns(
+    groups: Mapping[str, Sequence[Summary]],
+) -> dict[str, list[list[int | None]]]:
+    """By method and transition: the first task's updates to 90 % in every run that had learned it.
+
+    None: it never came back. Methods that were not probed are left out.
+    """
+    found = {}
+    for name, runs in groups.items():
+        first, *later = runs[0].tasks
+        transitions = [
+            [
+                entry.updates
+                for run in runs
+                for entry in _entries(run, first, task, 0.9)
+                if (entry.updates, entry.censored_at) != (None, None)
+            ]
+            for task in later
+        ]
+        if any(transitions):
+            found[name] = transitions
+    return found
+
+
+def _over_seeds(
+    runs: Sequence[Summary], task: str, later: str, target: float, measure: Measure
+) -> Cell:
+    cells = [
+        Cell("?") if measure == "first_reached" and not run.probes else updates_cell(entry, measure)
+        for run in runs
+        for entry in _entries(run, task, later, target)
+    ]
+    return Cell(", ".join(cell.text for cell in cells), cells[0].value if cells else None)
+
+
+def _entries(run: Summary, task: str, later: str, target: float) -> list[TaskRecovery]:
+    wanted = (task, later, target)
+    return [e for e in run.recovery if (e.task, e.while_learning, e.target) == wanted]

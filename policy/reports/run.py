@@ -1,0 +1,170 @@
+"""Read what a run left behind; everything but summary.json may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reconverge.errors import ReconvergeError
+from reconverge.policy.runs.metrics import wilson
+from reconverge.policy.runs.summary import ProbeCurve, Rates, Summary, read_summary
+from reconverge.schema import parse_json, read_record, read_text
+
+
+@dataclass(frozen=True)
+class LoggedUpdate:
+    """A line of metrics.jsonl; a term that the method does not have is 0."""
+
+    task_index: int
+    update: int
+    loss: float
+    distillation: float = 0.0
+    penalty: float = 0.0
+    trust_region: float = 0.0
+
+
+@dataclass(frozen=True)
+class GeneratorUpdate:
+    """A line of metrics.jsonl about the replay generator."""
+
+    task_index: int
+    generator_update: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Quantiles of the distances to the nearest real window."""
+
+    quantile: list[float]
+    real: list[float]
+    generated: list[float]
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Histograms of one entry; `distance` is the earth mover's, in half ranges."""
+
+    name: str
+    distance: float
+    edges: list[float]
+    real: list[float]
+    generated: list[float]
+
+
+@dataclass(frozen=True)
+class ReplayQuality:
+    """An entry of replay_quality.json, see `policy.model.replay_quality`."""
+
+    task: str
+    windows: int
+    ratio: float
+    nearest: Nearest
+    marginals: list[Marginal]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run; `config` is the text of config.yaml."""
+
+    path: Path
+    summary: Summary
+    updates: list[LoggedUpdate]
+    generator_updates: list[GeneratorUpdate]
+    config: str | None
+    replay: list[ReplayQuality]
+    videos: Mapping[str, Path]  # by task
+
+
+class Point(NamedTuple):
+    """A success rate and its 95 % interval, after `update` updates of the whole run."""
+
+    update: int
+    rate: float
+    low: float
+    high: float
+
+
+def read_run(path: Path) -> Run:
+    """Read a run's folder, or what a summary.json alone says of one.
+
+    ReconvergeError names a file that cannot be read.
+    """
+    summary = read_summary(path)
+    if not path.is_dir():
+        return Run(path, summary, [], [], None, [], {})
+    updates, generator_updates = _read_metrics(path / "metrics.jsonl")
+    config = path / "config.yaml"
+    videos = {task: path / "videos" / f"{task}.mp4" for task in summary.tasks}
+    return Run(
+        path,
+        summary,
+        updates,
+        generator_updates,
+        config=read_text(config) if config.exists() else None,
+        replay=_read_replay(path / "replay_quality.json"),
+        videos={task: file for task, file in videos.items() if file.exists()},
+    )
+
+
+def success_curves(
+    tasks: Sequence[str],
+    success: Rates,
+    n_rollouts: int,
+    probes: Sequence[ProbeCurve],
+    updates_per_task: int,
+) -> dict[str, list[Point]]:
+    """Return every task's success along the run: evaluations after each task, probes in between."""
+    curves: dict[str, list[Point]] = {task: [] for task in tasks}
+    for i, row in enumerate(success):
+        for task, rate in zip(tasks, row, strict=True):
+            if rate is not None:
+                curves[task].append(_point((i + 1) * updates_per_task, rate, n_rollouts))
+    for curve in probes:
+        start = tasks.index(curve.while_learning) * updates_per_task
+        for update, rate in zip(curve.updates, curve.success, strict=True):
+            if update < updates_per_task:
+                curves[curve.task].append(_point(start + update, rate, curve.n_rollouts))
+    return {task: sorted(points) for task, points in curves.items() if points}
+
+
+def _point(update: int, rate: float, n: int) -> Point:
+    return Point(update, rate, *wilson(round(rate * n), n))
+
+
+def _read_metrics(path: Path) -> tuple[list[LoggedUpdate], list[GeneratorUpdate]]:
+    updates, generator_updates = [], []
+    lines = read_text(path).splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}: line {number}"
+        value = parse_json(line, where)
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if kind == "update":
+            updates.append(read_record(LoggedUpdate, value, where, extra=True))
+        elif kind == "generator":
+            generator_updates.append(read_record(GeneratorUpdate, value, where, extra=True))
+        elif kind not in ("probe", "evaluation"):
+            raise ReconvergeError(f"{where}: kind must be update, generator, probe or evaluation")
+    return updates, generator_updates
+
+
+def _read_replay(path: Path) -> list[ReplayQuality]:
+    if not path.exists():
+        return []
+    value = parse_json(read_text(path), str(path))
+    if not isinstance(value, list):
+        raise ReconvergeError(f"{path}: must be a list, one entry a task; restore the file")
+    tasks = [
+        read_record(ReplayQuality, each, f"{path}: [{i}]", extra=True)
+        for i, each in enumerate(value)
+    ]
+    for task in tasks:
+        lengths = {len(task.nearest.quantile), len(task.nearest.real), len(task.nearest.generated)}
+        edges = [len(m.edges) == len(m.real) + 1 == len(m.generated) + 1 for m in task.marginals]
+        if len(lengths) > 1 or min(lengths) < 3 or not edges or not all(edges):
+            raise ReconvergeError(
+                f"{path}: lists of {task.task} differ in length; restore the file"
+            )
+    return tasks

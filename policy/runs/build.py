@@ -1,0 +1,182 @@
+"""From options to the objects of a run: policy, windows, replay, method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from reconverge.datasets.store import DemonstrationStore
+from reconverge.datasets.windows import Windows
+from reconverge.envs.evaluator import Evaluator
+from reconverge.envs.seeds import REPLAY
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.learner import Method, Setting
+from reconverge.policy.continual.loop import JointSource
+from reconverge.policy.continual.optimization import OptimizerOptions
+from reconverge.policy.continual.rehearsal import (
+    Draw,
+    DrawnReplay,
+    GeneratedReplay,
+    Replay,
+    ReplaySource,
+)
+from reconverge.policy.model.actor import PolicyActor
+from reconverge.policy.model.batch import Batch, join
+from reconverge.policy.model.diffusion import Diffusion
+from reconverge.policy.model.generator import WindowGenerator
+from reconverge.policy.model.normalizer import Normalizer
+from reconverge.policy.model.policy import DiffusionPolicy
+from reconverge.policy.runs.configuration import TrainOptions
+from reconverge.policy.runs.loading import PolicySpec, make_normalizer, make_policy
+
+ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
+
+
+@dataclass(frozen=True)
+class TaskWindows:
+    """One task's windows as batches of the sequence, with the task's index."""
+
+    windows: Windows
+    task: int
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        observations, actions = self.windows.sample(size, generator)
+        return Batch(observations, actions, torch.full((size,), self.task, device=actions.device))
+
+
+ReadWindows = Callable[[], TaskWindows]
+
+
+def check_parts(options: TrainOptions, tasks: Sequence[Task]) -> None:
+    """Build policy, generator and method once and drop them, to raise what they refuse."""
+    spec = make_spec(options, tasks)
+    normalizer = make_normalizer([(task.low, task.high) for task in tasks])
+    replay = make_replay(options, normalizer, spec.action_size, [], None)
+    make_method(options, make_policy(spec, normalizer), replay, None)
+
+
+def make_spec(options: TrainOptions, tasks: Sequence[Task]) -> PolicySpec:
+    """Describe the policy of a run on `tasks`."""
+    return PolicySpec(
+        tasks=[task.label for task in tasks],
+        network=asdict(options.network),
+        diffusion=asdict(options.diffusion),
+        **asdict(options.policy),
+        observation_size=max(task.observation_size for task in tasks),
+        action_size=tasks[0].action_size,
+        input_frames={t.label: t.input_frame for t in tasks if t.input_frame != "base"},
+    )
+
+
+def make_windows(
+    options: TrainOptions,
+    spec: PolicySpec,
+    store: DemonstrationStore,
+    task: Task,
+    device: torch.device,
+) -> ReadWindows:
+    """Return a function that reads the first episodes of a store, clipped to the task's bounds."""
+
+    def read() -> TaskWindows:
+        ends = store.episode_ends[: options.demonstrations.episodes]
+        seen = store.observations(list(task.observations))[: ends[-1]]
+        observations = pad(np.clip(seen, task.low, task.high), spec.observation_size)
+        actions = store.read(["action"])["action"][: ends[-1]]
+        steps = (spec.n_obs_steps, spec.horizon)
+        windows = Windows.from_episodes(observations, actions, ends, *steps, device)
+        return TaskWindows(windows, task.index)
+
+    return read
+
+
+def pad(observations: np.ndarray, size: int) -> np.ndarray:
+    """Append zeros to observations [..., Do] up to `size`."""
+    width = [(0, 0)] * (observations.ndim - 1) + [(0, size - observations.shape[-1])]
+    return np.pad(observations, width)
+
+
+def make_replay(
+    options: TrainOptions,
+    normalizer: Normalizer,
+    action_size: int,
+    windows: Sequence[ReadWindows],
+    evaluator: Evaluator | None,
+) -> Replay | None:
+    """Make the replay that `replay=` names; `evaluator` is needed for rollouts alone."""
+    chosen = options.replay
+    if chosen.name == "none":
+        return None
+    source: ReplaySource
+    if chosen.name == "demonstrations":
+        source = DrawnReplay(lambda _, task, count, stream: windows[task]().sample(count, stream))
+    elif chosen.name == "rollout":
+        source = DrawnReplay(_rollouts(evaluator))
+    else:
+        source = GeneratedReplay(
+            make_generator(options, normalizer, action_size),
+            OptimizerOptions(
+                learning_rate=chosen.learning_rate, precision=options.optimizer.precision
+            ),
+            updates=chosen.updates,
+            batch_size=options.batch_size,
+            pool=chosen.pool,
+        )
+    return Replay(source, chosen.batch_size, chosen.pool)
+
+
+def make_generator(
+    options: TrainOptions, normalizer: Normalizer, action_size: int
+) -> WindowGenerator:
+    """Make a fresh generator of the windows that the policy sees, on the normaliser's device."""
+    device = normalizer.low.device
+    diffusion = Diffusion(options.replay.diffusion, device)
+    network = options.replay.network
+    return WindowGenerator(options.policy, network, diffusion, normalizer, action_size).to(device)
+
+
+def make_method(
+    options: TrainOptions,
+    policy: DiffusionPolicy,
+    replay: Replay | None,
+    windows: Sequence[ReadWindows] | None,
+) -> Method:
+    """Make the method that `method=` names."""
+    setting = Setting(
+        denoiser=policy,
+        optimizer=options.optimizer,
+        replay=replay,
+        fisher=options.fisher,
+        all_tasks=None if windows is None else lambda: JointSource([read() for read in windows]),
+        batch_size=options.batch_size,
+        seed=options.seed,
+    )
+    method: Method = options.method.build(setting)
+    tasks = policy.normalizer.low.shape[0]
+    if method.uses_replay and options.replay.name == "generator" and options.batch_size < tasks:
+        raise ReconvergeError(
+            f"batch_size={options.batch_size}: the generator's batches hold every task: "
+            f"at least {tasks}"
+        )
+    return method
+
+
+def _rollouts(evaluator: Evaluator | None) -> Draw:
+    """Draw windows of the teacher's own successful rollouts."""
+
+    def draw(teacher: DiffusionPolicy, task: int, count: int, generator: torch.Generator) -> Batch:
+        assert evaluator is not None
+        actor = PolicyActor(teacher, task, recording=True)
+        results = evaluator.rollouts(actor, task, REPLAY[:ROLLOUT_EPISODES])
+        solved = [window for r in results if r.success for window in actor.windows[r.seed]]
+        if not solved:
+            raise ReconvergeError(
+                f"replay=rollout: the previous policy solved none of {ROLLOUT_EPISODES} episodes "
+                f"of task {task}; raise updates_per_task or choose another replay="
+            )
+        return join(solved).sample(count, generator)
+
+    return draw

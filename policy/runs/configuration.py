@@ -1,0 +1,280 @@
+"""Every option of a training run, as the command line and a run's config.yaml have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from reconverge.configs.store import Command, load_yaml, writable
+from reconverge.envs.catalog import TASKS_MEANING, task_sequence
+from reconverge.envs.seeds import MEASUREMENT
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError, unknown
+from reconverge.options import check_options, option
+from reconverge.policy.continual.fisher import FISHERS
+from reconverge.policy.continual.methods import METHODS
+from reconverge.policy.continual.optimization import OptimizerOptions
+from reconverge.policy.model.diffusion import DiffusionOptions
+from reconverge.policy.model.networks import NETWORKS
+from reconverge.policy.model.networks.mlp import MLPOptions
+from reconverge.policy.model.policy import PolicyOptions
+from reconverge.policy.runs.loggers import check_logger
+
+BATCH_MEANING = "replayed windows of each update"
+POOL_MEANING = "windows drawn for each earlier task when a task begins"
+
+
+@dataclass(frozen=True)
+class GeneratorReplayOptions:
+    """A diffusion model of windows, trained continually with its own replay."""
+
+    name: str = "generator"
+    batch_size: int = option(256, BATCH_MEANING, at_least=1)
+    pool: int = option(8000, POOL_MEANING, at_least=1)
+    updates: int = option(2000, "updates of the generator after each task", at_least=1)
+    network: MLPOptions = option(MLPOptions(width=384), "the generator's network")
+    diffusion: DiffusionOptions = option(
+        DiffusionOptions(num_inference_steps=50), "the generator's diffusion process"
+    )
+    learning_rate: float = option(1e-3, "peak of the generator's learning rate", at_least=0)
+
+
+@dataclass(frozen=True)
+class RolloutReplayOptions:
+    """The frozen previous policy acts in the simulator; its successes are replayed."""
+
+    name: str = "rollout"
+    batch_size: int = option(256, BATCH_MEANING, at_least=1)
+    pool: int = option(8000, POOL_MEANING + ", from its successes in 100 episodes", at_least=1)
+
+
+@dataclass(frozen=True)
+class DemonstrationReplayOptions:
+    """The stored demonstrations of earlier tasks: an upper bound."""
+
+    name: str = "demonstrations"
+    batch_size: int = option(256, BATCH_MEANING, at_least=1)
+    pool: int = option(8000, POOL_MEANING, at_least=1)
+
+
+@dataclass(frozen=True)
+class NoReplayOptions:
+    """No replay; method=trust_region is then EWC."""
+
+    name: str = "none"
+
+
+REPLAYS: dict[str, type] = {
+    "generator": GeneratorReplayOptions,
+    "rollout": RolloutReplayOptions,
+    "demonstrations": DemonstrationReplayOptions,
+    "none": NoReplayOptions,
+}
+GROUPS: dict[str, Mapping[str, type]] = {
+    "method": METHODS,
+    "network": NETWORKS,
+    "replay": REPLAYS,
+    "fisher": FISHERS,
+}
+"""The choices of every group: `method=ewc` takes a row, or a preset of configs/method/."""
+DEFAULT_CHOICES = {
+    "method": "trust_region",
+    "network": "mlp",
+    "replay": "generator",
+    "fisher": "diagonal",
+}
+
+
+@dataclass(frozen=True)
+class DemonstrationOptions:
+    """Where demonstrations are, and how the scripted experts make them where they are missing."""
+
+    path: str = option(
+        "demonstrations",
+        "folder of the stores <task>.zarr; scripted experts make those that are missing",
+    )
+    episodes: int = option(200, "demonstrations of each task that experts record", at_least=1)
+    noise: float = option(
+        0.2,
+        "standard deviation of the noise on the expert's executed actions, in units of the action",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Rollouts after each task, and the recovery probes between them."""
+
+    n_rollouts: int = option(
+        50, "evaluation episodes of each task seen, after each task", at_least=1
+    )
+    probe_rollouts: int = option(
+        30, "episodes of each earlier task in a recovery probe (0: no probes)", at_least=0
+    )
+    probe_tasks: int | None = option(
+        None,
+        "number of tasks, the first of the sequence, whose recovery is probed "
+        "(null: every earlier task)",
+        at_least=1,
+    )
+    slots: int = option(50, "episodes that run at the same time", at_least=1)
+    seeds: str = option(
+        "evaluation",
+        "evaluation: the reported episodes | selection: others, by which settings are chosen",
+        choices=tuple(MEASUREMENT),
+    )
+
+
+@dataclass(frozen=True)
+class TrainOptions(PolicyOptions):
+    """Learn tasks one after another."""
+
+    method: Any = MISSING
+    network: Any = MISSING
+    replay: Any = MISSING
+    fisher: Any = MISSING
+
+    env: list[str] = option(
+        ["lift", "can", "square"],
+        f"tasks in the order of learning, {TASKS_MEANING}",
+    )
+    seed: int = option(0, "fixes the initial weights, the batches and the noise", at_least=0)
+    updates_per_task: int = option(2000, "gradient updates on each task", at_least=1)
+    batch_size: int = option(256, "windows of the current task in each update", at_least=1)
+    resume: str | None = option(
+        None, "run directory to continue; all other options are read from it"
+    )
+    name: str = option(
+        "${now:%Y-%m-%d_%H-%M-%S}_${method.name}_seed${seed}",
+        "name of the run directory under runs/",
+    )
+    sweep: str = option(
+        "sweep",
+        "name of the directory under runs/ for several runs (-m); repeating the command continues "
+        "that sweep",
+    )
+    diffusion: DiffusionOptions = option(DiffusionOptions(), "the policy's diffusion process")
+    optimizer: OptimizerOptions = option(OptimizerOptions(), "the policy's optimiser, AdamW")
+    demonstrations: DemonstrationOptions = option(
+        DemonstrationOptions(), "the demonstrations of each task"
+    )
+    evaluation: EvaluationOptions = option(EvaluationOptions(), "how success is measured")
+    checkpoint_every: int = option(500, "updates between checkpoints within a task", at_least=1)
+    report: bool = option(
+        True,
+        "true: end with a film of each task, the replay's quality and report.html, a page with "
+        "everything about the run",
+    )
+    logger: str = option(
+        "none",
+        "logger beside TensorBoard: none | wandb (offline unless WANDB_MODE=online) | trackio "
+        "(local); pip install -e '.[wandb]' or '.[trackio]'",
+    )
+    device: str = option("auto", "device of training: cpu | cuda | auto")
+    workers: int | None = option(None, "simulation threads (default: all cores)", at_least=1)
+
+    @property
+    def policy(self) -> PolicyOptions:
+        """Return the options of the policy alone."""
+        return PolicyOptions(
+            self.n_obs_steps,
+            self.horizon,
+            self.n_action_steps,
+            self.fourier_octaves,
+            self.task_conditioning,
+        )
+
+
+FREE_IN_A_SWEEP = (
+    "name",
+    "sweep",
+    "resume",
+    "device",
+    "workers",
+    "checkpoint_every",
+    "report",
+    "logger",
+    "demonstrations.path",
+)
+"""Options that may differ when a sweep goes on."""
+
+TRAIN = Command(
+    name="train",
+    usage="python -m policy.train env=lift,can,square",
+    options=TrainOptions,
+    groups=GROUPS,
+    chosen=DEFAULT_CHOICES,
+    experiments=True,
+    hydra={
+        "job": {
+            "config": {"override_dirname": {"exclude_keys": [*FREE_IN_A_SWEEP]}},
+        },
+        "run": {"dir": "runs/${name}"},
+        "sweep": {"dir": "runs/${sweep}", "subdir": "${hydra.job.override_dirname}"},
+    },
+)
+
+
+def task_labels(options: TrainOptions) -> list[str]:
+    """Return the labels of the tasks of a run."""
+    return [task.label for task in task_sequence(options.env)]
+
+
+def check_train_options(options: TrainOptions) -> list[Task]:
+    """Return the tasks of the run; raise ReconvergeError for values that no run can use.
+
+    What only a policy or a method can tell is told when they are built (`runs.build`).
+    """
+    tasks = task_sequence(options.env)
+    check_options(options)
+    evaluation = options.evaluation
+    if evaluation.probe_rollouts > evaluation.n_rollouts:
+        raise ReconvergeError(
+            f"evaluation.probe_rollouts={evaluation.probe_rollouts}: must be 0 to "
+            f"evaluation.n_rollouts={evaluation.n_rollouts}"
+        )
+    check_logger(options.logger)
+    if len({task.action_size for task in tasks}) > 1:
+        raise ReconvergeError(
+            "env= mixes tasks with different action sizes; choose tasks of one suite"
+        )
+    return tasks
+
+
+def deciding(options: TrainOptions) -> dict[str, Any]:
+    """Return the options that decide the result beside the seed, as JSON for summary.json."""
+    groups = (*GROUPS, "diffusion", "optimizer", "demonstrations")
+    decided = {name: asdict(getattr(options, name)) for name in groups}
+    decided["demonstrations"].pop("path")
+    return decided | {"batch_size": options.batch_size, **asdict(options.policy)}
+
+
+def as_yaml(options: TrainOptions) -> str:
+    """Return the options as the text of a run's config.yaml."""
+    return OmegaConf.to_yaml(OmegaConf.structured(options))
+
+
+def from_yaml(path: Path) -> TrainOptions:
+    """Read what `as_yaml` gave; ReconvergeError where the file describes no run."""
+    config = load_yaml(path)
+    try:
+        chosen = {name: _row(name, table, config[name]) for name, table in GROUPS.items()}
+        schema = writable(OmegaConf.structured(TrainOptions(**chosen)))
+        options = OmegaConf.to_object(OmegaConf.merge(schema, config))
+    except (KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise ReconvergeError(f"{path}: not the options of a run ({reason}); restore it") from error
+    assert isinstance(options, TrainOptions)
+    return options
+
+
+def _row(group: str, table: Mapping[str, type], values: Mapping[str, Any]) -> Any:
+    if values["name"] not in table:
+        raise unknown(group, values["name"], table)
+    return table[values["name"]]()

@@ -1,0 +1,231 @@
+"""One training run: from options and a folder to a finished run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from reconverge.envs.evaluator import Evaluator
+from reconverge.envs.seeds import MEASUREMENT
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.learner import Method
+from reconverge.policy.continual.loop import Evaluate, LoopSettings, Progress, learn_tasks
+from reconverge.policy.continual.optimization import DivergenceError
+from reconverge.policy.continual.rehearsal import GeneratedReplay
+from reconverge.policy.demonstrations.fit import in_frames_of
+from reconverge.policy.demonstrations.playback import warn_unless_it_plays
+from reconverge.policy.demonstrations.scripted import episodes_from_elsewhere, open_or_collect
+from reconverge.policy.model.actor import PolicyActor
+from reconverge.policy.model.generator import WindowGenerator
+from reconverge.policy.model.policy import DiffusionPolicy
+from reconverge.policy.runs import checkpoint
+from reconverge.policy.runs.build import (
+    ReadWindows,
+    check_parts,
+    make_method,
+    make_replay,
+    make_spec,
+    make_windows,
+)
+from reconverge.policy.runs.configuration import TrainOptions, check_train_options, deciding
+from reconverge.policy.runs.folder import OPTIONS_FILE, record_options
+from reconverge.policy.runs.loading import PolicySpec, find_device, make_normalizer, make_policy
+from reconverge.policy.runs.provenance import hardware, versions
+from reconverge.policy.runs.record import Reporter, RunRecord
+from reconverge.policy.runs.summary import Summary
+
+FIXED_FACTS = ("method", "replay", "fisher", "seed", "updates_per_task")
+"""Facts in which a run and its checkpoints must agree."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has learned its last task, with what its report may show."""
+
+    summary: Summary
+    tasks: Sequence[Task]
+    model_of: Callable[[int], DiffusionPolicy]
+    generator: WindowGenerator | None  # of the replay, where it was trained
+    windows: Sequence[ReadWindows]
+    film_seeds: range
+
+
+def learn(options: TrainOptions, folder: Path, reporter: Reporter) -> FinishedRun:
+    """Learn what is left of the run in `folder`, and write its summary.
+
+    Nothing is made before the options are known to describe a run. Where the run is interrupted,
+    or an error ends it, a line says how to go on.
+    """
+    started = time.perf_counter()
+    tasks = check_train_options(options)
+    check_parts(options, tasks)
+    device = find_device(options.device)
+    record_options(options, folder)
+    try:
+        return _learn_all(options, folder, reporter, tasks, device, started)
+    except (KeyboardInterrupt, ReconvergeError, OSError) as stop:
+        # All randomness is keyed, so a loss that is not finite comes again at the same update.
+        lower = f"lower optimizer.learning_rate in {folder / OPTIONS_FILE}, then "
+        first = lower if isinstance(stop, DivergenceError) else ""
+        tqdm.write(f"stopped; {first}continue with: reconverge train resume={folder}")
+        if isinstance(stop, OSError):
+            raise ReconvergeError(f"{stop}; free disk space or rights, then resume") from stop
+        raise
+
+
+def _learn_all(
+    options: TrainOptions,
+    folder: Path,
+    reporter: Reporter,
+    tasks: list[Task],
+    device: torch.device,
+    started: float,
+) -> FinishedRun:
+    wanted = options.demonstrations
+    stores = open_or_collect(
+        tasks,
+        Path(wanted.path),
+        episodes=wanted.episodes,
+        noise=wanted.noise,
+        workers=options.workers,
+    )
+    tasks = in_frames_of(tasks, stores)
+    collected = time.perf_counter() - started
+    torch.manual_seed(options.seed)
+    normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
+    spec = make_spec(options, tasks)
+    pairs = zip(tasks, stores, strict=True)
+    windows = [make_windows(options, spec, store, task, device) for task, store in pairs]
+    evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
+    replay = make_replay(options, normalizer, spec.action_size, windows, evaluator)
+    method = make_method(options, make_policy(spec, normalizer), replay, windows)
+    facts = _facts(options, spec, method, episodes_from_elsewhere(tasks, stores, wanted.episodes))
+    progress, state, facts = _resume(folder, spec, facts, collected)
+    manifest = {"policy": spec.to_json(), "facts": facts}
+    record = RunRecord(
+        folder,
+        spec.tasks,
+        options.updates_per_task,
+        lambda: method.model.state_dict(),
+        manifest,
+        facts,
+        progress,
+        reporter,
+        options.logger,
+    )
+    seeds = MEASUREMENT[options.evaluation.seeds]
+    try:
+        for i, store in enumerate(stores):
+            warn_unless_it_plays(store, partial(evaluator.env, i))
+        _run_loop(options, method, windows, evaluator, record, progress, state)
+    except BaseException:
+        record.close()
+        raise
+    finally:
+        evaluator.close()
+    summary = record.finish(progress, _seconds(progress, started))
+    generator = None
+    if replay and isinstance(replay.source, GeneratedReplay) and method.uses_replay:
+        generator = replay.source.generator
+    return FinishedRun(summary, tasks, method.model_of, generator, windows, seeds[:1])
+
+
+def _run_loop(
+    options: TrainOptions,
+    method: Method,
+    windows: Sequence[ReadWindows],
+    evaluator: Evaluator,
+    record: RunRecord,
+    progress: Progress,
+    state: dict[str, torch.Tensor] | None,
+) -> None:
+    evaluation = options.evaluation
+    seeds = MEASUREMENT[evaluation.seeds]
+    settings = LoopSettings(
+        options.updates_per_task,
+        options.batch_size,
+        options.checkpoint_every,
+        options.seed,
+        evaluation.probe_tasks,
+    )
+    evaluate = _success(evaluator, seeds[: evaluation.n_rollouts], progress)
+    probe = _success(evaluator, seeds[: evaluation.probe_rollouts], progress)
+    probed = probe if evaluation.probe_rollouts else None
+    learn_tasks(method, windows, evaluate, probed, record, settings, progress, state)
+
+
+def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate:
+    """Measure success of a policy on a task in the episodes of `seeds`."""
+
+    def evaluate(policy: DiffusionPolicy, task: int) -> list[bool]:
+        results = evaluator.rollouts(PolicyActor(policy, task), task, seeds)
+        progress.diverged += sum(result.diverged for result in results)
+        return [result.success for result in results]
+
+    return evaluate
+
+
+def _resume(
+    folder: Path, spec: PolicySpec, facts: dict[str, Any], collected: float
+) -> tuple[Progress, dict[str, torch.Tensor] | None, dict[str, Any]]:
+    """Return what the run in `folder` had reached and how it began, or a fresh start."""
+    newest = checkpoint.newest(folder / "checkpoints")
+    if newest is None:
+        return Progress(demonstration_seconds=collected), None, facts
+    found = checkpoint.load(newest)
+    begun = found.manifest["facts"]
+    agree = all(begun[name] == facts[name] for name in FIXED_FACTS)
+    if (
+        PolicySpec.from_json(found.manifest["policy"], newest / "manifest.json") != spec
+        or not agree
+    ):
+        raise checkpoint.CheckpointError(
+            f"{newest}: of another architecture or method than {folder / OPTIONS_FILE} describes; "
+            "restore that file"
+        )
+    progress = Progress.from_json(found.manifest["progress"], str(newest / "manifest.json"))
+    return progress, found.state, begun
+
+
+def _facts(
+    options: TrainOptions, spec: PolicySpec, method: Method, taken: dict[str, int]
+) -> dict[str, Any]:
+    decided = deciding(options)
+    if taken:
+        decided["demonstrations"]["brought"] = taken
+    policy = method.model
+    return {
+        "method": options.method.name,
+        "replay": options.replay.name if method.uses_replay else "none",
+        "fisher": options.fisher.name if method.uses_fisher else "none",
+        "network": spec.network["name"],
+        "seed": options.seed,
+        "updates_per_task": options.updates_per_task,
+        "evaluation_seeds": options.evaluation.seeds,
+        "options": decided,
+        "parameters": sum(p.numel() for p in policy.network.parameters()),
+        "command": " ".join(["reconverge train", *sys.argv[1:]]),
+        "versions": versions(),
+        "hardware": hardware() | {"device": policy.normalizer.low.device.type},
+    }
+
+
+def _seconds(progress: Progress, started: float) -> dict[str, float]:
+    seconds = {
+        "demonstrations": progress.demonstration_seconds,
+        "training": progress.training_seconds,
+        "evaluation": progress.evaluation_seconds,
+    }
+    # A resumed run did part of its work in other processes.
+    seconds["total"] = max(time.perf_counter() - started, sum(seconds.values()))
+    seconds["training_cpu"] = progress.cpu_seconds
+    return {name: round(value, 1) for name, value in seconds.items()}

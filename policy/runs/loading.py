@@ -1,0 +1,173 @@
+"""Policies from descriptions, and from checkpoints: the weights, and the tasks they can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reconverge.envs.catalog import get_task, task_sequence
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError, unknown
+from reconverge.options import choose
+from reconverge.policy.model.actor import ROWS, PolicyActor
+from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
+from reconverge.policy.model.networks import NETWORKS
+from reconverge.policy.model.normalizer import Normalizer
+from reconverge.policy.model.policy import DiffusionPolicy, PolicyOptions
+from reconverge.policy.runs.checkpoint import CheckpointError, load, newest
+from reconverge.schema import read_record
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """Everything that decides a policy's architecture; JSON in a checkpoint's manifest."""
+
+    tasks: list[str]
+    network: dict[str, Any]  # name and options
+    diffusion: dict[str, Any]
+    n_obs_steps: int
+    horizon: int
+    n_action_steps: int
+    observation_size: int  # of the largest task; smaller ones are padded
+    action_size: int
+    task_conditioning: str
+    fourier_octaves: int
+    input_frames: dict[str, str] = field(default_factory=dict)  # of tasks not acted on in "base"
+
+    def task(self, name: str) -> Task:
+        """Return the task with its index in the sequence and the frame of the policy's actions."""
+        frame = self.input_frames.get(name, "base")
+        return replace(get_task(name), index=self.tasks.index(name), input_frame=frame)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any, file: Path) -> PolicySpec:
+        """Read what `to_json` gave; CheckpointError names `file` and the field that is damaged."""
+        spec = read_record(cls, value, f"{file}: policy", CheckpointError)
+        if not isinstance(spec.network.get("name"), str):
+            raise CheckpointError(f"{file}: policy: network: lacks 'name'; restore it")
+        return spec
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """The policy of the checkpoint at `path`, ready to act.
+
+    `tasks` are those that it can act on: its whole sequence, or with method=single the one that it
+    learned. Each has its `index` in the sequence and the `input_frame` of the policy's actions.
+    """
+
+    path: Path
+    policy: DiffusionPolicy
+    spec: PolicySpec
+    tasks: tuple[Task, ...]
+
+    @property
+    def title(self) -> str:
+        """Return the run and its checkpoint, as in `cw10/3_push-back`."""
+        path = self.path.absolute()
+        return f"{path.parents[1].name}/{path.name}"
+
+    def task(self, name: str) -> Task:
+        """Return the task of that name; ReconvergeError lists those that there are."""
+        for task in self.tasks:
+            if task.label == name:
+                return task
+        raise unknown(f"task of {self.path}:", name, [task.label for task in self.tasks])
+
+    def select(self, names: Sequence[str]) -> list[Task]:
+        """Return the named tasks, aliases expanded, or all where `names` is empty."""
+        found = task_sequence(names) if names else self.tasks
+        return [self.task(task.label) for task in found]
+
+    def actor(self, task: Task, rows: int = ROWS) -> PolicyActor:
+        """Return what acts on one of the tasks in a rollout; `rows` as in PolicyActor."""
+        return PolicyActor(self.policy, task.index, rows=rows)
+
+
+def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
+    """Load a checkpoint folder, or the newest checkpoint of a run, onto `device`.
+
+    CheckpointError where there is none, or where it is damaged.
+    """
+    place = find_device(device)
+    folder = find_checkpoint(path)
+    checkpoint = load(folder)
+    manifest, file = checkpoint.manifest, folder / "manifest.json"
+    spec = PolicySpec.from_json(manifest.get("policy"), file)
+    try:
+        policy = make_policy(spec, Normalizer(len(spec.tasks), spec.observation_size).to(place))
+        policy.load_state_dict(checkpoint.weights)
+        tasks = tuple(spec.task(name) for name in spec.tasks)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{folder}: the weights do not fit the architecture it describes ({reason})"
+        ) from error
+    if manifest.get("facts", {}).get("method") == "single":
+        index = manifest.get("task")
+        if type(index) is not int or not 0 <= index < len(tasks):
+            raise CheckpointError(
+                f"{file}: task: must be in 0..{len(tasks) - 1}, got {index!r}; restore it"
+            )
+        tasks = tasks[index : index + 1]
+    return LoadedPolicy(folder, policy.eval(), spec, tasks)
+
+
+def find_checkpoint(path: Path | str | None) -> Path:
+    """Return `path` if it is a checkpoint, else the newest one of the run directory `path`."""
+    if path is None:
+        raise CheckpointError(
+            "checkpoint= is missing; give runs/<name> or a folder in its checkpoints/"
+        )
+    path = Path(path)
+    if (path / "manifest.json").exists():
+        return path
+    found = newest(path / "checkpoints")
+    if found is None:
+        raise CheckpointError(
+            f"{path}: no checkpoint here; give runs/<name> or runs/<name>/checkpoints/<k>_<task>"
+        )
+    return found
+
+
+def make_policy(spec: PolicySpec, normalizer: Normalizer) -> DiffusionPolicy:
+    """Build the policy of `spec` with fresh weights, on the device of `normalizer`."""
+    device = normalizer.low.device
+    policy = PolicyOptions(
+        spec.n_obs_steps,
+        spec.horizon,
+        spec.n_action_steps,
+        spec.fourier_octaves,
+        spec.task_conditioning,
+    )
+    network = choose("network", NETWORKS, spec.network)
+    diffusion = Diffusion(DiffusionOptions(**spec.diffusion), device)
+    return DiffusionPolicy(policy, network, diffusion, normalizer, spec.action_size).to(device)
+
+
+def make_normalizer(bounds: list[tuple[np.ndarray, np.ndarray]]) -> Normalizer:
+    """Build the normaliser of tasks with these bounds (low, high), padded to the largest Do."""
+    normalizer = Normalizer(len(bounds), max(len(low) for low, _ in bounds))
+    for task, (low, high) in enumerate(bounds):
+        normalizer.set_task(task, torch.as_tensor(low), torch.as_tensor(high))
+    return normalizer
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device `cpu` or `cuda`; with `auto` the GPU if torch finds one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise unknown("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ReconvergeError("device=cuda: torch finds no GPU; use device=cpu")
+    return torch.device(name)

@@ -1,0 +1,190 @@
+"""The steps of a finished run against MAML's meta-gradient, at every checkpoint and earlier task.
+
+`policy.continual.alignment` has the mathematics; here the run's policies, windows and replay are
+put into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from reconverge.datasets.store import DemonstrationStore
+from reconverge.envs.catalog import task_sequence
+from reconverge.envs.evaluator import Evaluator
+from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.alignment import Loss, OldTask, align, gradient
+from reconverge.policy.continual.denoising import (
+    NoisySample,
+    corrupt,
+    half_squared_errors,
+    imagined,
+    random_stream,
+    taught_by,
+)
+from reconverge.policy.continual.parameter_vector import concatenate, split
+from reconverge.policy.continual.region import TrustRegion
+from reconverge.policy.continual.rehearsal import ReplaySource
+from reconverge.policy.demonstrations.fit import in_frames_of
+from reconverge.policy.model.policy import DiffusionPolicy
+from reconverge.policy.runs import checkpoint
+from reconverge.policy.runs.build import (
+    ReadWindows,
+    make_method,
+    make_replay,
+    make_spec,
+    make_windows,
+)
+from reconverge.policy.runs.configuration import TrainOptions, task_labels
+from reconverge.policy.runs.folder import recorded_options
+from reconverge.policy.runs.loading import load_policy
+
+Pair = dict[str, Any]
+"""`after` and `task` (labels), `since` (tasks learned in between), and what `align` returns"""
+
+
+@dataclass(frozen=True)
+class LearnedRun:
+    """A run: the policies after each of its tasks, the tasks' windows, their replay."""
+
+    options: TrainOptions
+    policies: Sequence[DiffusionPolicy]
+    windows: Sequence[ReadWindows]
+    replay: ReplaySource
+    region: TrustRegion | None
+
+
+def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, Any], list[Pair]]:
+    """Return facts about the run in a folder, and one entry a checkpoint and earlier task.
+
+    `windows` of each earlier task are drawn for the support set, the query set and the replay.
+    """
+    if not inner_rate > 0 or windows < 1:
+        raise ReconvergeError(
+            f"inner_rate={inner_rate}, windows={windows}: give a positive rate, at least 1 window"
+        )
+    options = recorded_options(run)
+    names = task_labels(options)
+    folders = [run / "checkpoints" / f"{k}_{name}" for k, name in enumerate(names)]
+    found = [folder for folder in folders if folder.exists()]
+    if len(found) < 2:
+        raise ReconvergeError(f"{run}: {len(found)} tasks have been learned; at least 2 are needed")
+    learned = _read(run, options, [load_policy(folder).policy for folder in found])
+    pairs: list[Pair] = []
+    with tqdm(total=len(found) * (len(found) - 1) // 2, unit="pair") as bar:
+        for k in range(1, len(found)):
+            learned.replay.load_state_dict(_part(checkpoint.load(found[k - 1]).state, "replay/"))
+            for i in range(k):
+                values = _compare(learned, k, i, inner_rate, windows)
+                pairs.append({"after": names[k], "task": names[i], "since": k - i, **values})
+                bar.update()
+    strength = getattr(options.method, "strength", 0.0)
+    facts = {"run": run.name, "method": options.method.name, "seed": options.seed}
+    return facts | {"inner_rate": inner_rate, "windows": windows, "strength": strength}, pairs
+
+
+def _read(run: Path, options: TrainOptions, policies: Sequence[DiffusionPolicy]) -> LearnedRun:
+    """Return windows of the run's demonstrations, and its replay before anything was learned."""
+    tasks, folder = task_sequence(options.env), Path(options.demonstrations.path)
+    stores = [DemonstrationStore.open(folder / f"{task.name}.zarr") for task in tasks]
+    tasks = in_frames_of(tasks, stores)
+    spec = make_spec(options, tasks)
+    cpu = torch.device("cpu")
+    pairs = zip(tasks, stores, strict=True)
+    windows = [make_windows(options, spec, store, task, cpu) for task, store in pairs]
+    evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
+    normalizer = policies[0].normalizer
+    replay = make_replay(options, normalizer, spec.action_size, windows, evaluator)
+    method = make_method(options, policies[0], replay, windows)
+    weight = asdict(options.method).get("distillation_weight", 0.0)
+    if replay is None or not method.uses_replay or not weight:
+        raise ReconvergeError(
+            f"{run}: method={options.method.name} replay={options.replay.name} rehearses no "
+            "earlier task"
+        )
+    region = getattr(method, "region", None)
+    return LearnedRun(options, policies, windows, replay.source, region)
+
+
+def _compare(
+    learned: LearnedRun, k: int, i: int, inner_rate: float, count: int
+) -> dict[str, float | None]:
+    """See task `i` as the policy after task `k` does, with the replay and teacher that it had.
+
+    Losses are half the summed squared errors of a chunk, as in the Fisher; the strength, the one
+    at the start of a task where it falls, is scaled to match.
+    """
+    stream = random_stream(torch.device("cpu"), learned.options.seed, k, i)
+    policy, teacher = learned.policies[k], learned.policies[k - 1]
+    real = learned.windows[i]()
+    support, query = (corrupt(policy, real.sample(count, stream), stream) for _ in range(2))
+    drawn = corrupt(policy, learned.replay.draw(teacher, i, count, stream), stream)
+    replayed = taught_by(teacher, drawn, count)
+    samples = {"support": support, "query": query, "replay": replayed}
+    losses = {name: _loss(policy, sample) for name, sample in samples.items()}
+    fisher, optimum, sample = learned.options.fisher, _vector(learned.policies[i]), query
+    if fisher.targets == "policy":
+        sample = imagined(learned.policies[i], query, stream)
+    before_task = learned.region is not None and learned.region.centre == "before_task"
+    centre = _vector(learned.policies[k - 1 if before_task else i])
+    penalty = penalty_gradient(fisher, learned.policies[i], sample, centre)
+    product = fisher_product(policy, optimum, sample)
+    task = OldTask(**losses, optimum=optimum, fisher=product, penalty=penalty)
+    return align(task, _vector(policy), inner_rate, _strength(learned, k))
+
+
+def _strength(learned: LearnedRun, tasks: int) -> float:
+    if learned.region is None:
+        return 0.0
+    policy = learned.policies[0]
+    entries = policy.horizon * policy.action_size
+    shared = 1 if learned.region.centre == "each_optimum" else tasks
+    weight = learned.options.method.distillation_weight
+    return 0.5 * entries * learned.region.strength / weight / shared
+
+
+def _loss(policy: DiffusionPolicy, sample: NoisySample) -> Loss:
+    """Return the mean loss of a sample as a function of the parameters' vector."""
+    each, like = half_squared_errors(policy), dict(policy.network.named_parameters())
+    return lambda theta: each(split(theta, like), sample.tensors).mean()
+
+
+def fisher_product(
+    policy: DiffusionPolicy, optimum: Tensor, sample: NoisySample
+) -> Callable[[Tensor], Tensor]:
+    """Return v -> E[g (g^T v)] at the optimum: slopes of all losses along v, weighted gradient."""
+    each, like = half_squared_errors(policy), dict(policy.network.named_parameters())
+
+    def product(v: Tensor) -> Tensor:
+        def losses(theta: Tensor) -> Tensor:
+            return each(split(theta, like), sample.tensors)
+
+        slopes = torch.func.jvp(losses, (optimum,), (v,))[1].detach()
+        return gradient(lambda theta: losses(theta) @ slopes / len(slopes), optimum)
+
+    return product
+
+
+def penalty_gradient(
+    fisher: Any, policy: DiffusionPolicy, sample: NoisySample, centre: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Return theta -> F (theta - centre), F estimated by `fisher` at the policy's parameters."""
+    form, parameters = fisher.form(), dict(policy.network.named_parameters())
+    form.add(fisher.estimate(half_squared_errors(policy), parameters, [sample.tensors]))
+    form.recentre(centre)
+    return lambda theta: 0.5 * form.gradient(theta)
+
+
+def _vector(policy: DiffusionPolicy) -> Tensor:
+    return concatenate(dict(policy.network.named_parameters()))
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    found = {name: value for name, value in state.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in found.items()}

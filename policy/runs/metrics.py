@@ -1,0 +1,178 @@
+"""Measure success, forgetting, transfer and recovery, with intervals.
+
+R [K, K] is the success rate of task j (column) after learning task i (row); entries not measured
+are NaN (None is read as NaN). A result without its entries is None.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+Matrix = Float[np.ndarray, "K K"]
+FRACTIONS = (0.99, 0.9, 0.8)
+"""Shares of the success just after learning whose recovery is reported."""
+
+
+def success_matrix(rows: Sequence[Sequence[float | None]]) -> Matrix:
+    """Return R from rows that may be shorter than K or hold None: these entries become NaN."""
+    matrix = np.full((len(rows), len(rows)), np.nan)
+    for i, row in enumerate(rows):
+        if len(row) > len(rows):
+            raise ValueError(f"row {i} has {len(row)} entries: at most {len(rows)}, one a task")
+        matrix[i, : len(row)] = [np.nan if value is None else value for value in row]
+    return matrix
+
+
+def average_success(R: Matrix) -> float | None:
+    """Return the mean over the tasks of the success after the last one."""
+    return _mean(R[-1])
+
+
+def just_learned_all(R: Matrix) -> float | None:
+    """Return forgetting as the mean over all tasks of R[i, i] - R[K-1, i]; the last counts 0.
+
+    Wang et al. 2026, arXiv 2602.02417.
+    """
+    return _mean(np.diag(R) - R[-1])
+
+
+def just_learned_without_last(R: Matrix) -> float | None:
+    """Return forgetting as the mean over i < K-1 of R[i, i] - R[K-1, i]."""
+    return _mean((np.diag(R) - R[-1])[:-1])
+
+
+def max_without_last(R: Matrix) -> float | None:
+    """Return forgetting as the mean over i < K-1 of max_j R[j, i] - R[K-1, i], j measured."""
+    earlier = R[:, :-1]
+    if np.isnan(earlier).all(axis=0).any():
+        return None
+    return _mean(np.nanmax(earlier, axis=0) - earlier[-1])
+
+
+def backward_transfer(R: Matrix) -> float | None:
+    """Return the mean over i < K-1 of R[K-1, i] - R[i, i]."""
+    return _mean((R[-1] - np.diag(R))[:-1])
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a success rate from n independent rollouts."""
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"{successes} successes of {n}: give 0 <= successes <= n and n >= 1")
+    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def average_success_interval(
+    R: Matrix, n_rollouts: int, confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Return Wilson's interval of average_success for one policy, n_rollouts a task.
+
+    It pools the rollouts, which is wider than needed where the tasks' rates differ.
+    """
+    average = average_success(R)
+    if average is None:
+        return None
+    n = n_rollouts * len(R)
+    return wilson(round(average * n), n, confidence)
+
+
+def combination_interval(
+    weights: Sequence[float],
+    rates: Sequence[float],
+    rollouts: Sequence[int],
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Return an interval of sum_i weights_i p_i, each rate from its own independent rollouts.
+
+    It is too wide if rollouts share seeds. Newcombe's for a difference, from Wilson's of every
+    rate, for any number of terms (Zou, Donner 2008, Statistics in Medicine 27).
+    """
+    bounds = np.array(
+        [wilson(round(rate * n), n, confidence) for rate, n in zip(rates, rollouts, strict=True)]
+    )
+    terms, ends = np.multiply(weights, rates), bounds * np.array(weights)[:, None]
+    below, above = terms - ends.min(axis=1), ends.max(axis=1) - terms
+    estimate = terms.sum()
+    return float(estimate - np.linalg.norm(below)), float(estimate + np.linalg.norm(above))
+
+
+def bootstrap(
+    values: Float[np.ndarray, "seeds"],
+    generator: np.random.Generator,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean over seeds; too narrow for few seeds."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(
+            f"values {values.tolist()}: give one finite number a seed, of at least 2 seeds"
+        )
+    interval = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        rng=generator,
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Updates until a task was back at `target` of its success just after it was learned.
+
+    0 if no probe was below. If a probe fell below and none came back, `updates` is None and
+    `censored_at` the last count probed. Both are None without a probe or without a success to come
+    back to. `first_reached` is the first count whose probe was at the target, whatever came before
+    or after: the simpler definition, by which a task that is forgotten slowly has "recovered" at
+    the first probe.
+    """
+
+    target: float
+    updates: int | None
+    censored_at: int | None
+    first_reached: int | None
+
+
+def recovery(
+    counts: Sequence[int],
+    rates: Sequence[float | None],
+    just_learned: float | None,
+    fractions: Sequence[float] = FRACTIONS,
+) -> list[Recovery]:
+    """Return when each fraction of `just_learned` is reached again along a probe curve.
+
+    A rate of None or NaN is no probe. Only probes after the first one below the fraction count:
+    the policy has hardly moved at the first probes of a task.
+    """
+    probes = [
+        (count, rate)
+        for count, rate in zip(counts, rates, strict=True)
+        if rate is not None and not math.isnan(rate)
+    ]
+    if probes != sorted(probes, key=lambda probe: probe[0]):
+        raise ValueError(f"update counts {list(counts)}: give them in increasing order")
+    if not probes or just_learned is None or not just_learned > 0:
+        return [Recovery(fraction, None, None, None) for fraction in fractions]
+    return [_first_reach(probes, fraction, just_learned) for fraction in fractions]
+
+
+def _first_reach(probes: list[tuple[int, float]], fraction: float, just_learned: float) -> Recovery:
+    threshold = fraction * just_learned - 1e-9  # a rate equal to the product is not below it
+    first = next((count for count, rate in probes if rate >= threshold), None)
+    fallen = next((i for i, (_, rate) in enumerate(probes) if rate < threshold), None)
+    if fallen is None:
+        return Recovery(fraction, 0, None, first)
+    reached = next((count for count, rate in probes[fallen:] if rate >= threshold), None)
+    return Recovery(fraction, reached, probes[-1][0] if reached is None else None, first)
+
+
+def _mean(terms: Float[np.ndarray, "n"]) -> float | None:
+    """Return the mean; None without terms, or if one is NaN: other tasks have another mean."""
+    return None if len(terms) == 0 or np.isnan(terms).any() else float(terms.mean())

@@ -1,0 +1,57 @@
+"""Where a result comes from: command, commit, versions, hardware."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "torch",
+    "mujoco",
+    "robosuite",
+    "metaworld",
+    "robomimic",
+    "gymnasium",
+    "zarr",
+    "numpy",
+    "numba",
+    "reconverge",
+)
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that decide a result, and the commit of this code."""
+    return {**{name: version(name) for name in PACKAGES}, "commit": commit()}
+
+
+def commit() -> str | None:
+    """Return the git commit of this code, with "+" if files differ; None outside a checkout."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "-uno")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    folder = Path(__file__).parent
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def hardware() -> dict[str, Any]:
+    """Return the processor, its cores, the GPU and the threads of torch."""
+    cpu = "unknown"
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            models = (line.split(":")[1].strip() for line in file if line.startswith("model name"))
+            cpu = next(models, cpu)
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "threads": torch.get_num_threads()}

@@ -1,0 +1,168 @@
+"""The record of a run: metrics.jsonl, loggers, checkpoints, summary.json, progress bars."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+from tqdm import tqdm
+
+from reconverge.files import write_json, write_text
+from reconverge.policy.continual.loop import Progress
+from reconverge.policy.runs import checkpoint
+from reconverge.policy.runs.loggers import make_loggers
+from reconverge.policy.runs.summary import Summary, rate, read_summary, summarize
+
+LOG_EVERY = 10  # updates between lines of metrics.jsonl
+
+
+class Reporter(Protocol):
+    """Shows results as they come, as tables on a console or as pictures."""
+
+    def task_ended(self, progress: Progress) -> None: ...
+    def finished(self, summary: Summary) -> None: ...
+
+
+class RunRecord:
+    """Write the files of a run in `folder` and show its progress: an Observer of the loop.
+
+    `manifest` goes into every checkpoint, `facts` into summary.json, scalars to TensorBoard and to
+    `logger`, a key of LOGGERS; `reporter` hears of every result. If the run is resumed, lines of
+    metrics.jsonl that were written after `progress` are dropped.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        updates_per_task: int,
+        weights: Callable[[], dict[str, Tensor]],
+        manifest: dict[str, Any],
+        facts: dict[str, Any],
+        progress: Progress,
+        reporter: Reporter,
+        logger: str = "none",
+    ):
+        self.folder, self.names, self._updates = folder, names, updates_per_task
+        self._weights, self._manifest, self._facts = weights, manifest, facts
+        self._reporter = reporter
+        _drop_lines_after(folder / "metrics.jsonl", progress)
+        self._lines = open(folder / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115
+        step = progress.task * updates_per_task + progress.update
+        self._loggers = make_loggers(logger, folder, facts, step)
+        self._bar: tqdm | None = None
+
+    def updated(self, progress: Progress, metrics: dict[str, float]) -> None:
+        bar = self._bar_for(
+            f"learning {self.names[progress.task]}", self._updates, progress.update - 1
+        )
+        bar.update()
+        if progress.update % LOG_EVERY and progress.update != self._updates:
+            return
+        shown = {name: f"{value:.2g}" for name, value in metrics.items() if name != "learning_rate"}
+        bar.set_postfix(shown, refresh=False)
+        self._write("update", progress, metrics)
+        self._log(progress, {f"train/{name}": value for name, value in metrics.items()})
+
+    def probed(self, progress: Progress) -> None:
+        now = (progress.task, progress.update)
+        for probe in [p for p in progress.probes if (p.while_learning, p.update) == now]:
+            name, success = self.names[probe.task], rate(probe.successes)
+            self._write("probe", progress, {"evaluated": name, "success": success})
+            self._log(progress, {f"success/{name}": success})
+
+    def generator_updated(self, progress: Progress, update: int, updates: int, loss: float) -> None:
+        bar = self._bar_for(f"replay generator of {self.names[progress.task]}", updates, update - 1)
+        bar.update()
+        if update % LOG_EVERY == 0:
+            bar.set_postfix(loss=f"{loss:.2g}", refresh=False)
+            self._write("generator", progress, {"generator_update": update, "loss": loss})
+            for logger in self._loggers:
+                logger.log(
+                    {f"generator/{self.names[progress.task]}": loss}, update, "generator_update"
+                )
+
+    def task_ended(self, progress: Progress) -> None:
+        self._close_bar()
+        for task, successes in enumerate(progress.successes[-1]):
+            self._write(
+                "evaluation", progress, {"evaluated": self.names[task], "success": rate(successes)}
+            )
+            self._log(progress, {f"success/{self.names[task]}": rate(successes)})
+        self._reporter.task_ended(progress)
+
+    def save(self, progress: Progress, state: dict[str, Tensor], ended: bool) -> None:
+        manifest = {**self._manifest, "progress": progress.to_json()}
+        saved = checkpoint.Checkpoint(self._weights(), state, manifest)
+        task = progress.task - 1 if ended else progress.task
+        update = None if ended else progress.update
+        checkpoint.save(self.folder / "checkpoints", task, self.names[task], update, saved)
+
+    def finish(self, progress: Progress, seconds: dict[str, float]) -> Summary:
+        """Write summary.json, report it and return it."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
+        measured = {"seconds": seconds, "peak_memory_mib": peak}
+        summary = {**self._facts, **summarize(progress, self.names), **measured}
+        write_json(self.folder / "summary.json", summary)
+        finished = read_summary(self.folder)
+        self._reporter.finished(finished)
+        self.close(complete=True)
+        return finished
+
+    def close(self, complete: bool = False) -> None:
+        """Close all files; the run has ended if `complete`, or may be resumed."""
+        self._close_bar()
+        self._lines.close()
+        for logger in self._loggers:
+            logger.close(complete)
+
+    def _log(self, progress: Progress, values: dict[str, float]) -> None:
+        for logger in self._loggers:
+            logger.log(values, progress.task * self._updates + progress.update, "update")
+
+    def _write(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
+        name = self.names[progress.task]
+        where = {"kind": kind, "task": name, "task_index": progress.task, "update": progress.update}
+        self._lines.write(json.dumps({**where, **values, "time": time.time()}) + "\n")
+
+    def _bar_for(self, title: str, total: int, done: int) -> tqdm:
+        if self._bar is None or self._bar.desc != title:
+            self._close_bar()
+            every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file wants few lines
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=title,
+                unit="update",
+                dynamic_ncols=True,
+                mininterval=every,
+            )
+        return self._bar
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _drop_lines_after(path: Path, progress: Progress) -> None:
+    """Drop the lines of metrics.jsonl that a run resumed from `progress` will write again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:  # the line that a kill cut short
+            continue
+        if (entry["task_index"], entry["update"]) <= (progress.task, progress.update) and not (
+            entry["task_index"] == progress.task and entry["kind"] in ("generator", "evaluation")
+        ):
+            kept.append(line)
+    write_text(path, "".join(kept))

@@ -1,0 +1,221 @@
+"""summary.json: what a run is and what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.loop import Progress
+from reconverge.policy.runs import metrics
+from reconverge.schema import parse_json, read_record, read_text
+
+Rates = list[list[float | None]]
+"""Success rates [K][K] of task j (column) after learning task i (row); None where not measured."""
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """The three definitions of `policy.runs.metrics`; two of them need an earlier task."""
+
+    just_learned_all: float
+    just_learned_without_last: float | None
+    max_without_last: float | None
+
+
+@dataclass(frozen=True)
+class TaskRecovery:
+    """`metrics.Recovery` of an earlier task while a later one was learned.
+
+    In a summary without `probes`, `first_reached` is not known.
+    """
+
+    task: str
+    while_learning: str
+    target: float
+    updates: int | None
+    censored_at: int | None
+    first_reached: int | None
+
+
+@dataclass(frozen=True)
+class ProbeCurve:
+    """An earlier task's success against the updates on a later one, on the same episodes.
+
+    `just_learned` is its success on these episodes when it had just been learned.
+    """
+
+    task: str
+    while_learning: str
+    n_rollouts: int
+    just_learned: float
+    updates: list[int]
+    success: list[float]
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall-clock seconds of a run; `training_cpu` are processor seconds over all threads."""
+
+    demonstrations: float
+    training: float
+    evaluation: float
+    total: float
+    training_cpu: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run; rates are 0 to 1."""
+
+    method: str
+    replay: str
+    fisher: str
+    network: str
+    seed: int
+    updates_per_task: int
+    evaluation_seeds: str
+    options: dict[str, Any]
+    parameters: int
+    command: str
+    versions: dict[str, str | None]
+    hardware: dict[str, Any]
+    tasks: list[str]
+    n_rollouts: int
+    success: Rates
+    success_ci95: list[list[list[float] | None]]
+    average_success: float
+    average_success_ci95: list[float]
+    forgetting: Forgetting
+    backward_transfer: float | None
+    diverged_rollouts: int
+    recovery: list[TaskRecovery]
+    probes: list[ProbeCurve]
+    seconds: Seconds
+    peak_memory_mib: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Summary:
+        """Read parsed JSON; ReconvergeError names the file `where` and the field that is wrong."""
+        summary = read_record(cls, value, where, extra=True)
+        K = len(summary.tasks)
+        if not K or [len(row) for row in summary.success] != [K] * K:
+            raise ReconvergeError(f"{where}: success must have {K} rows of {K}, one a task")
+        if min(summary.updates_per_task, summary.n_rollouts) < 1:
+            raise ReconvergeError(f"{where}: updates_per_task and n_rollouts must be at least 1")
+        if len(summary.average_success_ci95) != 2:
+            raise ReconvergeError(f"{where}: average_success_ci95 must be two numbers")
+        for curve in summary.probes:
+            if (
+                len(curve.updates) != len(curve.success)
+                or not curve.updates
+                or curve.n_rollouts < 1
+            ):
+                raise ReconvergeError(f"{where}: probes need a success of rollouts for each update")
+        if any(rate is None for i, row in enumerate(summary.success) for rate in row[: i + 1]):
+            raise ReconvergeError(f"{where}: success lacks a task already learned")
+        rates = {
+            "average_success": [summary.average_success, *summary.average_success_ci95],
+            "success": [rate for row in summary.success for rate in row if rate is not None],
+            "probes": [r for curve in summary.probes for r in (*curve.success, curve.just_learned)],
+        }
+        for name, values in rates.items():
+            if wrong := [rate for rate in values if not 0 <= rate <= 1]:
+                raise ReconvergeError(f"{where}: {name} holds {wrong[0]}: must be 0 to 1")
+        pairs = [(entry.task, entry.while_learning) for entry in summary.recovery]
+        for pair in pairs + [(curve.task, curve.while_learning) for curve in summary.probes]:
+            if not set(pair) <= set(summary.tasks):
+                raise ReconvergeError(
+                    f"{where}: {' while learning '.join(pair)} is not of its tasks "
+                    f"{', '.join(summary.tasks)}"
+                )
+        return summary
+
+
+def read_summary(path: Path) -> Summary:
+    """Read the summary of a finished run, from its folder or from the file itself."""
+    file = path / "summary.json" if path.is_dir() else path
+    if not file.exists():
+        raise ReconvergeError(
+            f"{path}: no summary.json; give folders of finished runs, or summary.json files"
+        )
+    return Summary.from_json(parse_json(read_text(file), str(file)), str(file))
+
+
+def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
+    """Return the measured part of summary.json."""
+    rows = success_rows(progress, len(names))
+    matrix = metrics.success_matrix(rows)
+    n_rollouts = len(progress.successes[0][0]) if progress.successes else 0
+    complete = len(progress.successes) == len(names)
+    interval = metrics.average_success_interval(matrix, n_rollouts) if complete else None
+    return {
+        "tasks": list(names),
+        "n_rollouts": n_rollouts,
+        "success": rows,
+        "success_ci95": [
+            [list(metrics.wilson(sum(s), len(s))) for s in row] + [None] * (len(names) - len(row))
+            for row in progress.successes
+        ],
+        "average_success": metrics.average_success(matrix),
+        "average_success_ci95": None if interval is None else list(interval),
+        "forgetting": {
+            "just_learned_all": metrics.just_learned_all(matrix),
+            "just_learned_without_last": metrics.just_learned_without_last(matrix),
+            "max_without_last": metrics.max_without_last(matrix) if len(names) > 1 else None,
+        },
+        "backward_transfer": metrics.backward_transfer(matrix),
+        "diverged_rollouts": progress.diverged,
+        "recovery": [asdict(entry) for entry in recovery_table(progress, names)],
+        "probes": [asdict(curve) for curve in probe_curves(progress, names)],
+    }
+
+
+def rate(successes: Sequence[bool]) -> float:
+    """Return the share of successes."""
+    return sum(successes) / len(successes)
+
+
+def success_rows(progress: Progress, tasks: int) -> Rates:
+    """Return the success rates of what was evaluated."""
+    rows: Rates = [[None] * tasks for _ in range(tasks)]
+    for i, row in enumerate(progress.successes):
+        rows[i][: len(row)] = [rate(successes) for successes in row]
+    return rows
+
+
+def recovery_table(progress: Progress, names: Sequence[str]) -> list[TaskRecovery]:
+    """Return when each earlier task was back at `metrics.FRACTIONS` of its success just after it
+    was learned, at every transition that was probed.
+    """
+    return [
+        TaskRecovery(curve.task, curve.while_learning, **asdict(entry))
+        for curve in probe_curves(progress, names)
+        for entry in metrics.recovery(curve.updates, curve.success, curve.just_learned)
+    ]
+
+
+def probe_curves(progress: Progress, names: Sequence[str]) -> list[ProbeCurve]:
+    """Return the curves of all probes, by the task being learned, then the earlier task."""
+    curves = []
+    for later in range(1, len(names)):
+        for task in range(later):
+            probes = [p for p in progress.probes if (p.task, p.while_learning) == (task, later)]
+            if probes:
+                n = len(probes[0].successes)
+                curves.append(
+                    ProbeCurve(
+                        task=names[task],
+                        while_learning=names[later],
+                        n_rollouts=n,
+                        just_learned=rate(progress.successes[task][task][:n]),
+                        updates=[probe.update for probe in probes],
+                        success=[rate(probe.successes) for probe in probes],
+                    )
+                )
+    return curves

@@ -1,0 +1,25 @@
+"""The errors that a user can mend, and the one wording for a name that does not exist."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ReconvergeError(ValueError):
+    """One line that a user can act on: the offending value, the legal ones, and the remedy.
+
+    The command line prints it and ends with exit code 2. Every other exception is a bug of this
+    package and keeps its traceback.
+    """
+
+
+def unknown(
+    kind: str,
+    name: object,
+    choices: Iterable[str],
+    error: type[ReconvergeError] = ReconvergeError,
+) -> ReconvergeError:
+    """Build the error for a name that is not among the choices; it lists them and the nearest."""
+    names = list(choices)
+    near = get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return error(f"unknown {kind} {name!r}: choose one of {', '.join(names)}{hint}")

@@ -1,0 +1,107 @@
+"""Options as frozen dataclasses: default, meaning and range of a value stand once, at its field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, field, fields, is_dataclass
+from typing import Any
+
+import yaml
+
+from reconverge.errors import ReconvergeError, unknown
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """Return a dataclass field with its meaning (shown by `--help`) and its range.
+
+    Numbers must be finite unless only `above` bounds them. A list or a dataclass as default is
+    shared by all instances, so treat it as a constant.
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    metadata = {"meaning": meaning, "choices": choices, **limits}
+    if isinstance(default, list) or is_dataclass(default):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def check_options(options: Any, prefix: str = "") -> None:
+    """Raise ReconvergeError, naming the option, for the first value that is out of its range."""
+    for spec in fields(options):
+        name, value = f"{prefix}{spec.name}", getattr(options, spec.name)
+        if is_dataclass(value):
+            check_options(value, f"{name}.")
+        elif spec.metadata.get("choices") and value is not None:
+            if value not in spec.metadata["choices"]:
+                raise unknown(name, value, spec.metadata["choices"])
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            _check_number(name, value, spec)
+
+
+def choose(kind: str, table: Mapping[str, type], values: Mapping[str, Any]) -> Any:
+    """Build the options that `values` describe; their `name` chooses the row of the table."""
+    name = str(values.get("name"))
+    if name not in table:
+        raise unknown(kind, name, table)
+    legal = [spec.name for spec in fields(table[name])]
+    for key in values:
+        if key not in legal:
+            raise unknown(f"option of {kind} {name!r}", key, legal)
+    return table[name](**values)
+
+
+def _check_number(name: str, value: float, spec: Field) -> None:
+    limits = spec.metadata
+    at_least, above = limits.get("at_least"), limits.get("above")
+    at_most, below = limits.get("at_most"), limits.get("below")
+    legal = (
+        (above is not None or math.isfinite(value))
+        and (at_least is None or value >= at_least)
+        and (above is None or value > above)
+        and (at_most is None or value <= at_most)
+        and (below is None or value < below)
+    )
+    if not legal:
+        bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+        wanted = " and ".join(
+            f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None
+        )
+        raise ReconvergeError(f"{name}={value}: must be {wanted or 'finite'}")
+
+
+def option_names(options: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of all options and of their groups."""
+    for spec in fields(options):
+        yield f"{prefix}{spec.name}"
+        value = getattr(options, spec.name)
+        if is_dataclass(value):
+            yield from option_names(value, f"{prefix}{spec.name}.")
+
+
+def help_lines(options: Any, indent: str = "") -> list[str]:
+    """Return one line an option, `name: default  # meaning`; groups are indented below theirs."""
+    lines = []
+    for spec in fields(options):
+        if not spec.metadata:  # the name of a row, or the choice of a group
+            continue
+        value, meaning = getattr(options, spec.name), spec.metadata["meaning"]
+        comment = f"  # {meaning}" if meaning else ""
+        if is_dataclass(value):
+            lines += [f"{indent}{spec.name}:{comment}", *help_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{spec.name}: {_as_yaml(value)}{comment}")
+    return lines
+
+
+def _as_yaml(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

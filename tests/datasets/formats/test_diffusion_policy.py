@@ -1,0 +1,146 @@
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconverge.datasets.formats.arrays import ConversionError
+from reconverge.datasets.formats.demonstration_store import read_store, write_store
+from reconverge.datasets.formats.diffusion_policy import read_diffusion_policy
+from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
+from reconverge.datasets.layout import STEP_TYPES
+from reconverge.datasets.store import DemonstrationStore
+from support.foreign import make_replay_buffer, zipped
+from support.strategies import JSON, NAMES, numbers
+
+
+def convert(source, target, leave_out=()):
+    with read_diffusion_policy(source, leave_out) as demonstrations:
+        write_store(demonstrations, target)
+    return DemonstrationStore.open(target)
+
+
+@pytest.fixture(params=["directory", "zip", "zip with a folder"])
+def source(request, tmp_path):
+    """The same replay buffer in all its shapes."""
+    folder = tmp_path / "pusht.zarr"
+    arrays = make_replay_buffer(folder)
+    if request.param == "directory":
+        return folder, arrays
+    archive = zipped(folder, "pusht.zarr" if "folder" in request.param else "")
+    shutil.rmtree(folder)
+    return tmp_path / archive, arrays
+
+
+def test_read_diffusion_policy_gives_the_episodes_of_the_replay_buffer(source, tmp_path):
+    path, arrays = source
+    store = convert(path, tmp_path / "out.zarr")
+    assert store.episode_ends.tolist() == [3, 4, 9]
+    assert store.observation_sizes == {"keypoint": 6, "state": 5}
+    found = store.read()
+    np.testing.assert_array_equal(found["action"], arrays["action"])
+    np.testing.assert_array_equal(found["keypoint"], arrays["keypoint"].reshape(9, 6))
+    assert (found["keypoint"].dtype, found["state"].dtype) == (np.float64, np.float32)
+    assert store.attributes["row_shapes"] == {"keypoint": [3, 2]}
+    assert store.episode(1).success is None
+
+
+def test_read_diffusion_policy_gives_extras_and_rewards(tmp_path):
+    reward = np.linspace(0, 1, 9, dtype=np.float32)
+    count = np.arange(9, dtype=np.int64)[:, None]
+    make_replay_buffer(tmp_path / "a.zarr", reward=reward, n_contacts=count)
+    store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    np.testing.assert_array_equal(store.read()["reward"], reward)
+    assert store.episode(2).extras["n_contacts"].tolist() == count[4:].tolist()
+
+
+def test_read_diffusion_policy_leaves_out_pictures_by_name(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr", img=np.zeros((9, 4, 4, 3), np.uint8))
+    with pytest.raises(ConversionError, match=r"img .*leave_out"):
+        convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert "img" not in convert(tmp_path / "a.zarr", tmp_path / "b.zarr", ["img"]).read()
+
+
+def test_read_diffusion_policy_finds_chunks_in_folders(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    flat = convert(tmp_path / "a.zarr", tmp_path / "b.zarr").read()
+    for file in tmp_path.glob("a.zarr/data/*/.zarray"):
+        described = json.loads(file.read_text()) | {"dimension_separator": "/"}
+        file.write_text(json.dumps(described))
+        for chunk in [path for path in file.parent.iterdir() if "." in path.name[1:]]:
+            place = file.parent.joinpath(*chunk.name.split("."))
+            chunk.rename(chunk.with_name("moved"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (file.parent / "moved").rename(place)
+    nested = convert(tmp_path / "a.zarr", tmp_path / "c.zarr").read()
+    assert nested.keys() == flat.keys()
+    assert all(np.array_equal(nested[name], flat[name]) for name in flat)
+
+
+def test_write_diffusion_policy_restores_shapes(source, tmp_path):
+    """All that ReplayBuffer asks for, and what it would give; nothing else is below
+    data and meta.
+    """
+    path, arrays = source
+    convert(path, tmp_path / "between.zarr")
+    write_diffusion_policy(read_store(tmp_path / "between.zarr"), tmp_path / "back.zarr")
+    root = zarr.open_group(tmp_path / "back.zarr", mode="r", zarr_format=2)
+    assert set(root["data"].array_keys()) == arrays.keys()
+    assert root["meta/episode_ends"][:].tolist() == [3, 4, 9]
+    for name, rows in arrays.items():
+        assert (root[f"data/{name}"].dtype, root[f"data/{name}"].shape) == (rows.dtype, rows.shape)
+        np.testing.assert_array_equal(root[f"data/{name}"][:], rows)
+
+
+def test_read_diffusion_policy_gives_numbers_of_an_episode_as_scalars(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    meta = zarr.open_group(tmp_path / "a.zarr/meta", mode="a", zarr_format=2)
+    for name, rows in {
+        "seed": np.array([7, 8, 9]),
+        "limits": np.zeros((4, 2)),
+        "kind": np.array([1, 2, 3], "u1"),
+    }.items():
+        meta.create_array(name, data=rows)
+    store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert {name: rows.tolist() for name, rows in store.scalars().items()} == {"seed": [7, 8, 9]}
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    kinds=st.dictionaries(
+        NAMES, st.sampled_from([kind for kind in STEP_TYPES if kind != "uint8"]), max_size=4
+    ),
+    rows=st.sampled_from([(3,), (1,), (2, 2), ()]),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    chunk=st.integers(1, 50),
+    attributes=st.dictionaries(st.sampled_from(["task", "fps", "note"]), JSON, max_size=3),
+    archived=st.booleans(),
+)
+def test_read_diffusion_policy_keeps_every_bit(kinds, rows, lengths, chunk, attributes, archived):
+    rng, steps = np.random.default_rng(len(kinds)), sum(lengths)
+    arrays = {name: numbers(rng, (steps, *rows), kind) for name, kind in kinds.items()}
+    arrays |= {
+        "action": numbers(rng, (steps, 2), "float32"),
+        "seen": numbers(rng, (steps, 3), "float64"),
+    }
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "buffer.zarr"
+        root = zarr.open_group(path, mode="w", zarr_format=2, attributes=attributes)
+        for key, values in arrays.items():
+            root.create_array(f"data/{key}", data=values, chunks=(chunk, *values.shape[1:]))
+        root.create_array("meta/episode_ends", data=np.cumsum(lengths))
+        store = convert(Path(zipped(path)) if archived else path, Path(name) / "out.zarr")
+        found = store.read()
+    assert {key: store.attributes[key] for key in attributes} == attributes
+    assert store.episode_ends.tolist() == np.cumsum(lengths).tolist()
+    assert found.keys() == arrays.keys()
+    shapes = {"action": [2], "seen": [3], **store.attributes["row_shapes"]}
+    for key, values in arrays.items():
+        assert found[key].dtype == values.dtype
+        assert found[key].tobytes() == values.tobytes()
+        assert shapes.get(key, list(found[key].shape[1:])) == list(values.shape[1:])

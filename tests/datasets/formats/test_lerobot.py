@@ -1,0 +1,158 @@
+"""Datasets of LeRobot; its own class reads them in the python that RECONVERGE_LEROBOT names."""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from reconverge.datasets.formats import exchange
+from reconverge.datasets.formats.arrays import ConversionError
+from reconverge.datasets.formats.demonstration_store import read_store, write_store
+from reconverge.datasets.formats.lerobot import frames as lerobot_frames
+from reconverge.datasets.formats.lerobot.reading import read_lerobot
+from reconverge.datasets.formats.lerobot.writing import write_lerobot
+from reconverge.datasets.formats.robomimic import read_robomimic
+from reconverge.datasets.store import DemonstrationStore
+from support.foreign import make_robomimic
+from support.lerobot import make_foreign
+
+LEROBOT = os.environ.get("RECONVERGE_LEROBOT")
+READ = """
+import json, sys
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+deltas = {"action": [0.0, 0.05]}
+dataset = LeRobotDataset("local/dataset", root=sys.argv[1], delta_timestamps=deltas)
+frames = [dataset[i] for i in range(len(dataset))]
+stats = dataset.meta.stats["action"]
+print(json.dumps({
+    "episodes": dataset.num_episodes,
+    "fps": dataset.fps,
+    "tasks": [frame["task"] for frame in frames],
+    "state": [frame["observation.state"].tolist() for frame in frames],
+    "action": [frame["action"].tolist() for frame in frames],
+    "done": [frame["next.done"].item() for frame in frames],
+    "mean": stats["mean"].tolist(),
+    "std": stats["std"].tolist(),
+}))
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    write_store(read_robomimic(make_robomimic(tmp_path / "a.hdf5")), tmp_path / "a.zarr")
+    return DemonstrationStore.open(tmp_path / "a.zarr")
+
+
+def test_read_lerobot_of_a_recorded_dataset_comes_back(tmp_path):
+    arrays = make_foreign(tmp_path / "so101")
+    write_store(read_lerobot(tmp_path / "so101"), tmp_path / "so101.zarr")
+    store = DemonstrationStore.open(tmp_path / "so101.zarr")
+    assert store.attributes["task"] == "lift the cube"
+    assert (store.attributes["fps"], store.attributes["robot_type"]) == (30, "so101")
+    for i, rows in enumerate(arrays):
+        episode = store.episode(i)
+        np.testing.assert_array_equal(
+            episode.observations["observation.state"], rows["observation.state"]
+        )
+        np.testing.assert_array_equal(episode.action, rows["action"])
+        assert episode.extras["timestamp"].dtype == np.float32
+    write_lerobot(read_store(tmp_path / "so101.zarr"), tmp_path / "back")
+    columns = pq.read_table(tmp_path / "back/data/chunk-000/file-000.parquet")
+    wanted = pa.concat_tables(
+        [pq.read_table(file) for file in sorted((tmp_path / "so101/data").rglob("*.parquet"))]
+    )
+    for name in wanted.column_names:
+        assert columns[name].to_pylist() == wanted[name].to_pylist(), name
+
+
+def test_read_lerobot_wants_one_of_several_tasks(tmp_path):
+    arrays = make_foreign(tmp_path / "two", tasks=("lift", "push"), lengths=(3, 2, 4))
+    with pytest.raises(ConversionError, match="has 2 tasks"):
+        read_lerobot(tmp_path / "two")
+    with pytest.raises(ConversionError, match=r"filter= of .*two 'pull': choose one of lift, push"):
+        read_lerobot(tmp_path / "two", "pull")
+    found = read_lerobot(tmp_path / "two", "lift")
+    episodes = [episode for episode, _ in found.episodes]
+    assert (found.count, found.attributes["task"]) == (2, "lift")
+    for episode, rows in zip(episodes, (arrays[0], arrays[2]), strict=True):
+        np.testing.assert_array_equal(episode.action, rows["action"])
+
+
+def test_write_lerobot_describes_its_files_and_statistics(store, tmp_path, monkeypatch):
+    """Several data files, frames numbered through, statistics of all frames."""
+    monkeypatch.setattr(exchange, "BATCH_STEPS", 4)
+    monkeypatch.setattr(lerobot_frames, "FILE_BYTES", 1)
+    write_lerobot(read_store(store.path), tmp_path / "out")
+    info = json.loads((tmp_path / "out/meta/info.json").read_text())
+    assert (info["total_episodes"], info["total_frames"], info["fps"], info["splits"]) == (
+        3,
+        12,
+        20,
+        {"train": "0:3"},
+    )
+    files = sorted((tmp_path / "out/data").rglob("*.parquet"))
+    assert len(files) == 2
+    frames = pa.concat_tables([pq.read_table(file) for file in files])
+    assert frames["index"].to_pylist() == list(range(12))
+    np.testing.assert_array_equal(np.array(frames["action"].to_pylist()), store.read()["action"])
+    seen = np.concatenate(list(store.read(list(store.observation_sizes)).values()), axis=1)
+    np.testing.assert_array_equal(np.array(frames["observation.state"].to_pylist()), seen)
+    assert info["features"]["observation.state"]["names"][:11] == [
+        f"object_{i}" for i in range(10)
+    ] + ["robot0_eef_pos_0"]
+    episodes = pq.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert [(e["dataset_from_index"], e["dataset_to_index"]) for e in episodes] == [
+        (0, 4),
+        (4, 5),
+        (5, 12),
+    ]
+    for episode in episodes:
+        file = info["data_path"].format(
+            chunk_index=episode["data/chunk_index"], file_index=episode["data/file_index"]
+        )
+        assert (
+            episode["episode_index"]
+            in pq.read_table(tmp_path / "out" / file)["episode_index"].to_pylist()
+        )
+    stats = json.loads((tmp_path / "out/meta/stats.json").read_text())["observation.state"]
+    for name, wanted in {
+        "min": seen.min(0),
+        "max": seen.max(0),
+        "mean": seen.mean(0),
+        "std": seen.std(0),
+    }.items():
+        np.testing.assert_allclose(stats[name], wanted, rtol=1e-9, atol=1e-12)
+    assert stats["count"] == [12]
+
+
+@pytest.mark.skipif(not LEROBOT, reason="RECONVERGE_LEROBOT names no python that has lerobot")
+def test_write_lerobot_is_read_by_lerobot(store, tmp_path):
+    store_ = DemonstrationStore.open(store.path, "a")
+    store_.update_attributes({"task": "lift"})
+    write_lerobot(read_store(store.path), tmp_path / "out")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
+    environment.pop("PYTHONPATH", None)  # datasets there is Hugging Face's
+    command = [LEROBOT, "-c", READ, str(tmp_path / "out")]
+    process = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    found = json.loads(process.stdout.splitlines()[-1])
+    rows = {
+        name: values.astype(np.float32) for name, values in store.read().items()
+    }  # as it makes its tensors
+    assert (found["episodes"], found["fps"], set(found["tasks"])) == (3, 20, {"lift"})
+    seen = np.concatenate([rows[key] for key in store.observation_sizes], axis=1)
+    np.testing.assert_array_equal(np.array(found["state"], np.float32), seen)
+    np.testing.assert_array_equal(np.array(found["action"], np.float32)[:, 0], rows["action"])
+    assert np.flatnonzero(found["done"]).tolist() == [3, 4, 11]
+    last = np.minimum(
+        np.arange(12) + 1, np.repeat([3, 4, 11], [4, 1, 7])
+    )  # the last action of an episode repeats
+    np.testing.assert_array_equal(np.array(found["action"], np.float32)[:, 1], rows["action"][last])
+    np.testing.assert_allclose(found["mean"], store.read()["action"].mean(0))
+    np.testing.assert_allclose(found["std"], store.read()["action"].std(0))

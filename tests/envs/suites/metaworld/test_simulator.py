@@ -1,0 +1,144 @@
+"""Meta-World's episodes are metaworld's own: the stock environment is the truth, bit for bit."""
+
+from functools import cache
+
+import mujoco
+import numpy as np
+import pytest
+from metaworld import _encode_task
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+from reconverge.envs.catalog import ALIASES, TASKS
+from reconverge.envs.suites.metaworld.simulator import MetaworldSimulator
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+
+
+@pytest.fixture
+def task(metaworld_task):
+    """Tasks of Meta-World only."""
+    return metaworld_task
+
+
+@cache
+def stock(name):
+    """metaworld's environment as it is."""
+    return ALL_V3_ENVIRONMENTS[name]()
+
+
+def reset_stock(task, vector):
+    """The stock environment, reset to a random vector as MT1's tasks are, and its observation."""
+    env = stock(task.simulator)
+    content = {"env_cls": type(env), "rand_vec": vector, "partially_observable": False}
+    env.set_task(_encode_task(task.simulator, content))
+    return env, env.reset()[0]
+
+
+def state(model, data):
+    found = np.empty(mujoco.mj_stateSize(model, STATE))
+    mujoco.mj_getState(model, data, found, STATE)
+    return found
+
+
+def start(simulator, seed):
+    episode = simulator.new_episode()
+    simulator.reset(episode, seed)
+    return episode
+
+
+def follow(simulator, seed, noise, precision=np.float64):
+    """Plays an expert with noise in both simulators; yields the episode, what metaworld's step
+    returned, its state.
+    """
+    task, rng = simulator.task, np.random.default_rng(seed)
+    episode, expert = start(simulator, seed), task.expert(simulator.landmarks)
+    env, _ = reset_stock(task, episode.env._last_rand_vec)
+    for _ in range(task.max_steps):
+        action = expert.act(task.split(simulator.observe([episode])[0])) + rng.normal(0.0, noise, 4)
+        action = action.astype(precision)
+        simulator.step(episode, action)
+        observation, _, _, _, info = env.step(action)
+        yield episode, observation, bool(info["success"]), state(env.model, env.data)
+        if episode.success:
+            return
+
+
+def test_cw10_is_continual_worlds_sequence():
+    assert [TASKS[name].simulator for name in ALIASES["cw10"]] == [
+        "hammer-v3",
+        "push-wall-v3",
+        "faucet-close-v3",
+        "push-back-v3",
+        "stick-pull-v3",
+        "handle-press-side-v3",
+        "push-v3",
+        "shelf-place-v3",
+        "window-close-v3",
+        "peg-unplug-side-v3",
+    ]
+
+
+def test_reset_starts_as_metaworld(simulator_of, task):
+    simulator = simulator_of(task)
+    episode = simulator.new_episode()
+    for seed in (0, 1, 0, 2, 1):  # again, and after others
+        simulator.reset(episode, seed)
+        env, observation = reset_stock(task, episode.env._last_rand_vec)
+        np.testing.assert_array_equal(
+            state(simulator.model, episode.data), state(env.model, env.data)
+        )
+        np.testing.assert_array_equal(episode.observation, observation)
+        for places in ("body_pos", "site_pos"):
+            np.testing.assert_array_equal(
+                getattr(episode.env.model, places), getattr(env.model, places)
+            )
+
+
+def test_reset_draws_metaworlds_random_vectors(simulator_of, task):
+    simulator, env = simulator_of(task), stock(task.simulator)
+    reset_stock(task, start(simulator, 0).env._last_rand_vec)
+    env.seeded_rand_vec, vectors = True, []
+    for seed in range(5):
+        env._freeze_rand_vec, env.np_random = False, np.random.default_rng(seed)
+        env.reset_model()
+        vectors.append(start(simulator, seed).env._last_rand_vec)
+        np.testing.assert_array_equal(vectors[-1], env._last_rand_vec)
+    assert len(np.unique(vectors, axis=0)) == 5
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_step_is_metaworlds(simulator_of, task, precision):
+    simulator, successes = simulator_of(task), 0
+    for seed in range(3):
+        for episode, observation, success, expected in follow(simulator, seed, 0.1, precision):
+            np.testing.assert_array_equal(state(simulator.model, episode.data), expected)
+            np.testing.assert_array_equal(episode.observation, observation)
+            assert simulator.success(episode) == success
+        successes += success
+    assert successes > 0
+
+
+def test_observe_stays_within_the_declared_bounds(simulator_of, task):
+    """Clipping at a bound would hide something from the policy."""
+    simulator = simulator_of(task)
+    for episode, observation, *_ in follow(simulator, 5, noise=0.3):
+        np.testing.assert_array_equal(
+            simulator.observe([episode])[0], observation.astype(np.float32)
+        )
+
+
+def test_reset_repeats_an_earlier_start(task, simulator_of):
+    """The hand's way to its start is simulated once a seed."""
+    fresh, used = MetaworldSimulator(task), simulator_of(task)
+    start(used, 9)
+    first, again = start(fresh, 9), start(used, 9)
+    np.testing.assert_array_equal(state(used.model, again.data), state(fresh.model, first.data))
+    np.testing.assert_array_equal(again.observation, first.observation)
+
+
+def test_fingerprint_names_environment_and_rate(simulator_of, task):
+    simulator = simulator_of(task)
+    assert simulator.fingerprint["environment"] == task.simulator
+    assert simulator.fingerprint["control_frequency"] == 80
+    assert simulator.fingerprint["substeps"] == 5
+    assert simulator.versions.keys() == {"mujoco", "metaworld"}

@@ -1,0 +1,145 @@
+import gc
+import threading
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reconverge.envs.catalog import TASKS
+from reconverge.envs.vector import SimulationError, VectorEnv
+from reconverge.errors import ReconvergeError
+from support.simulators import use_simulators
+
+
+@pytest.fixture
+def make_env(simulator_of, task, monkeypatch):
+    """VectorEnv of a task on the simulator that the session shares."""
+    use_simulators(monkeypatch, task.suite, simulator_of)
+    return lambda slots, workers: VectorEnv(task, slots, workers)
+
+
+def test_step_does_not_depend_on_workers_slots_or_other_episodes(make_env, task):
+    seeds = [5, 6, 7, 8, 9]
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, len(seeds), task.action_size))
+
+    def run(slots, workers, chosen):
+        with make_env(slots, workers) as env:
+            at = list(range(slots))[-len(chosen) :]
+            seen = [env.reset(at, [seeds[i] for i in chosen])]
+            for step in actions:
+                observations, success, diverged = env.step(at, step[chosen])
+                assert not success.any()
+                assert not diverged.any()
+                seen.append(observations)
+        return np.stack(seen)
+
+    together = run(5, 1, [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(run(5, 2, [0, 1, 2, 3, 4]), together)
+    np.testing.assert_array_equal(run(9, 4, [0, 1, 2, 3, 4]), together)
+    for i in range(len(seeds)):
+        np.testing.assert_array_equal(run(1, 1, [i]), together[:, [i]])
+    assert len(np.unique(together[-1, :, 0])) == len(seeds)
+
+
+def test_reset_observes_the_start_state_of_each_seed(make_env, task):
+    with make_env(3, 1) as env:
+        observations = env.reset([2, 0], [4, 5])
+        assert observations.shape == (2, task.observation_size)
+        assert observations.dtype == np.float32
+        np.testing.assert_array_equal(env.observe([0, 2]), observations[::-1])
+        np.testing.assert_array_equal(env.reset([1], [4])[0], observations[0])
+
+
+@pytest.mark.parametrize(
+    "damage", [("qpos", np.nan), ("qvel", np.inf), ("qvel", 1e12), ("qpos", -1e12)]
+)
+def test_step_reports_a_diverged_simulation_alone(
+    make_env, simulator_of, task, monkeypatch, tmp_path, damage
+):
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs its warnings to the working directory
+    monkeypatch.setattr(simulator_of(task), "success", lambda episode: True, raising=False)
+    name, value = damage
+    action = np.full((1, task.action_size), 0.5)
+    with make_env(2, 1) as env:
+        env.reset([0], [1])
+        expected, *_ = env.step([0], action)
+        env.reset([0, 1], [1, 2])
+        getattr(env.episodes[1].data, name)[0] = value
+        observations, success, diverged = env.step([0, 1], np.repeat(action, 2, axis=0))
+        assert list(success) == [True, False]
+        assert list(diverged) == [False, True]
+        np.testing.assert_array_equal(observations[:1], expected)
+        assert np.isfinite(observations).all()
+        env.reset([1], [1])
+        again, success, diverged = env.step([1], action)
+        assert list(success) == [True]
+        assert list(diverged) == [False]
+        np.testing.assert_array_equal(again, expected)
+
+
+def test_vector_env_has_workers_for_cores_and_slots(make_env, monkeypatch):
+    monkeypatch.setattr(
+        "os.sched_getaffinity", lambda process: {0, 4, 9}
+    )  # what a scheduler granted
+    for slots, workers, expected in ((8, None, 3), (2, None, 2), (2, 5, 2), (4, 1, 1)):
+        with make_env(slots, workers) as env:
+            assert (len(env), env.workers) == (slots, expected)
+
+
+def test_step_names_the_seed_of_a_failing_simulation(make_env, task, monkeypatch):
+    with make_env(2, 2) as env:
+        env.reset([0, 1], [10, 11])
+        monkeypatch.setattr(
+            env.simulator,
+            "step",
+            lambda episode, _: 1 / (episode is env.episodes[0]),
+            raising=False,
+        )
+        with pytest.raises(
+            SimulationError, match=f"{task.name}: simulation of seed 11 failed: ZeroDivisionError"
+        ):
+            env.step([0, 1], np.zeros((2, task.action_size)))
+
+
+def test_step_names_the_seed_of_a_hanging_simulation(simulator_of, monkeypatch):
+    task, release = TASKS["lift"], threading.Event()
+    use_simulators(monkeypatch, task.suite, simulator_of)
+    with VectorEnv(task, 2, 2, timeout=0.4) as env:
+        env.reset([0, 1], [10, 11])
+        step = env.simulator.step
+
+        def hang(episode, action):
+            release.wait() if episode is env.episodes[1] else step(episode, action)
+
+        monkeypatch.setattr(env.simulator, "step", hang, raising=False)
+        with pytest.raises(
+            SimulationError, match=r"lift: simulation of seed 11 failed: no answer in 0\.4 s"
+        ):
+            env.step([0, 1], np.zeros((2, task.action_size)))
+        release.set()
+
+
+@pytest.mark.parametrize(("slots", "workers"), [(0, None), (-1, 1), (1, 0)])
+def test_vector_env_refuses_slots_and_workers_below_one(slots, workers):
+    with pytest.raises(
+        ValueError, match=f"slots and workers must be at least 1, got {slots} and {workers}"
+    ):
+        VectorEnv(TASKS["lift"], slots, workers)
+
+
+def test_vector_env_is_freed_without_closing(make_env, task):
+    """A waiting thread must not hold the simulations that it last stepped."""
+    env = make_env(2, 2)
+    env.reset([0, 1], [0, 1])
+    env.step([0, 1], np.zeros((2, task.action_size)))
+    episode, workers = weakref.ref(env.episodes[0]), env.pool
+    del env
+    gc.collect()
+    assert episode() is None
+    workers.close()
+
+
+def test_vector_env_refuses_an_input_frame_that_the_suite_lacks():
+    with pytest.raises(ReconvergeError, match=r"of hammer 'world': choose one of base$"):
+        VectorEnv(replace(TASKS["hammer"], input_frame="world"), 1)

@@ -1,0 +1,84 @@
+import threading
+import time
+
+import pytest
+
+from reconverge.envs.workers import WorkerError, Workers
+
+
+@pytest.fixture
+def workers():
+    made = []
+
+    def make(count, timeout=60.0):
+        made.append(Workers(count, timeout))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_run_runs_every_job_once(workers, count):
+    for n in (0, 1, 3, 40):
+        done = []
+        workers(count).run(
+            lambda slot, value, done=done: done.append((slot, value)),
+            [(i, i * i) for i in range(n)],
+        )
+        assert sorted(done) == [(i, i * i) for i in range(n)]
+
+
+def test_run_gives_an_idle_worker_the_jobs_of_a_busy_one(workers):
+    by = {}
+
+    def job(slot):
+        by[slot] = threading.current_thread()
+        time.sleep(0.2 if slot == 0 else 0.001)
+
+    workers(2).run(job, [(i,) for i in range(20)])
+    assert sum(thread is by[0] for thread in by.values()) < 5
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("broken"), SystemExit(3), KeyboardInterrupt()])
+def test_run_names_the_slot_of_a_failing_job(workers, error):
+    def job(slot):
+        if slot == 7:
+            raise error
+
+    pool = workers(2)
+    with pytest.raises(WorkerError, match=type(error).__name__) as caught:
+        pool.run(job, [(i,) for i in range(20)])
+    assert caught.value.slots == [7]
+    assert caught.value.__cause__ is error
+    done = []
+    pool.run(done.append, [(1,), (2,)])  # the others go on
+    assert sorted(done) == [1, 2]
+
+
+def test_run_names_the_slot_of_a_hanging_job_in_bounded_time(workers):
+    release = threading.Event()
+
+    def job(slot):
+        if slot == 3:
+            release.wait()
+
+    begun = time.monotonic()
+    with pytest.raises(WorkerError, match=r"no answer in 0\.4 s") as caught:
+        workers(2, timeout=0.4).run(job, [(i,) for i in range(6)])
+    release.set()
+    assert caught.value.slots == [3]
+    assert time.monotonic() - begun < 2.0
+
+
+def test_run_takes_many_short_jobs_for_no_hang(workers):
+    workers(2, timeout=0.2).run(lambda slot: time.sleep(0.02), [(i,) for i in range(60)])
+
+
+def test_close_ends_the_threads():
+    before = threading.active_count()
+    pool = Workers(3, 60.0)
+    assert threading.active_count() == before + 3
+    pool.close()
+    assert threading.active_count() == before

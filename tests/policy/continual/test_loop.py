@@ -1,0 +1,250 @@
+"""The loop: its order, what it measures, and resuming it at any checkpoint."""
+
+import copy
+import json
+from functools import cache
+
+import pytest
+import torch
+
+from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.loop import (
+    JointSource,
+    LoopSettings,
+    Probe,
+    Progress,
+    learn_tasks,
+    probe_grid,
+)
+from reconverge.policy.continual.methods import METHODS
+from reconverge.policy.continual.optimization import DivergenceError
+from support.tiny import make_method, make_policy, make_windows
+
+SETTINGS = LoopSettings(updates_per_task=12, batch_size=16, checkpoint_every=5, seed=0)
+CASES = [(name, source) for name in METHODS for source in ("generator", "demonstrations")]
+CHECKPOINTS = [(0, 5), (0, 10), (0, 12), (1, 0), (1, 5), (1, 10), (1, 12), (2, 0)]
+"""task, update"""
+
+
+class Log:
+    """An observer that keeps all that it hears."""
+
+    def __init__(self):
+        self.events, self.saved, self.metrics = [], [], []
+
+    def updated(self, progress, metrics):
+        self.events.append(("update", progress.task, progress.update))
+        self.metrics.append(metrics)
+
+    def probed(self, progress):
+        self.events.append(("probe", progress.task, progress.update))
+
+    def generator_updated(self, progress, update, updates, loss):
+        self.events.append(("generator", progress.task, update))
+
+    def task_ended(self, progress):
+        self.events.append(("end", progress.task, len(progress.successes)))
+
+    def save(self, progress, state, ended):
+        self.events.append(("save", progress.task, progress.update))
+        state = {name: value.clone() for name, value in state.items()}
+        self.saved.append((copy.deepcopy(progress), state, ended))
+
+
+def evaluate(policy, task):
+    """A stand-in for rollouts that notices any change of the weights."""
+    total = sum(float(p.double().abs().sum()) for p in policy.parameters())
+    return [bool(int(total * 1e6 * (i + 1)) % 2) for i in range(task + 3)]
+
+
+def run(method, progress=None, state=None, *, probe=evaluate, tasks=2, settings=SETTINGS, log=None):
+    log = log or Log()
+    windows = [lambda task=task: make_windows(task) for task in range(tasks)]
+    progress = progress if progress is not None else Progress()
+    learn_tasks(method, windows, evaluate, probe, log, settings, progress, state)
+    return progress, log
+
+
+@cache
+def uninterrupted(name, source):
+    method = make_method(name, source)
+    progress, log = run(method)
+    return method.state_dict(), progress, log
+
+
+def measured(progress):
+    return progress.task, progress.update, progress.successes, progress.probes
+
+
+def test_learn_tasks_learns_probes_evaluates_and_saves_in_order():
+    _, _, log = uninterrupted("trust_region", "generator")
+    first = [("update", 0, i) for i in range(1, 13)]
+    for after, update in ((5, 5), (11, 10), (14, 12)):
+        first.insert(after, ("save", 0, update))
+    first += [("generator", 0, i) for i in range(1, 6)] + [("end", 0, 1), ("save", 1, 0)]
+    assert log.events[: len(first)] == first
+    second = log.events[len(first) :]
+    assert [e[2] for e in second if e[0] == "update"] == list(range(1, 13))
+    assert [e[2] for e in second if e[0] == "probe"] == [2, 4, 6, 8, 10, 12]
+    assert [e[1:] for e in second if e[0] == "save"] == [(1, 5), (1, 10), (1, 12), (2, 0)]
+    # A checkpoint has the probe of its update.
+    assert second.index(("probe", 1, 10)) < second.index(("save", 1, 10))
+    assert second[-2:] == [("end", 1, 2), ("save", 2, 0)]
+    assert not any(e[0] == "generator" for e in second)
+    assert [(p.task, p.update) for p, _, _ in log.saved] == CHECKPOINTS
+    assert [ended for _, _, ended in log.saved] == 2 * [False, False, False, True]
+
+
+def test_learn_tasks_measures_every_task_seen():
+    _, progress, _ = uninterrupted("replay", "demonstrations")
+    assert [[len(successes) for successes in row] for row in progress.successes] == [[3], [3, 4]]
+    assert [(p.while_learning, p.task, p.update) for p in progress.probes] == [
+        (1, 0, update) for update in (2, 4, 6, 8, 10, 12)
+    ]
+    assert (progress.task, progress.update) == (2, 0)
+    assert progress.training_seconds > 0
+    assert progress.evaluation_seconds > 0
+    # The last probe and the evaluation see the same weights.
+    assert progress.probes[-1].successes == progress.successes[1][0]
+
+
+def test_learn_tasks_without_a_probe_makes_none():
+    progress, log = run(make_method("finetune"), probe=None)
+    assert progress.probes == []
+    assert not any(e[0] == "probe" for e in log.events)
+    assert len(progress.successes) == 2
+
+
+def test_learn_tasks_learns_the_same_with_and_without_probes():
+    alone, probed = make_method("replay"), make_method("replay")
+
+    def noisy(policy, task):
+        torch.rand(3)
+        return evaluate(policy, task)
+
+    run(alone, probe=None)
+    run(probed, probe=noisy)
+    assert same(alone.state_dict(), probed.state_dict())
+
+
+def same(state, other):
+    assert state.keys() == other.keys()
+    return all(torch.equal(value, other[name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize(("name", "source"), CASES)
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda c: f"task{c[0]}-update{c[1]}")
+def test_learn_tasks_resumed_at_any_checkpoint_ends_the_same(name, source, checkpoint):
+    state, progress, log = uninterrupted(name, source)
+    at, saved, _ = copy.deepcopy(log.saved[CHECKPOINTS.index(checkpoint)])
+    torch.manual_seed(1234)  # the process's own random state must not matter
+    method = make_method(name, source, policy=make_policy(seed=77))
+    resumed, after = run(method, at, saved)
+    assert same(method.state_dict(), state)
+    assert measured(resumed) == measured(progress)
+    whole = [e for e in log.events if e[0] in ("update", "end")]
+    rest = [e for e in after.events if e[0] in ("update", "end")]
+    assert rest == whole[len(whole) - len(rest) :]
+
+
+@pytest.mark.parametrize("update", [3, 17])
+def test_learn_tasks_keeps_the_last_checkpoint_where_a_loss_is_not_finite(monkeypatch, update):
+    state, progress, _ = uninterrupted("replay", "generator")
+    method, log = make_method("replay", "generator"), Log()
+    step = method.optimization.step
+    calls = []
+
+    def poisoned(loss):
+        calls.append(1)
+        return step(loss * float("nan") if len(calls) == update else loss)
+
+    monkeypatch.setattr(method.optimization, "step", poisoned)
+    reached = Progress()
+    with pytest.raises(DivergenceError, match=f"nan at update {(update - 1) % 12}"):
+        run(method, reached, log=log)
+    assert len(log.metrics) == update - 1
+    if update == 3:
+        assert log.saved == []
+        return
+    at, saved, _ = log.saved[-1]
+    assert (at.task, at.update) == (1, 0)
+    fresh = make_method("replay", "generator")
+    resumed, _ = run(fresh, at, saved)
+    assert same(fresh.state_dict(), state)
+    assert measured(resumed) == measured(progress)
+
+
+def test_learn_tasks_goes_on_from_the_checkpoint_before_a_failed_save():
+    class Failing(Log):
+        def save(self, progress, state, ended):
+            if (progress.task, progress.update) == (1, 5):
+                raise OSError(28, "No space left on device")
+            super().save(progress, state, ended)
+
+    log = Failing()
+    with pytest.raises(OSError, match="No space left"):
+        run(make_method("trust_region"), log=log)
+    at, saved, _ = log.saved[-1]
+    method = make_method("trust_region")
+    run(method, at, saved)
+    assert same(method.state_dict(), uninterrupted("trust_region", "demonstrations")[0])
+
+
+def test_learn_tasks_draws_batches_by_the_seed():
+    ends = []
+    for seed in (0, 0, 1):
+        method = make_method("finetune")
+        run(method, tasks=1, settings=LoopSettings(4, 16, 10, seed))
+        ends.append(method.state_dict())
+    assert same(ends[0], ends[1])
+    assert not same(ends[0], ends[2])
+
+
+@pytest.mark.parametrize(
+    ("probe_tasks", "probed"),
+    [(None, [(1, 0), (2, 0), (2, 1)]), (2, [(1, 0), (2, 0), (2, 1)]), (1, [(1, 0), (2, 0)])],
+)
+def test_learn_tasks_probes_the_first_tasks_alone(probe_tasks, probed):
+    settings = LoopSettings(1, 16, 10, 0, probe_tasks)
+    data = [lambda: make_windows(0)] * 3
+    progress = Progress()
+    learn_tasks(make_method("finetune"), data, evaluate, evaluate, Log(), settings, progress)
+    assert [(p.while_learning, p.task) for p in progress.probes] == probed
+
+
+def test_joint_source_holds_as_many_samples_of_each_task():
+    source = JointSource([make_windows(task) for task in (0, 1)])
+    batch = source.sample(9, torch.Generator().manual_seed(0))
+    assert torch.bincount(batch.task).tolist() == [5, 4]
+    assert len(source.sample(1, torch.Generator()).task) == 1
+
+
+def test_progress_from_json_reads_what_to_json_gave():
+    _, progress, _ = uninterrupted("replay", "demonstrations")
+    read = Progress.from_json(json.loads(json.dumps(progress.to_json())), "manifest.json")
+    assert read == progress
+    assert isinstance(read.probes[0], Probe)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"task": "1"}, "progress: task: must be a whole number, got '1'"),
+        ({"probes": [{"task": 0}]}, r"progress: probes\[0\]: lacks 'while_learning'"),
+        ({"done": True}, "progress: unknown 'done'"),
+        ({"update": -1}, "progress contradicts itself"),
+        ({"task": 2, "successes": [[[True]]]}, "progress contradicts itself"),
+    ],
+)
+def test_progress_from_json_names_the_damaged_field(changes, said):
+    with pytest.raises(ReconvergeError, match=f"^manifest.json: {said}"):
+        Progress.from_json({**Progress().to_json(), **changes}, "manifest.json")
+
+
+def test_probe_grid_is_dense_early_and_ends_with_the_task():
+    dense = [2, 4, 6, 8, 10, 15, 20, 30, 50]
+    assert probe_grid(1) == [1]
+    assert probe_grid(2) == [2]
+    assert probe_grid(50) == dense
+    assert probe_grid(2500) == [*dense, 100, 200, 500, 1000, 2000, 2500]
+    assert probe_grid(50_000)[-6:] == [1000, 2000, 5000, 10_000, 20_000, 50_000]

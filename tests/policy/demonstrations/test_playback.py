@@ -1,0 +1,198 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
+from reconverge.envs.catalog import TASKS
+from reconverge.envs.suites import in_frame
+from reconverge.envs.vector import VectorEnv
+from reconverge.errors import ReconvergeError
+from reconverge.policy import evaluate, train
+from reconverge.policy.demonstrations import playback
+from reconverge.policy.demonstrations.fit import in_frames_of, unplayable
+from reconverge.policy.demonstrations.playback import (
+    PlaybackWarning,
+    Recording,
+    difference,
+    play_back,
+    play_episodes,
+    quaternions,
+    warn_unless_it_plays,
+)
+from reconverge.policy.runs.checkpoint import newest
+from reconverge.policy.runs.loading import load_policy
+from support.physics import record, reset_reference, to_world
+from support.stores import rewrite, store_from_elsewhere
+from support.tiny_run import call, options
+
+pytestmark = pytest.mark.usefixtures("made_simulators")
+
+
+def test_play_back_succeeds_in_the_world_frame(
+    simulator_of, made_simulators, reference_of, robosuite_task, monkeypatch
+):
+    """In our simulator and in robosuite's own environment with input_ref_frame="world"."""
+    simulator = simulator_of(robosuite_task)
+    rotation = simulator.controller.input_rotation  # from the base frame to the world
+    recordings = []
+    for seed in (0, 1):
+        observations, actions, _ = record(simulator, seed)
+        recordings.append(Recording(to_world(actions, rotation), observations, seed=seed))
+    with VectorEnv(in_frame(robosuite_task, "world"), 2, 1) as env:
+        assert env.simulator.fingerprint["input_frame"] == "world"
+        assert [played.success for played in play_back(env, recordings)] == [True, True]
+    reference = reference_of(robosuite_task)
+    reset_reference(reference, 0)
+    monkeypatch.setattr(reference.robots[0].part_controllers["right"], "input_ref_frame", "world")
+    ended = [
+        bool(reference.step(action) and reference._check_success())
+        for action in recordings[0].actions
+    ]
+    assert ended[-1]
+
+
+def test_play_back_differs_in_nothing_from_seed_or_state(simulator_of, robosuite_task):
+    simulator = simulator_of(robosuite_task)
+    observations, actions, states = record(simulator, 3)
+    with VectorEnv(robosuite_task, 2, 1) as env:
+        whole = [
+            Recording(actions, observations, seed=3),
+            Recording(actions, observations, state=states[0]),
+        ]
+        assert [(p.success, p.error) for p in play_back(env, whole)] == [(True, 0.0)] * 2
+        idle = [
+            Recording(0 * actions, observations, seed=3),
+            Recording(actions, observations, seed=4),
+        ]
+        for played in play_back(env, idle):
+            assert not played.success
+            assert played.error > 0.02
+
+
+def test_difference_takes_a_quaternion_and_its_negative_for_one():
+    task, half = TASKS["can"], 0.5**0.5
+    assert quaternions(task) == [3, 10, 17]
+    a = np.zeros((3, task.observation_size))
+    a[:, 3:7] = half, half, 0.0, 0.0
+    b = a.copy()
+    b[1, 3:7] *= -1
+    b[2, 3:7] = half, -half, 0.0, 0.0
+    np.testing.assert_allclose(difference(task, a, b), [0.0, 0.0, 2**0.5])
+
+
+# Stores.
+
+
+def test_play_episodes_tells_other_actions(demonstrations, tmp_path):
+    store = DemonstrationStore.open(demonstrations / "lift.zarr")
+    with VectorEnv(TASKS["lift"], 2, 1) as env:
+        result = play_episodes(store, env, 5)
+        assert (result.episodes, result.recorded, result.succeeded, result.fails) == (
+            2,
+            2,
+            2,
+            False,
+        )
+        assert result.worst_error < 1e-3
+        assert result.actions == "executed_action"
+        turned = rewrite(
+            store, tmp_path / "lift.zarr", lambda actions: actions * [1, -1, 1, 1, 1, 1, -1]
+        )
+        result = play_episodes(turned, env, 5)
+        assert (result.succeeded, result.fails) == (0, True)
+        assert result.median_error > 0.02
+
+
+def test_play_episodes_starts_from_states_in_the_stores_frame(simulator_of, tmp_path):
+    store = store_from_elsewhere(simulator_of(TASKS["lift"]), tmp_path / "anything.zarr")
+    with VectorEnv(*in_frames_of([TASKS["lift"]], [store]), 2, 1) as env:
+        result = play_episodes(store, env, 2)
+    assert (result.succeeded, result.actions) == (2, "action")
+
+
+def read_only(path, value):
+    raise ReconvergeError(f"{path}: cannot be written")
+
+
+def test_warn_unless_it_plays_remembers_the_result(demonstrations, tmp_path, monkeypatch):
+    source = DemonstrationStore.open(demonstrations / "lift.zarr")
+    bad = rewrite(source, tmp_path / "lift.zarr", lambda actions: 0 * actions)
+    made = []
+
+    def make_env():
+        made.append(VectorEnv(TASKS["lift"], 2, 1))
+        return made[-1]
+
+    for _ in range(2):
+        with pytest.warns(
+            PlaybackWarning, match="0 of 2 successes again.*see python -m tools.check_store store="
+        ):
+            warn_unless_it_plays(bad, make_env)
+    assert len(made) == 1  # remembered
+    assert DemonstrationStore.open(bad.path).attributes["checksum"] == bad.attributes["checksum"]
+    file = bad.path.with_name("lift.zarr.playback.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "of": "another"}))
+    with pytest.warns(PlaybackWarning):
+        warn_unless_it_plays(bad, make_env)
+    assert len(made) == 2
+    file.unlink()
+    monkeypatch.setattr(playback, "write_json", read_only)
+    with pytest.warns(PlaybackWarning):
+        warn_unless_it_plays(bad, make_env)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lift.zarr"]
+
+
+def test_warn_unless_it_plays_tells_states_of_another_model(tmp_path):
+    task = TASKS["lift"]
+    store = DemonstrationStore.create(
+        tmp_path / "lift.zarr", task.sizes, 7, {}, extra_sizes={"states": 9}
+    )
+    rows = {key: np.zeros((2, size), np.float32) for key, size in task.sizes.items()}
+    ended = np.array([False, True])
+    states = {"states": np.zeros((2, 9), np.float32)}
+    store.append(
+        Episode(rows, np.zeros((2, 7), np.float32), ended.astype(np.float32), ended, states)
+    )
+    with VectorEnv(task, 1, 1) as env:
+        with pytest.warns(
+            PlaybackWarning,
+            match=r"cannot be played back: lift: a state has 32 numbers, got shape \(9,\)",
+        ):
+            warn_unless_it_plays(store, lambda: env)
+        with pytest.raises(StoreError, match="cannot be played back"):
+            play_episodes(store, env, 1)
+
+
+def test_warn_unless_it_plays_is_silent_for_good_and_unplayable_stores(demonstrations, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_unless_it_plays(
+            DemonstrationStore.open(demonstrations / "lift.zarr"),
+            lambda: VectorEnv(TASKS["lift"], 2, 1),
+        )
+        plain = DemonstrationStore.create(tmp_path / "lift.zarr", TASKS["lift"].sizes, 7, {})
+        warn_unless_it_plays(plain, lambda: pytest.fail("it cannot be played"))
+    assert "neither meta/seed nor data/states" in unplayable(plain)
+
+
+def test_train_and_evaluate_act_in_the_stores_frame(
+    demonstrations, simulator_of, tmp_path, monkeypatch, made_simulators
+):
+    """Beside one of another frame in the same sequence."""
+    folder, run = tmp_path / "stores", tmp_path / "run"
+    folder.mkdir()
+    store_from_elsewhere(simulator_of(TASKS["lift"]), folder / "lift.zarr")
+    rewrite(DemonstrationStore.open(demonstrations / "can.zarr"), folder / "can.zarr")
+    arguments = options(folder, run, "method=finetune", "updates_per_task=2")
+    assert call(train.main, arguments, monkeypatch) == 0
+    assert set(made_simulators) == {("lift", "world"), ("can", "base")}
+    loaded = load_policy(newest(run / "checkpoints"))
+    assert loaded.spec.input_frames == {"lift": "world"}
+    assert json.loads((run / "summary.json").read_text())["options"]["demonstrations"][
+        "brought"
+    ] == {"lift": 2}
+    made_simulators.clear()
+    assert call(evaluate.main, [f"checkpoint={run}", "n_rollouts=1", "workers=1"], monkeypatch) == 0
+    assert made_simulators == [("lift", "world"), ("can", "base")]

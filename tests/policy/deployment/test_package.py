@@ -1,0 +1,162 @@
+"""The exported folder: all that a robot needs, whole or not at all."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from reconverge.envs.catalog import TASKS
+from reconverge.errors import ReconvergeError
+from reconverge.policy.deployment import onnx
+from reconverge.policy.deployment.contract import Contract
+from reconverge.tools import export
+from reconverge.tools.benchmark import latency
+from support.tiny_checkpoint import make_checkpoint
+from support.tiny_run import call, start
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="module")
+def exported(source, tmp_path_factory):
+    """The folder that the entry point writes."""
+    folder = tmp_path_factory.mktemp("exports") / "mine"
+    process = start(
+        [f"checkpoint={source.path}", f"output={folder}"], None, "reconverge.tools.export"
+    )
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert list(folder.parent.iterdir()) == [folder]
+    return folder
+
+
+def test_write_package_is_all_that_a_robot_needs(source, exported):
+    """Actions from config.json, numpy and onnxruntime are the policy's."""
+    about = json.loads((exported / "config.json").read_text())
+    contract = about["tasks"][1]
+    rng = np.random.default_rng(0)
+    seen = {
+        part["key"]: rng.uniform(part["low"], part["high"], (2, part["size"]))
+        for part in contract["observation"]
+    }
+    flat = np.concatenate([seen[part["key"]] for part in contract["observation"]], axis=1).astype(
+        np.float32
+    )
+    observations = np.pad(flat, [(0, 0), (0, contract["padded_observation_size"] - flat.shape[1])])[
+        None
+    ]
+    noise = rng.standard_normal((1, contract["horizon"], contract["action_size"]), dtype=np.float32)
+    inputs = {"observations": observations, "task": np.array([contract["index"]]), "noise": noise}
+    (found,) = onnxruntime.InferenceSession(exported / "sampler.onnx").run(None, inputs)
+    expected = source.policy.plan(*(torch.from_numpy(value) for value in inputs.values()))
+    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-4)
+
+
+def test_write_package_exports_the_network(source, exported):
+    policy, generator = source.policy, torch.Generator().manual_seed(0)
+    sample = torch.randn((5, 4, 7), generator=generator)
+    step = torch.randint(20, (5,), generator=generator)
+    condition = torch.randn((5, 2 * 23 * 3 + 2), generator=generator)
+    inputs = {"sample": sample, "step": step, "condition": condition}
+    session = onnxruntime.InferenceSession(exported / "denoiser.onnx")
+    assert {entry.name for entry in session.get_inputs()} == set(inputs)
+    (found,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    expected = policy.network(sample, step, condition).detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_write_package_holds_weights_and_contracts(source, exported):
+    assert {path.name for path in exported.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "denoiser.onnx",
+        "sampler.onnx",
+    }
+    weights = load_file(exported / "model.safetensors")
+    assert weights.keys() == source.policy.state_dict().keys()
+    assert all(
+        np.array_equal(weights[name], value.numpy())
+        for name, value in source.policy.state_dict().items()
+    )
+    about = json.loads((exported / "config.json").read_text())
+    for contract in about["tasks"]:
+        assert json.loads(json.dumps(Contract.from_json(contract, "it").to_json())) == contract
+    assert 0 <= about["largest_difference"] <= 1e-4
+    readme = (exported / "README.md").read_text()
+    for contract, task in zip(about["tasks"], (TASKS["lift"], TASKS["can"]), strict=True):
+        assert {part["key"]: part["size"] for part in contract["observation"]} == task.sizes
+        assert np.array_equal(
+            [low for part in contract["observation"] for low in part["low"]], task.low
+        )
+        assert sum(part["size"] for part in contract["action"]) == task.action_size
+        assert contract["control_hz"] == 20
+        section = readme.split(f"## {task.name}")[1]
+        assert [section.index(f"`{key}`") for key in task.sizes] == sorted(
+            section.index(f"`{k}`") for k in task.sizes
+        )
+    assert "| 19-22 | | padding: zeros" in readme
+    assert "Execute the first 2 of the 4 actions" in readme
+
+
+def test_check_export_refuses_a_file_that_differs(exported, tmp_path):
+    other = make_checkpoint(tmp_path).policy
+    assert onnx.check_export(other, exported) <= 1e-4
+    other.network.leave.bias.data += 0.01
+    with pytest.raises(
+        ReconvergeError, match=r"denoiser.onnx differs from the policy by 1.0e-02, more than 1e-04"
+    ):
+        onnx.check_export(other, exported)
+
+
+def test_write_package_leaves_nothing_when_the_check_fails(
+    source, exported, tmp_path, monkeypatch, capsys
+):
+    def copy(module, example, names, path):
+        path.write_bytes((exported / path.name).read_bytes())
+
+    monkeypatch.setattr(onnx, "write_onnx", copy)
+    arguments = [f"checkpoint={source.path}", f"output={tmp_path / 'mine'}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx, "TOLERANCE", -1.0)
+        assert call(export.main, arguments, patch) == 2
+    assert "differs from the policy by" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert call(export.main, arguments, monkeypatch) == 0
+    assert "lift, can; differs from the policy by at most" in capsys.readouterr().out
+
+
+def test_export_says_bad_input_in_one_line(source, exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(onnx, "write_onnx", lambda *_: pytest.fail("it went to work"))
+    for arguments, said in (
+        ([], "checkpoint= is missing"),
+        (["checkpoint=nowhere"], "nowhere: no checkpoint here"),
+        ([f"checkpoint={source.path}", f"output={exported}"], "is there already"),
+        ([f"checkpoint={source.path}", "ouput=x"], "did you mean 'output'"),
+    ):
+        assert call(export.main, arguments, monkeypatch) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert said in lines[0]
+    monkeypatch.setattr(onnx, "find_spec", lambda name: None if name == "onnxscript" else name)
+    assert (
+        call(export.main, [f"checkpoint={source.path}", f"output={tmp_path / 'x'}"], monkeypatch)
+        == 2
+    )
+    assert "onnxscript not installed: pip install 'reconverge[export]'" in capsys.readouterr().err
+
+
+def test_latency_compares_within_one_run(source, exported, monkeypatch):
+    monkeypatch.setattr(latency, "ROUNDS", 1)
+    result = latency.compare(source.policy, exported, cores=1) | latency.through_socket(
+        source.path, "lift"
+    )
+    for name in ("torch_ms", "onnx_ms", "socket_ms", "server_ms"):
+        assert 0 < result[name]["p50"] <= result[name]["p99"], name
+    assert result["server_ms"]["p50"] < result["socket_ms"]["p50"]

@@ -1,0 +1,342 @@
+"""A real server process, driven by the client of a robot, and by clients that misbehave."""
+
+import ast
+import asyncio
+import signal
+import socket
+import struct
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+
+from reconverge.envs.catalog import TASKS
+from reconverge.envs.gymnasium_env import TaskEnv
+from reconverge.envs.rollout import rollout
+from reconverge.envs.vector import VectorEnv
+from reconverge.policy import serve
+from reconverge.policy.deployment import client as client_module
+from reconverge.policy.deployment.client import MAX_BYTES, PolicyClient, PolicyError
+from reconverge.policy.deployment.contract import make_contract
+from reconverge.policy.deployment.session import Latency
+from reconverge.policy.deployment.sockets import listen
+from reconverge.policy.model.actor import PolicyActor
+from support.simulators import use_simulators
+from support.tiny_checkpoint import make_checkpoint
+from support.tiny_run import call, start
+
+MAX_STEPS = 7  # odd: an episode that ends within a chunk
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="module")
+def process(source):
+    process = start(
+        [f"checkpoint={source.path}", "env=lift", "port=0"], None, "reconverge.policy.serve"
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def port(process):
+    line = process.stdout.readline()
+    assert line.startswith("serving lift at 127.0.0.1:"), process.stderr.read()
+    return int(line.split(";")[0].rpartition(":")[2])
+
+
+@pytest.fixture
+def client(port):
+    with PolicyClient(port=port) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def observations():
+    """Five observations within lift's bounds."""
+    rng, task = np.random.default_rng(0), TASKS["lift"]
+    return [task.split(rng.uniform(task.low, task.high)) for _ in range(5)]
+
+
+class Recorder(PolicyActor):
+    """Keeps the chunks."""
+
+    def act(self, slots, history):
+        self.chunks.append(super().act(slots, history))
+        return self.chunks[-1]
+
+
+def test_act_gives_the_actions_of_a_rollout_in_this_process(
+    source, client, simulator_of, monkeypatch
+):
+    task = replace(TASKS["lift"], max_steps=MAX_STEPS)
+    monkeypatch.setitem(TASKS, "lift", task)
+    use_simulators(monkeypatch, "robosuite", simulator_of)
+    robot = TaskEnv("lift")
+    for seed in (3, 4):
+        actor = Recorder(source.policy, 0, rows=1)
+        actor.chunks = []
+        with VectorEnv(task, 1, 1) as env:
+            rollout(env, actor, [seed])
+        expected = np.concatenate([chunk[0] for chunk in actor.chunks])[:MAX_STEPS]
+
+        observation, _ = robot.reset(seed=seed)
+        client.reset(seed)
+        actions, ended = [], False
+        while not ended:
+            actions.append(client.act(observation))
+            observation, _, terminated, truncated, _ = robot.step(actions[-1])
+            ended = terminated or truncated
+        np.testing.assert_array_equal(np.stack(actions), expected)
+
+
+def test_contract_names_sizes_and_steps(client):
+    assert client.contract["task"] == "lift"
+    assert {part["key"]: part["size"] for part in client.contract["observation"]} == TASKS[
+        "lift"
+    ].sizes
+    assert (client.contract["n_obs_steps"], client.contract["n_action_steps"]) == (2, 2)
+
+
+def test_listen_gives_each_client_its_own_episode(port, observations):
+    def alone(seed, seen):
+        with PolicyClient(port=port) as client:
+            client.reset(seed)
+            return [client.act(observation) for observation in seen]
+
+    expected = alone(0, observations), alone(1, observations[::-1])
+    with PolicyClient(port=port) as one, PolicyClient(port=port) as two:
+        one.reset(0)
+        two.reset(1)
+        pairs = [
+            (one.act(a), two.act(b)) for a, b in zip(observations, observations[::-1], strict=True)
+        ]
+        np.testing.assert_array_equal([a for a, _ in pairs], expected[0])
+        np.testing.assert_array_equal([b for _, b in pairs], expected[1])
+        assert np.abs(np.subtract(*expected)).max() > 0.1
+        one.reset(0)  # within a chunk, whose rest is dropped
+        np.testing.assert_array_equal([one.act(o) for o in observations], expected[0])
+
+
+def test_act_clips_observations_to_their_bounds(client, observations):
+    far = {key: np.where(value > 0, 1e300, -1e300) for key, value in observations[0].items()}
+    low, high = (TASKS["lift"].split(bound) for bound in (TASKS["lift"].low, TASKS["lift"].high))
+    client.reset(0)
+    found = client.act(far)
+    client.reset(0)
+    np.testing.assert_array_equal(
+        found, client.act({k: np.where(far[k] > 0, high[k], low[k]) for k in far})
+    )
+
+
+def changed(**changes):
+    """A request whose observation has `changes`; None leaves a key out."""
+    good = {key: [0.0] * size for key, size in TASKS["lift"].sizes.items()}
+    observation = {key: value for key, value in (good | changes).items() if value is not None}
+    return {"type": "act", "observation": observation}
+
+
+REFUSED = [
+    ({}, "unknown type of request None: choose one of contract, reset, act, observe, statistics"),
+    ({"type": "rest"}, "did you mean 'reset'"),
+    ({"type": ["act"]}, "unknown type of request ['act']"),
+    ({"type": "reset"}, "seed=None"),
+    ({"type": "reset", "seed": -1}, "seed=-1: give a whole number from 0"),
+    ({"type": "reset", "seed": 2**63}, "seed=9223372036854775808"),
+    ({"type": "reset", "seed": 1.0}, "seed=1.0"),
+    ({"type": "reset", "seed": True}, "seed=True"),
+    ({"type": "act"}, "observation=None: give a map"),
+    ({"type": "observe", "observation": [1.0]}, "observation=[1.0]"),
+    (changed(object=None), "observation lacks 'object'; give object, robot0_eef_pos"),
+    (changed(robot0_eef_pso=[0.0] * 3), "unknown observation key 'robot0_eef_pso'"),
+    (changed(robot0_eef_pos=[0.0] * 2), "'robot0_eef_pos': give a list of 3 numbers"),
+    (changed(robot0_eef_pos=[[0.0, 0.0, 0.0]]), "'robot0_eef_pos': give a list of 3 numbers"),
+    (changed(robot0_eef_pos=[[0.0]] * 3), "holds [0.0]: give finite numbers"),
+    (changed(robot0_eef_pos=0.0), "give a list of 3 numbers, got 0.0"),
+    (changed(robot0_eef_pos="abc"), "give a list of 3 numbers, got 'abc'"),
+    (
+        changed(robot0_eef_pos=[0.0, float("nan"), 0.0]),
+        "'robot0_eef_pos' holds nan: give finite numbers",
+    ),
+    (changed(robot0_eef_pos=[0.0, float("-inf"), 0.0]), "holds -inf"),
+    (changed(robot0_eef_pos=[0.0, None, 0.0]), "holds None"),
+    (changed(robot0_eef_pos=[0.0, True, 0.0]), "holds True"),
+    (changed(robot0_eef_pos=["0", "1", "2"]), "holds '0'"),
+    (changed(robot0_eef_pos=[0.0, msgpack.ExtType(5, b"x"), 0.0]), "holds ExtType"),
+    (changed(robot0_eef_pos=[0.0] * 5000), "give a list of 3 numbers, got [0.0"),
+]
+
+
+@pytest.mark.parametrize(("message", "said"), REFUSED, ids=range(len(REFUSED)))
+def test_request_that_is_refused_changes_nothing(client, observations, message, said):
+    client.reset(0)
+    expected = [client.act(observation) for observation in observations]
+    client.reset(0)
+    found = [client.act(observation) for observation in observations[:2]]
+    refused = client.statistics()["refused"]
+    with pytest.raises(PolicyError) as error:
+        client.request(message)
+    assert said in str(error.value)
+    assert len(str(error.value)) < 300
+    assert client.statistics()["refused"] == refused + 1
+    found += [client.act(observation) for observation in observations[2:]]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_request_gives_up_on_a_silent_server():
+    """A late reply would be taken for that of the next request."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(PolicyError, match=r"no reply \(timed out\); connect again"):
+            PolicyClient(port=silent.getsockname()[1], timeout=0.2)
+        connection, _ = silent.accept()
+        with connection:
+            request = b"".join(
+                iter(lambda: connection.recv(100), b"")
+            )  # to its end: the client has closed
+    assert msgpack.unpackb(request[4:]) == {"type": "contract"}
+
+
+def test_act_wants_an_episode_first(client):
+    with pytest.raises(PolicyError, match="no episode yet: send"):
+        client.request(changed())
+
+
+def exchange(port, data):
+    """All that the server says to raw bytes until it closes, after this side has nothing more to
+    say.
+    """
+    with socket.create_connection(("127.0.0.1", port), 10) as raw:
+        raw.sendall(data)
+        raw.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: raw.recv(65_536), b""))
+
+
+def framed(body):
+    return struct.pack(">I", len(body)) + body
+
+
+def test_listen_refuses_bytes_that_are_no_message(port):
+    deep, nested = b"\x91" * 60_000, b"\x91" * 900 + b"\x01"
+    for body in (
+        b"",
+        b"\xc0",
+        b"\xc1",
+        b"\x01\x02",
+        b"\x91\x01",
+        b"\x81\xa4type",
+        b"\xa2\xff\xfe",
+        b"\x81\x01\x02",
+        b"\x81\x90\x01",
+        deep,
+        nested,
+    ):
+        reply = msgpack.unpackb(exchange(port, framed(body))[4:])
+        assert reply["type"] == "error", body
+        assert "message" in reply["message"], body
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", struct.pack(">I", MAX_BYTES + 1), b"\xff" * 100_000):
+        try:
+            reply = exchange(port, garbage)
+        except ConnectionError:  # closed with bytes of ours unread
+            continue
+        assert f"at most {MAX_BYTES}" in msgpack.unpackb(reply[4:])["message"]
+    for cut_off in (b"", b"\x00", framed(b"\x80")[:4], framed(msgpack.packb(changed()))[:-1]):
+        assert exchange(port, cut_off) == b""
+    with PolicyClient(port=port) as client:
+        client.reset(0)
+
+
+def test_listen_does_not_blame_the_client_for_a_bug(source, observations, monkeypatch, capfd):
+    """The client is told and disconnected, the traceback printed here, other clients served."""
+    act, broken = PolicyActor.act, []
+
+    def act_or_fail(self, slots, history):
+        if broken:
+            raise ValueError("a bug")
+        return act(self, slots, history)
+
+    monkeypatch.setattr(PolicyActor, "act", act_or_fail)
+    contract, latency = make_contract(source.task("lift"), source.policy), Latency()
+    started: list[int] = []
+    ready = threading.Event()
+
+    def on_start(host, port):
+        started.append(port)
+        ready.set()
+
+    async def serve_until_done():
+        server = asyncio.create_task(
+            listen(source.policy, contract, "127.0.0.1", 0, latency, on_start)
+        )
+        await asyncio.to_thread(talk)
+        server.cancel()
+
+    def talk():
+        assert ready.wait(20)
+        with PolicyClient(port=started[0]) as client:
+            client.reset(0)
+            broken.append(True)
+            with pytest.raises(PolicyError, match="the server failed, not this request"):
+                client.act(observations[0])
+            with pytest.raises(PolicyError, match="connect again"):
+                client.statistics()
+        broken.clear()
+        with PolicyClient(port=started[0]) as client:
+            client.reset(0)
+            assert client.act(observations[0]).shape == (7,)
+            assert client.statistics()["refused"] == 0
+
+    asyncio.run(serve_until_done())
+    printed = capfd.readouterr().err
+    assert "Traceback" in printed
+    assert "ValueError: a bug" in printed
+
+
+def test_client_imports_only_msgpack_and_numpy():
+    found = set()
+    for node in ast.walk(ast.parse(Path(client_module.__file__).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.split(".")[0])
+    assert found - set(sys.stdlib_module_names) == {"msgpack", "numpy"}
+
+
+def test_serve_says_bad_input_in_one_line(source, port, monkeypatch, capsys):
+    given = f"checkpoint={source.path}"
+    for arguments, said in (
+        ([], "checkpoint= is missing"),
+        (["checkpoint=nowhere"], "nowhere: no checkpoint here"),
+        ([given], "env=lift,can: a server acts on one task"),
+        (
+            [given, "env=square"],
+            "0_lift: 'square': choose one of lift, can",
+        ),
+        ([given, "env=lift", "port=70000"], "port=70000: must be"),
+        ([given, "env=lift", f"port={port}"], "address already in use"),
+        ([given, "env=lift", "hots=x"], "did you mean 'host'"),
+    ):
+        assert call(serve.main, arguments, monkeypatch) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert said in lines[0]
+
+
+def test_serve_ends_at_ctrl_c_while_clients_are_connected(process, client):
+    client.reset(0)
+    client.request(changed())
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "")
+    assert "plans, " in out
+    assert "latency p50 " in out
+    with pytest.raises(PolicyError, match="connect again"):
+        client.reset(0)

@@ -1,0 +1,64 @@
+"""The generator of windows: its normalisation, its samples and its loss."""
+
+import pytest
+import torch
+
+from reconverge.policy.continual.denoising import corrupt, errors
+from reconverge.policy.model.batch import Batch
+from support.tiny import make_generator, make_windows
+
+
+def measured():
+    """An untrained generator that has met windows of both tasks."""
+    model = make_generator()
+    for task in (0, 1):
+        model.measure(task, make_windows(task, 500), torch.Generator().manual_seed(0))
+    return model
+
+
+def test_measure_normalises_by_the_range_that_the_task_has():
+    """An object within two centimetres of its place fills [-1, 1]; a constant comes back as it
+    was.
+    """
+    observations = torch.tensor([0.50, -0.3, 0.7]) + torch.tensor([0.02, 0.0, 0.0]) * torch.rand(
+        400, 2, 3
+    )
+    windows = Batch(observations, torch.zeros(400, 3, 2), torch.zeros(400, dtype=torch.long))
+    model = make_generator()
+    model.measure(0, windows, torch.Generator().manual_seed(0))
+    seen = model.normalizer.normalize(observations, windows.task)
+    assert seen.abs().max() <= 1
+    assert seen[..., 0].min() < -0.8
+    assert seen[..., 0].max() > 0.8
+    made = model.generate(0, 50, torch.Generator().manual_seed(1)).observations
+    assert (made[..., 1] + 0.3).abs().max() < 0.01
+    with pytest.raises(ValueError, match="task 1 has no declared bounds"):
+        model.generate(1, 5, torch.Generator())
+
+
+def test_generate_follows_from_the_random_generator_alone():
+    model = measured()
+    first, again, other = (
+        model.generate(1, 7, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+    )
+    assert torch.equal(first.observations, again.observations)
+    assert torch.equal(first.actions, again.actions)
+    assert not torch.equal(first.actions, other.actions)
+    assert len(model.generate(0, 5, torch.Generator().manual_seed(0), batch_size=2)) == 5
+    assert (
+        first.observations.abs().max() <= 2
+    )  # observations in their own units, within the declared bounds
+
+
+def test_clean_and_conditions_are_the_whole_normalised_window_and_the_task():
+    """The loss of a window, written out."""
+    model, batch = measured(), make_windows(0, 4)
+    sample = corrupt(model, batch, torch.Generator().manual_seed(0))
+    seen = model.normalizer.normalize(batch.observations, batch.task)
+    row = torch.cat([seen.flatten(1), batch.actions.flatten(1)], dim=1)[:, None]
+    assert row.shape == (4, 1, 12)
+    torch.testing.assert_close(model.clean(batch), row)
+    torch.testing.assert_close(sample.target, row)  # the network predicts the sample
+    assert torch.equal(sample.condition, torch.tensor([[1.0, 0.0]]).repeat(4, 1))
+    expected = (model.network(sample.noisy, sample.k, sample.condition) - row).square()
+    torch.testing.assert_close(errors(model, sample), expected.mean((1, 2)))

@@ -1,0 +1,79 @@
+"""What the charts draw, read from the figures."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from reconverge.policy.reports.charts import results as charts
+from reconverge.policy.reports.charts.style import STYLE
+from reconverge.policy.reports.run import success_curves
+from reconverge.policy.runs.summary import probe_curves, success_rows
+from support.summaries import NAMES, finished
+
+
+def drawn(chart):
+    figure = Figure(figsize=(9, 3))
+    with matplotlib.rc_context(STYLE):
+        chart.draw(figure, False)
+    return figure.axes
+
+
+def curves():
+    progress = finished()
+    rows, probes = success_rows(progress, 3), probe_curves(progress, NAMES)
+    return success_curves(NAMES, rows, 4, probes, 20)
+
+
+def test_success_goes_through_probes_and_evaluations():
+    panels = drawn(charts.success(curves(), 3, 20))
+    assert [axes.get_title("left") for axes in panels] == [
+        "1 lift: success (%)",
+        "2 can",
+        "3 square",
+    ]
+    lift, can, square = (axes.get_lines()[-1].get_xydata().tolist() for axes in panels)
+    # The probe at update 20, a task's last, gives way to the evaluation there.
+    assert [y for _, y in lift] == [100, 0, 50, 50, 0, 75]
+    early = [np.log1p(update) / np.log1p(20) for update in (2, 4)]
+    assert [x for x, _ in lift] == pytest.approx(
+        [1, 1 + early[0], 1 + early[1], 2, 2 + early[0], 3]
+    )
+    assert can == [[2, 50], [pytest.approx(2 + early[0]), 100], [3, 50]]
+    assert square == [[3, 100]]
+    dashed = [line for line in panels[0].get_lines() if line.get_linestyle() == "--"]
+    assert [line.get_xdata()[0] for line in dashed] == [1, 2]
+    assert {axes.get_ylim()[0] for axes in panels} == {0}
+
+
+def test_success_zooms_in_where_every_interval_is_high():
+    high = success_curves(["a", "b"], [[1.0, None], [0.98, 1.0]], 50, [], 20)
+    assert {axes.get_ylim()[0] for axes in drawn(charts.success(high, 2, 20))} == {60}
+
+
+def test_recovery_marks_every_run_and_joins_none():
+    returns = {"replay": [[0, 10], [None, 20]], "ewc": [[5], []]}
+    (axes,) = drawn(charts.recovery(returns, ["a", "b", "c"], 100))
+    lines = [line for line in axes.get_lines() if len(line.get_xdata())]
+    marks = [
+        (line.get_marker(), line.get_ydata()[0]) for line in lines if line.get_marker() != "None"
+    ]
+    assert sorted(marks) == [("^", 250.0), ("o", 0), ("o", 5), ("o", 10), ("o", 20)]
+    assert all(len(set(line.get_xdata())) == 1 for line in lines if line.get_linestyle() == "-")
+    medians = [segment[0][1] for bars in axes.collections for segment in bars.get_segments()]
+    assert medians == [5, 135, 5]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["b", "c"]
+
+
+def test_differences_draw_seeds_means_and_intervals():
+    found = {
+        ("hard", "rank-1 Fisher"): np.array([1.0, 3.0]),
+        ("CW20", "rank-1 Fisher"): np.array([-2.0]),
+    }
+    (axes,) = drawn(charts.differences({"dip": found}, {"dip": "less"}))
+    lines = [line.get_xydata().tolist() for line in axes.get_lines()]
+    assert lines[:3] == [[[1, 1], [3, 1]], [[2, 1]], [[1, 1], [3, 1]]]
+    assert lines[3:5] == [[[-2, 3]], [[-2, 3]]]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["hard", "rank-1 Fisher", "CW20", "rank-1 Fisher"]
+    assert axes.get_title() == "dip\n← better"

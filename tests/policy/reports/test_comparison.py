@@ -1,0 +1,149 @@
+"""Tables of several runs, from summaries whose numbers are known."""
+
+import csv
+
+import imageio.v3 as iio
+import pytest
+
+from reconverge.errors import ReconvergeError
+from reconverge.policy.reports.rows.comparison import write_comparison
+from reconverge.policy.reports.rows.groups import find_reference, group
+from reconverge.policy.reports.rows.recovery import first_task_returns
+from reconverge.policy.runs.summary import Summary
+from support.summaries import two_tasks, write_summary
+
+
+def summary(method="replay", seed=0, success=0.9, **changes):
+    """Back at 90 % of `a` after 10 updates with seed 0, 20 with seed 1."""
+    value = two_tasks(method=method, seed=seed, fisher="none", average_success=success, **changes)
+    if "recovery" not in changes:
+        value["recovery"][1]["updates"] = 10 * (seed + 1)
+    return value
+
+
+def read(value):
+    return Summary.from_json(value, "summary.json")
+
+
+@pytest.fixture
+def write(tmp_path):
+    return lambda name, value: write_summary(tmp_path / name, value)
+
+
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_write_comparison_holds_the_numbers_of_the_runs(write, tmp_path):
+    runs = [write(f"r{seed}", summary("replay", seed, 0.8 + 0.1 * seed)) for seed in (0, 1)]
+    for seed in (0, 1):
+        held = summary("trust_region", seed, 0.9 + 0.1 * seed) | {"fisher": "rank1"}
+        runs.append(write(f"t{seed}", held))
+    text = write_comparison(runs, tmp_path / "out")
+    replay, region = table(tmp_path / "out" / "success.csv")
+    assert replay["method"] == "replay"
+    assert region["method"] == "trust region, rank-1 Fisher"
+    assert replay["average success (%)"] == "85.0 (80.0 to 90.0)"
+    assert replay["forgetting (points)"] == "5.0 (5.0 to 5.0)"
+    assert replay["forgetting from the best (points)"] == "20.0 (20.0 to 20.0)"
+    assert (region["seeds"], region["minutes"]) == ("2", "1.5")
+    (paired,) = table(tmp_path / "out" / "paired.csv")
+    assert paired["difference (points)"] == "10.0 (10.0 to 10.0)"
+    # Of four pairs three are won and one is even.
+    assert paired["probability of improvement"] == "0.88"
+    recovery = table(tmp_path / "out" / "recovery.csv")
+    assert [row["while b"] for row in recovery[:3]] == ["> 100, > 100", "10, 20", "0, 0"]
+    assert "| replay | 2 | 85.0 (80.0 to 90.0) |" in text
+    assert (tmp_path / "out" / "comparison.md").read_text() == text
+    assert iio.imread(tmp_path / "out" / "recovery.png").std() > 0
+
+
+def test_first_task_returns_leaves_out_a_task_never_learned():
+    nothing = two_tasks()["recovery"][1] | {"updates": None, "censored_at": None}
+    runs = [read(summary(seed=0)), read(summary(seed=1, recovery=[nothing]))]
+    assert first_task_returns({"replay": runs}) == {"replay": [[10]]}
+    assert first_task_returns({"replay": runs[1:]}) == {}
+
+
+def test_write_comparison_of_one_seed_has_no_interval_and_of_one_method_no_pair(write, tmp_path):
+    write_comparison([write("only", summary())], tmp_path / "out")
+    assert table(tmp_path / "out" / "success.csv")[0]["average success (%)"] == "90.0"
+    assert not (tmp_path / "out" / "paired.csv").exists()
+    write_comparison([write("unprobed", summary(recovery=[]))], tmp_path / "bare")
+    assert {path.name for path in (tmp_path / "bare").iterdir()} == {"comparison.md", "success.csv"}
+
+
+def test_write_comparison_pairs_the_same_seeds(write, tmp_path):
+    runs = [
+        write("r", summary("replay", 3, 0.5)),
+        write("f", summary("finetune", 3, 0.2, replay="none")),
+        write("g", summary("finetune", 4, 0.9, replay="none")),
+    ]
+    write_comparison(runs, tmp_path / "out")
+    (paired,) = table(tmp_path / "out" / "paired.csv")
+    assert list(paired.values()) == ["finetune", "1", "-30.0", "0.50"]
+
+
+def test_write_comparison_shows_recovery_by_both_definitions(write, tmp_path):
+    older, newer = summary(seed=0, probes=[]), summary(seed=1)
+    for entry, first in zip(newer["recovery"], (None, 4, 2), strict=True):
+        entry["first_reached"] = first
+    text = write_comparison([write("a", older), write("b", newer)], tmp_path / "out")
+    found = [row["while b"] for row in table(tmp_path / "out" / "first_reached.csv")]
+    assert found == ["?, > 100", "?, 4", "?, 2"]
+    assert "whatever came before or after. ?: not recorded" in text
+
+
+def test_group_refuses_runs_of_different_settings():
+    with pytest.raises(ReconvergeError, match="runs differ in updates_per_task: 200 and 50"):
+        group([read(summary()), read(summary(seed=1, updates_per_task=50))])
+    precisions = [
+        read(summary(seed=i, options={"optimizer": {"precision": precision}}))
+        for i, precision in enumerate(("float32", "bfloat16"))
+    ]
+    with pytest.raises(ReconvergeError, match="runs differ in optimizer"):
+        group(precisions)
+
+
+def test_group_ignores_options_of_a_fisher_that_a_run_does_not_have():
+    settings = [{"name": "rank1", "samples": 8}, {"name": "diagonal", "samples": 4}]
+    runs = [summary(seed=i, options={"fisher": options}) for i, options in enumerate(settings)]
+    assert [len(found) for found in group([read(run) for run in runs]).values()] == [2]
+    held = [read(run | {"fisher": "diagonal"}) for run in runs]
+    assert [len(found) for found in group(held).values()] == [1, 1]
+
+
+def test_group_names_methods_by_the_options_in_which_they_differ():
+    runs = [
+        summary("trust_region", options={"method": {"strength": strength, "centre": centre}})
+        for strength, centre in ((1.0, "before_task"), (2.0, "each_optimum"))
+    ]
+    assert list(group([read(run) for run in runs])) == [
+        "trust region, strength 1.0, centred before the task",
+        "trust region, strength 2.0, centred on each optimum",
+    ]
+
+
+def test_group_tells_replay_sources_of_one_method_apart():
+    runs = [summary(replay=source, seed=0) for source in ("generator", "rollout")]
+    runs += [summary("finetune", replay="none"), summary(replay="none")]
+    assert list(group([read(run) for run in runs])) == [
+        "replay, replay from generator",
+        "replay, replay from rollout",
+        "finetune",
+        "replay, no replay",
+    ]
+
+
+def test_group_refuses_two_runs_of_one_seed():
+    with pytest.raises(ReconvergeError, match=r"replay: two runs have one seed \(\[0, 0\]\)"):
+        group([read(summary()), read(summary())])
+
+
+def test_find_reference_is_replay_and_lists_the_choices():
+    groups = group([read(summary("finetune")), read(summary("replay"))])
+    assert find_reference(groups) == "replay"
+    assert find_reference(groups, "finetune") == "finetune"
+    with pytest.raises(ReconvergeError, match="unknown reference 'ewc': choose one of finetune"):
+        find_reference(groups, "ewc")

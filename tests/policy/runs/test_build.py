@@ -1,0 +1,199 @@
+"""From options to objects: windows, replay and methods of a run."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from reconverge.datasets.store import DemonstrationStore, Episode
+from reconverge.datasets.windows import Windows
+from reconverge.envs.catalog import task_sequence
+from reconverge.envs.evaluator import Evaluator
+from reconverge.envs.seeds import REPLAY
+from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.methods.finetune import FinetuneOptions
+from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
+from reconverge.policy.continual.rehearsal import DrawnReplay, GeneratedReplay
+from reconverge.policy.model.networks.mlp import MLPOptions
+from reconverge.policy.runs.build import (
+    ROLLOUT_EPISODES,
+    TaskWindows,
+    check_parts,
+    make_method,
+    make_replay,
+    make_spec,
+    make_windows,
+    pad,
+)
+from reconverge.policy.runs.configuration import (
+    GROUPS,
+    REPLAYS,
+    DemonstrationOptions,
+    DemonstrationReplayOptions,
+    NoReplayOptions,
+    RolloutReplayOptions,
+)
+from reconverge.policy.runs.loading import make_normalizer, make_policy
+from support.tiny import make_normalizer as make_tiny_normalizer
+from support.tiny import make_policy as make_tiny_policy
+from support.tiny import make_windows as make_tiny_windows
+from support.tiny_run import make_options
+
+CPU = torch.device("cpu")
+
+
+def test_task_windows_sample_batches_of_their_task():
+    steps = np.arange(5, dtype=np.float32)
+    rows = np.stack([steps, -steps, 0 * steps], axis=1)
+    windows = Windows.from_episodes(rows, rows[:, :2], np.array([2, 5]), 2, 3)
+    batch = TaskWindows(windows, 1).sample(30, torch.Generator().manual_seed(0))
+    assert batch.task.eq(1).all()
+    assert batch.observations.shape == (30, 2, 3)
+    now = batch.observations[:, -1, 0]
+    assert set(now.tolist()) == {0, 1, 2, 3, 4}
+    assert torch.equal(batch.actions[:, 0, 0], now)
+
+
+def test_pad_appends_zeros_to_the_last_axis():
+    padded = pad(np.ones((2, 4, 3), np.float32), 5)
+    assert padded.shape == (2, 4, 5)
+    assert padded[..., :3].all()
+    assert not padded[..., 3:].any()
+
+
+def test_make_spec_describes_the_policy_that_make_policy_builds():
+    options = make_options(network=MLPOptions(width=8, depth=2, diffusion_step_embed_dim=4))
+    tasks = task_sequence(options.env)
+    spec = make_spec(options, tasks)
+    assert (spec.tasks, spec.observation_size, spec.action_size) == (["lift", "can"], 23, 7)
+    policy = make_policy(spec, make_normalizer([(task.low, task.high) for task in tasks]))
+    assert len(policy.network.blocks) == 2
+    assert policy.options == options.policy
+    assert policy.diffusion.options == options.diffusion
+    assert spec.network["name"] == "mlp"  # building it takes nothing from the spec
+    seen, task = torch.zeros(3, 2, 23), torch.tensor([0, 1, 0])
+    assert policy.condition(seen, task).shape == (3, 2 * 23 * 7 + 2)
+
+
+def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):
+    (task,) = task_sequence(["lift"])
+    store = DemonstrationStore.create(tmp_path / "lift.zarr", task.sizes, 7, {})
+    for episode, length in enumerate((3, 4, 5)):
+        seen = np.full((length, task.observation_size), 9.0 - 9 * episode, np.float32)
+        actions = np.full((length, 7), 0.1 * (episode + 1), np.float32)
+        last = np.arange(length) == length - 1
+        store.append(Episode(task.split(seen), actions, last.astype(np.float32), last))
+    options = make_options(env=["lift"], demonstrations=DemonstrationOptions(episodes=2))
+    spec = make_spec(options, task_sequence(["lift", "can"]))  # can observes more
+    windows = make_windows(options, spec, store, task, CPU)()
+    batch = windows.sample(200, torch.Generator().manual_seed(0))
+    assert batch.observations.shape == (200, 2, 23)
+    size = task.observation_size
+    seen = batch.observations[..., :size]
+    assert (seen >= torch.from_numpy(task.low)).all()
+    assert (seen <= torch.from_numpy(task.high)).all()
+    assert (seen == torch.from_numpy(task.high)).any()
+    assert not batch.observations[..., size:].any()
+    first = torch.tensor([0.1, 0.2])  # the third episode is left out
+    assert torch.equal(batch.actions[:, 0, 0].unique(), first)
+
+
+@pytest.mark.parametrize("name", REPLAYS)
+def test_make_replay_makes_every_source(name):
+    options = make_options(replay=REPLAYS[name]())
+    replay = make_replay(options, make_tiny_normalizer(), 2, [], None)
+    if name == "none":
+        assert replay is None
+        return
+    kind = GeneratedReplay if name == "generator" else DrawnReplay
+    assert isinstance(replay.source, kind)
+    assert (replay.batch_size, replay.pool) == (options.replay.batch_size, options.replay.pool)
+
+
+def test_make_replay_of_demonstrations_draws_from_the_stores():
+    options = make_options(replay=DemonstrationReplayOptions())
+    windows = [lambda task=task: make_tiny_windows(task) for task in (0, 1)]
+    replay = make_replay(options, make_tiny_normalizer(), 2, windows, None)
+    stream = torch.Generator().manual_seed(0)
+    drawn = replay.source.draw(None, 1, 5, stream)
+    expected = make_tiny_windows(1).sample(5, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn.observations, expected.observations)
+    assert drawn.task.eq(1).all()
+
+
+class Rollouts(Evaluator):
+    """An evaluator whose episodes of these seeds succeed, one plan each."""
+
+    def __init__(self, solved):
+        super().__init__([], slots=1)
+        self.solved = solved
+
+    def rollouts(self, actor, task, seeds):
+        self.asked = seeds
+        for seed in seeds:
+            actor.begin(0, seed)
+            actor.act([0], np.full((1, 2, 3), seed % 7, np.float32))
+        return [SimpleNamespace(seed=seed, success=seed in self.solved) for seed in seeds]
+
+
+def test_make_replay_of_rollouts_keeps_the_successes_of_the_policy():
+    evaluator = Rollouts({REPLAY[3], REPLAY[5]})
+    options = make_options(replay=RolloutReplayOptions())
+    replay = make_replay(options, make_tiny_normalizer(), 2, [], evaluator)
+    policy = make_tiny_policy()
+    drawn = replay.source.draw(policy, 0, 40, torch.Generator().manual_seed(0))
+    assert evaluator.asked == REPLAY[:ROLLOUT_EPISODES]
+    wanted = {float(seed % 7) for seed in evaluator.solved}
+    assert len(wanted) == 2
+    assert set(drawn.observations[:, 0, 0].tolist()) == wanted
+    assert drawn.actions.shape == (40, 3, 2)
+    evaluator.solved = set()
+    with pytest.raises(ReconvergeError, match="replay=rollout: the previous policy solved none"):
+        replay.source.draw(policy, 0, 40, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_size": 1}, "batch_size=1: the generator's batches hold every task: at least 2"),
+        ({"n_action_steps": 9}, "n_action_steps=9: must be 1 to horizon=4"),
+        ({"network": MLPOptions(diffusion_step_embed_dim=7)}, "timestep embedding of size 7"),
+        (
+            {"method": GROUPS["method"]["replay"](), "replay": NoReplayOptions()},
+            "method=replay replay=none would replay nothing",
+        ),
+        ({"method": TrustRegionOptions(centre="here")}, "unknown method.centre 'here'"),
+    ],
+)
+def test_check_parts_refuses_what_only_the_parts_can_tell(changes, said):
+    options = make_options(**changes)
+    with pytest.raises(ReconvergeError, match=said):
+        check_parts(options, task_sequence(options.env))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"batch_size": 1, "method": FinetuneOptions()},  # trains no generator
+        {"batch_size": 1, "replay": DemonstrationReplayOptions()},
+        {"replay": NoReplayOptions()},  # trust_region is EWC then
+    ],
+    ids=str,
+)
+def test_check_parts_takes_what_a_run_can_use(changes):
+    options = make_options(**changes)
+    check_parts(options, task_sequence(options.env))
+
+
+def test_make_method_of_multitask_reads_the_windows_of_all_tasks():
+    options = make_options(method=GROUPS["method"]["multitask"](), batch_size=4)
+    read = []
+    windows = [lambda task=task: read.append(task) or make_tiny_windows(task) for task in (0, 1)]
+    method = make_method(options, make_tiny_policy(), None, windows)
+    method.begin_task(0, 2)
+    assert read == []
+    for _ in range(2):
+        method.update(make_tiny_windows(0, 4))
+    assert read == [0, 1]

@@ -1,0 +1,148 @@
+"""The real command line, killed and interrupted in the middle of task 2, against a run that nothing
+disturbed.
+"""
+
+import json
+import signal
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from support.tiny_run import make_demonstrations, options, start
+
+LIMIT = 240  # seconds that any of the processes may take
+UPDATES = "updates_per_task=12"
+
+
+def finish(process):
+    out, err = process.communicate(timeout=LIMIT)
+    return process.returncode, out, err
+
+
+def stop(process, folder, update, how):
+    """Send the signal once the second task is probed at `update`; what the process then said."""
+    deadline = time.monotonic() + LIMIT
+    while not any(
+        (e["kind"], e["task"], e["update"]) == ("probe", "can", update) for e in lines(folder)
+    ):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(how)
+    return finish(process)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """An undisturbed run, and one interrupted, resumed, killed and resumed again."""
+    root = tmp_path_factory.mktemp("runs")
+    demonstrations = make_demonstrations(root / "demonstrations", ["lift", "can"])
+    whole = root / "whole"
+    # The signals come between two checkpoints, when lines have been written that the resumed run
+    # writes again: after the probes at 6 and at 10, while those at 8 and at 12 run.
+    extra = [UPDATES, "evaluation.probe_rollouts=1", "checkpoint_every=4"]
+    undisturbed = start(options(demonstrations, whole, *extra), root)
+    broken = root / "method=trust_region,seed=0"  # a name that hydra's grammar would stumble over
+    process = start(options(demonstrations, f"'{broken}'", *extra), root)
+    interrupted = stop(process, broken, 6, signal.SIGINT)
+    left = sorted(path.name for path in (broken / "checkpoints").iterdir())
+    assert finish(undisturbed)[0] == 0
+    killed = stop(start([f"resume={broken}"], root), broken, 10, signal.SIGKILL)
+    between = lines(broken)
+    resumed = finish(start([f"resume={broken}"], root))
+    return {
+        "whole": whole,
+        "broken": broken,
+        "interrupted": interrupted,
+        "left": left,
+        "killed": killed,
+        "between": between,
+        "resumed": resumed,
+        "root": root,
+    }
+
+
+def lines(folder):
+    found = []
+    path = folder / "metrics.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:  # cut short by the kill
+            continue
+        found.append({name: value for name, value in entry.items() if name != "time"})
+    return found
+
+
+def test_learn_interrupted_leaves_a_run_that_can_be_resumed(runs):
+    code, out, err = runs["interrupted"]
+    assert code == 130
+    assert "Traceback" not in err
+    assert f"resume={runs['broken']}" in out + err
+    assert runs["left"] == ["0_lift", "1_can@4"]
+
+
+def test_learn_was_killed_in_the_middle_of_the_second_task(runs):
+    assert runs["killed"][0] == -signal.SIGKILL
+    assert not any(e["kind"] == "evaluation" and e["task"] == "can" for e in runs["between"])
+    reached = max(e["update"] for e in runs["between"] if e["task"] == "can")
+    assert reached in (10, 12)  # the signal takes its time
+
+
+def test_learn_resumed_ends_with_the_weights_and_state_of_the_undisturbed_run(runs):
+    code, _, err = runs["resumed"]
+    assert code == 0, err[-2000:]
+    for folder in ("0_lift", "1_can"):
+        for file in ("model.safetensors", "state.safetensors"):
+            paths = [runs[name] / "checkpoints" / folder / file for name in ("whole", "broken")]
+            tensors, others = map(load_file, paths)
+            assert tensors.keys() == others.keys()
+            assert all(value.equal(others[name]) for name, value in tensors.items())
+            assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_learn_resumed_measures_the_same_and_writes_no_line_twice(runs):
+    whole, broken = lines(runs["whole"]), lines(runs["broken"])
+    assert whole == broken
+    keys = [
+        json.dumps(
+            {k: e.get(k) for k in ("kind", "task", "update", "evaluated", "generator_update")}
+        )
+        for e in broken
+    ]
+    assert len(set(keys)) == len(keys)
+    assert sum(e["kind"] == "update" for e in broken) == 2 * 2
+    summaries = [
+        json.loads((runs[name] / "summary.json").read_text()) for name in ("whole", "broken")
+    ]
+    for key in (
+        "success",
+        "recovery",
+        "forgetting",
+        "average_success",
+        "method",
+        "updates_per_task",
+        "parameters",
+    ):
+        assert summaries[0][key] == summaries[1][key], key
+
+
+def test_learn_leaves_what_is_promised(runs):
+    for name in ("whole", "broken"):
+        found = {path.name for path in runs[name].iterdir()}
+        assert {
+            "config.yaml",
+            "summary.json",
+            "metrics.jsonl",
+            "tensorboard",
+            "checkpoints",
+            "plots",
+        } <= found
+        assert {path.name for path in (runs[name] / "checkpoints").iterdir()} == {"0_lift", "1_can"}
+        assert not list(runs[name].rglob("*.partial"))
+    assert {path.name for path in runs["root"].iterdir()} == {
+        "demonstrations",
+        "whole",
+        runs["broken"].name,
+    }

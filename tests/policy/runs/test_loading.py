@@ -1,0 +1,159 @@
+"""A checkpoint's policy: the same actions, its tasks, and one line for what is damaged."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from reconverge.envs.catalog import TASKS
+from reconverge.errors import ReconvergeError
+from reconverge.policy.runs.checkpoint import Checkpoint, CheckpointError, save
+from reconverge.policy.runs.loading import (
+    PolicySpec,
+    find_checkpoint,
+    find_device,
+    load_policy,
+    make_normalizer,
+    make_policy,
+)
+from support.tiny_checkpoint import make_checkpoint, make_spec
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose newest checkpoint is of lift and can."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    make_checkpoint(folder / "checkpoints", input_frames={"can": "world"})
+    return folder
+
+
+def test_load_policy_needs_the_checkpoint_alone(tmp_path):
+    torch.manual_seed(0)
+    spec = make_spec()
+    bounds = [(TASKS[name].low, TASKS[name].high) for name in spec.tasks]
+    policy = make_policy(spec, make_normalizer(bounds))
+    saved = Checkpoint(policy.state_dict(), {}, {"policy": spec.to_json()})
+    folder = save(tmp_path / "checkpoints", 0, "lift", None, saved)
+    for path in (folder, str(tmp_path)):  # the checkpoint, and the run that holds it
+        found = load_policy(path)
+        assert (found.path, found.spec) == (folder, spec)
+        assert not found.policy.training
+        seen, task, noise = torch.rand(4, 2, 23), torch.tensor([0, 1, 0, 1]), torch.randn(4, 4, 7)
+        expected = policy.plan(seen, task, noise)
+        assert torch.equal(found.policy.plan(seen, task, noise), expected)
+
+
+def test_load_policy_gives_tasks_their_index_and_frame(run):
+    loaded = load_policy(run)
+    assert loaded.tasks == (
+        TASKS["lift"],
+        replace(TASKS["can"], index=1, input_frame="world"),
+    )
+    assert loaded.task("can") == loaded.tasks[1]
+    assert loaded.select(["can", "lift"]) == list(loaded.tasks[::-1])
+    assert loaded.select([]) == list(loaded.tasks)
+    assert loaded.title == "mine/0_lift"
+
+
+@pytest.mark.parametrize(
+    ("method", "known"), [("single", [("can", 1)]), ("replay", [("lift", 0), ("can", 1)])]
+)
+def test_load_policy_of_single_is_for_the_task_it_learned(tmp_path, method, known):
+    loaded = make_checkpoint(tmp_path, "can", index=1, facts={"method": method})
+    assert [(task.label, task.index) for task in loaded.tasks] == known
+    moved = loaded.path.rename(tmp_path / "copied")  # its name is not what tells
+    assert load_policy(moved).tasks == loaded.tasks
+
+
+def test_task_and_select_list_the_choices(run):
+    loaded = load_policy(run)
+    with pytest.raises(ReconvergeError, match=r"0_lift: 'lfit': choose one of lift, can; did you"):
+        loaded.task("lfit")
+    with pytest.raises(ReconvergeError, match=r"'square': choose one of lift, can"):
+        loaded.select(["robosuite"])
+
+
+def test_actor_acts_on_its_task(run):
+    loaded = load_policy(run)
+    chunks = []
+    for task in loaded.tasks:
+        actor = loaded.actor(task, rows=1)
+        actor.begin(0, 3)
+        chunks.append(actor.act([0], np.zeros((1, 2, 19), np.float32)))
+    assert chunks[0].shape == (1, 2, 7)
+    assert np.abs(chunks[0] - chunks[1]).max() > 1e-3
+
+
+def test_find_checkpoint_says_what_to_give(tmp_path):
+    for path, said in (
+        (tmp_path / "elsewhere", r"elsewhere: no checkpoint here; give runs/<name>"),
+        (None, "checkpoint= is missing; give runs/<name>"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            find_checkpoint(path)
+
+
+def test_find_device_lists_the_choices():
+    assert find_device("cpu").type == "cpu"
+    with pytest.raises(ReconvergeError, match="unknown device 'gpu': choose one of auto"):
+        find_device("gpu")
+
+
+def rewrite(folder, **changes):
+    """Change the manifest of a checkpoint; the keys are the policy's, None removes one."""
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    policy = {**manifest["policy"], **changes}
+    manifest["policy"] = {key: value for key, value in policy.items() if value is not None}
+    file.write_text(json.dumps(manifest))
+
+
+DAMAGE = [
+    ({"horizon": "4"}, "manifest.json: policy: horizon: must be a whole number, got '4'"),
+    ({"horizon": True}, "horizon: must be a whole number, got True"),
+    ({"tasks": "lift"}, "tasks: must be a list, got 'lift'"),
+    ({"tasks": ["lift", 3]}, r"tasks\[1\]: must be text, got 3"),
+    ({"network": ["mlp"]}, r"network: must be a map, got \['mlp'\]"),
+    ({"network": {"width": 3}}, "network: lacks 'name'"),
+    ({"input_frames": {"lift": 1}}, r"input_frames\.lift: must be text, got 1"),
+    ({"n_obs_steps": None}, "policy: lacks 'n_obs_steps'"),
+    ({"horizn": 4}, "policy: unknown 'horizn': it has tasks, network"),
+    ({"tasks": ["lift", "cann"]}, "do not fit the architecture it describes .*'cann'"),
+    ({"n_action_steps": 9}, "do not fit the architecture it describes .*n_action_steps"),
+    ({"network": {"name": "mlp", "width": 25}}, "do not fit the architecture"),
+    ({"network": {"name": "mlp", "wdith": 25}}, "do not fit the architecture .*wdith"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), DAMAGE, ids=range(len(DAMAGE)))
+def test_load_policy_names_the_damaged_field_in_one_line(tmp_path, changes, said):
+    folder = make_checkpoint(tmp_path).path
+    rewrite(folder, **changes)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load_policy(folder)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_load_policy_without_a_policy_and_with_a_wrong_task(tmp_path):
+    folder = make_checkpoint(tmp_path, facts={"method": "single"}).path
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    for changes, said in (
+        ({"task": 2}, r"manifest.json: task: must be in 0..1, got 2"),
+        ({"policy": [1]}, r"manifest.json: policy: must be a map, got \[1\]"),
+        ({"policy": None}, r"manifest.json: policy: must be a map, got None"),
+    ):
+        file.write_text(json.dumps({**manifest, **changes}))
+        with pytest.raises(CheckpointError, match=said):
+            load_policy(folder)
+
+
+def test_from_json_reads_what_to_json_gave(tmp_path):
+    spec = make_spec(input_frames={"lift": "world"})
+    told = json.loads(json.dumps(spec.to_json()))
+    assert PolicySpec.from_json(told, tmp_path) == spec
+    del told["input_frames"]
+    assert PolicySpec.from_json(told, tmp_path) == make_spec()

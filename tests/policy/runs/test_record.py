@@ -1,0 +1,114 @@
+"""What a run's record writes, and what a resumed one drops."""
+
+import json
+
+import pytest
+import torch
+
+from reconverge.policy.continual.loop import Probe, Progress
+from reconverge.policy.runs import checkpoint
+from support.logged_run import UPDATES, Silent, interrupted, make_record, resumed
+
+SECONDS = ("demonstrations", "training", "evaluation", "total", "training_cpu")
+
+
+def make_facts():
+    return {
+        "method": "replay",
+        "replay": "generator",
+        "fisher": "none",
+        "network": "mlp",
+        "seed": 0,
+        "updates_per_task": UPDATES,
+        "evaluation_seeds": "evaluation",
+        "options": {"batch_size": 8},
+        "parameters": 1,
+        "command": "",
+        "versions": {},
+        "hardware": {},
+    }
+
+
+def lines(folder):
+    found = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in entry.items() if name != "time"} for entry in found]
+
+
+def test_updated_writes_every_tenth_update_and_the_last(tmp_path):
+    progress = Progress()
+    record = make_record(tmp_path, progress)
+    for progress.update in range(1, UPDATES + 1):
+        record.updated(progress, {"loss": float(progress.update), "learning_rate": 0.5})
+    record.close()
+    where = {"kind": "update", "task": "lift", "task_index": 0, "learning_rate": 0.5}
+    assert lines(tmp_path) == [{**where, "update": n, "loss": float(n)} for n in (10, 20)]
+
+
+def test_probed_writes_the_probes_of_this_update_alone(tmp_path):
+    probes = [Probe(1, 0, 2, [True, True]), Probe(1, 0, 4, [True, False])]
+    progress = Progress(task=1, update=4, successes=[[[True]]], probes=probes)
+    record = make_record(tmp_path, progress)
+    record.probed(progress)
+    record.close()
+    (line,) = lines(tmp_path)
+    assert (line["kind"], line["task"], line["update"]) == ("probe", "can", 4)
+    assert (line["evaluated"], line["success"]) == ("lift", 0.5)
+
+
+def test_run_record_of_a_resumed_run_has_every_line_once(tmp_path):
+    interrupted(tmp_path, "none")
+    before = (tmp_path / "metrics.jsonl").read_text()
+    resumed(tmp_path, "none")
+    whole = (tmp_path / "metrics.jsonl").read_text()
+    assert whole.startswith(before)
+    kinds = [(e["kind"], e["task"], e.get("evaluated")) for e in lines(tmp_path)]
+    assert kinds == [
+        *2 * [("update", "lift", None)],
+        ("generator", "lift", None),
+        ("evaluation", "lift", "lift"),
+        *2 * [("update", "can", None)],
+        ("evaluation", "can", "lift"),
+        ("evaluation", "can", "can"),
+    ]
+
+
+def test_run_record_drops_lines_after_the_last_checkpoint(tmp_path):
+    interrupted(tmp_path, "none")
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_text()
+    cut = '{"kind": "update", "task": "li'  # by a kill
+    for progress, kept in ((Progress(update=10), 1), (Progress(update=20), 2)):
+        path.write_text(whole + cut)
+        make_record(tmp_path, progress).close()
+        assert [e["kind"] for e in lines(tmp_path)] == ["update"] * kept
+    path.write_text(whole + cut)
+    make_record(tmp_path, Progress(task=1, successes=[[[True]]])).close()
+    assert path.read_text() == whole
+
+
+@pytest.mark.parametrize(("ended", "name"), [(False, "1_can@7"), (True, "0_lift")])
+def test_save_writes_weights_state_and_manifest(tmp_path, ended, name):
+    progress = Progress(task=1, update=0 if ended else 7, successes=[[[True]]])
+    record = make_record(tmp_path, progress)
+    record.save(progress, {"x": torch.zeros(2)}, ended)
+    record.close()
+    found = checkpoint.load(tmp_path / "checkpoints" / name)
+    assert torch.equal(found.weights["w"], torch.ones(1))
+    assert torch.equal(found.state["x"], torch.zeros(2))
+    assert found.manifest["policy"] == "tiny"
+    assert Progress.from_json(found.manifest["progress"], "manifest") == progress
+
+
+def test_task_ended_and_finish_tell_the_reporter(tmp_path):
+    """The summary that is written is the one returned."""
+    reporter, progress = Silent(), Progress(task=0, successes=[[[True, False]]])
+    facts = make_facts()
+    record = make_record(tmp_path, progress, facts=facts, reporter=reporter)
+    record.task_ended(progress)
+    progress.task, progress.successes = 2, [[[True, False]], [[True, True], [False, False]]]
+    summary = record.finish(progress, dict.fromkeys(SECONDS, 1.0))
+    assert reporter.heard == [0, summary]
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written["success"] == [[0.5, None], [1.0, 0.0]]
+    assert written["method"] == facts["method"] == summary.method
+    assert written["peak_memory_mib"] > 10
