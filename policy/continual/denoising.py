@@ -142,4 +142,5 @@ def half_squared_errors(denoiser: Denoiser) -> PerSampleLoss:
         output = torch.func.functional_call(denoiser.network, parameters, (noisy, k, condition))
         return 0.5 * output[0].numel() * mean_square(output - target)
 
+    loss.network = denoiser.network  # type: ignore[attr-defined]  # whose layers K-FAC looks into
     return loss

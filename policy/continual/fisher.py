@@ -18,6 +18,7 @@ from torch import Tensor
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.policy.continual.denoising import PerSampleLoss, as_list
+from reconverge.policy.continual.kfac import Kfac
 from reconverge.policy.continual.parameter_vector import concatenate, split
 from reconverge.policy.continual.quadratic import (
     Diagonal,
@@ -182,6 +183,7 @@ FISHERS: dict[str, type] = {
     "rank1": Rank1,
     "diagonal": DiagonalFisher,
     "low_rank": LowRank,
+    "kfac": Kfac,
 }
 
 

@@ -1,0 +1,195 @@
+"""Kronecker factors of the Fisher of every linear and convolutional layer, by hooks.
+
+For a linear layer y = W [x; 1], F = E[(g g^T) (x) (a a^T)], a = [x; 1] and g the gradient of one
+sample's loss at y; K-FAC takes E[g g^T] (x) E[a a^T] (Martens, Grosse 2015, arXiv 1503.05671). Of
+a convolution, a are the patches that it sees, summed over positions, and g g^T is a mean over
+positions (Grosse, Martens 2016, arXiv 1602.01407). Against forgetting: Ritter, Botev, Barber 2018,
+arXiv 1805.07810. Scales of norms have no factors: they are left free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reconverge.errors import ReconvergeError
+from reconverge.options import option
+from reconverge.policy.continual.denoising import as_list
+from reconverge.policy.continual.kronecker import Block, Factors, Kronecker, KroneckerForm
+from reconverge.policy.continual.parameter_vector import concatenate
+
+Layer = nn.Linear | nn.Conv1d | nn.ConvTranspose1d
+
+
+@dataclass
+class _Moments:
+    """Sums over the samples met so far, in float64."""
+
+    A: Tensor | float = 0.0
+    G: Tensor | float = 0.0
+    corrected: Tensor | float = 0.0
+    inputs: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Kfac:
+    """Kronecker factors of every layer (Martens, Grosse 2015, arXiv 1503.05671)."""
+
+    name: str = "kfac"
+    samples: int = option(
+        8192, "windows from which the Fisher is estimated, in batches of 512", at_least=1
+    )
+    targets: str = option(
+        "policy",
+        "policy: the policy's own predictions plus noise, the proper Fisher | demonstrations: the "
+        "data's actions, the empirical Fisher (Kunstner et al. 2019, arXiv 1905.12558)",
+        choices=("demonstrations", "policy"),
+    )
+    corrected: bool = option(
+        False,
+        "true: use second moments of the gradients in the eigenbases, not products of "
+        "eigenvalues (EKFAC, George et al. 2018, arXiv 1806.03884)",
+    )
+
+    def estimate(
+        self, per_sample_loss: Any, params: Mapping[str, Tensor], batches: Iterable[tuple]
+    ) -> Kronecker:
+        """Return the anchor at theta* = params; the loss tells its `network`."""
+        network, batches = per_sample_loss.network, as_list(batches)
+        layers = {name: m for name, m in network.named_modules() if isinstance(m, Layer)}
+        moments = {name: _Moments() for name in layers}
+        count = _visit(per_sample_loss, params, batches, layers, _add_moments(moments))
+        bases = {name: _eigenbases(m, count) for name, m in moments.items()}
+        if self.corrected:
+            _visit(per_sample_loss, params, batches, layers, _add_corrected(moments, bases))
+        theta, starts = concatenate(params), _starts(params)
+        found = []
+        for name, layer in layers.items():
+            U_A, a, U_G, g = bases[name]
+            curvatures = torch.outer(g, a)
+            if self.corrected:
+                curvatures = torch.as_tensor(moments[name].corrected) / count
+            block = _block(name, layer, starts)
+            rounded = (U_A.to(theta), U_G.to(theta), curvatures.to(theta))
+            found.append(Factors(block, block.matrix(theta), *rounded))
+        return Kronecker(tuple(found))
+
+    def form(self) -> KroneckerForm:
+        return KroneckerForm()
+
+
+Accumulate = Callable[[str, Tensor, Tensor], None]
+"""accumulate(layer, a [B, T, J], g [B, T, O]): inputs and gradients of all positions"""
+
+
+def _visit(
+    per_sample_loss: Any,
+    params: Mapping[str, Tensor],
+    batches: Sequence[tuple],
+    layers: Mapping[str, Layer],
+    accumulate: Accumulate,
+) -> int:
+    """Show the inputs and output gradients of every layer and batch; return the samples met."""
+    hooks = [layer.register_forward_hook(_show(name, accumulate)) for name, layer in layers.items()]
+    leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
+    count = 0
+    try:
+        for batch in batches:
+            with torch.enable_grad():
+                losses = per_sample_loss(leaves, batch)
+                torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
+            count += len(losses)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return count
+
+
+def _show(name: str, accumulate: Accumulate) -> Callable[[Any, tuple, Tensor], None]:
+    """Return a forward hook that shows a layer's input when its output's gradient is known."""
+
+    def forward(layer: Layer, inputs: tuple, output: Tensor) -> None:
+        x = inputs[0].detach()
+
+        def backward(gradient: Tensor) -> None:
+            accumulate(name, *_positions(layer, x.double(), gradient.detach().double()))
+
+        output.register_hook(backward)
+
+    return forward
+
+
+def _positions(layer: Layer, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a [B, T, J] and g [B, T, O], such that the gradient of [W | b] is sum_t g_t a_t^T.
+
+    Of a transposed convolution the roles are exchanged, as its weights are, and the bias is left
+    out: a are patches of the output's gradient, g are inputs.
+    """
+    if isinstance(layer, nn.Linear):
+        a, g = x.reshape(len(x), -1, x.shape[-1]), gradient.reshape(len(x), -1, gradient.shape[-1])
+    elif isinstance(layer, nn.ConvTranspose1d):
+        return _patches(layer, gradient, x.shape[-1]), x.transpose(1, 2)
+    else:
+        a, g = _patches(layer, x, gradient.shape[-1]), gradient.transpose(1, 2)
+    if layer.bias is None:
+        return a, g
+    return torch.cat([a, torch.ones_like(a[..., :1])], dim=-1), g
+
+
+def _patches(layer: Any, x: Float[Tensor, "B C L"], positions: int) -> Float[Tensor, "B T J"]:
+    """Return what the kernel sees at every position, [C * kernel] in the order of the weights."""
+    kernel, stride, padding = layer.kernel_size[0], layer.stride[0], layer.padding[0]
+    padded = nn.functional.pad(x, (padding, padding))
+    windows = padded.unfold(2, kernel, stride)[:, :, :positions]
+    return windows.transpose(1, 2).flatten(2)
+
+
+def _add_moments(moments: dict[str, _Moments]) -> Accumulate:
+    def accumulate(name: str, a: Tensor, g: Tensor) -> None:
+        kept = moments[name]
+        kept.A = kept.A + torch.einsum("bti,btj->ij", a, a)
+        kept.G = kept.G + torch.einsum("bti,btj->ij", g, g) / a.shape[1]
+
+    return accumulate
+
+
+def _add_corrected(moments: dict[str, _Moments], bases: Mapping[str, tuple]) -> Accumulate:
+    def accumulate(name: str, a: Tensor, g: Tensor) -> None:
+        U_A, _, U_G, _ = bases[name]
+        each = torch.einsum("bto,bti->boi", g @ U_G, a @ U_A)
+        moments[name].corrected = moments[name].corrected + each.square().sum(0)
+
+    return accumulate
+
+
+def _eigenbases(moments: _Moments, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return U_A, a, U_G, g of the mean factors, eigenvalues at least 0."""
+    A, G = torch.as_tensor(moments.A) / count, torch.as_tensor(moments.G) / count
+    if not (A.ndim == 2 and torch.isfinite(A).all() and torch.isfinite(G).all()):
+        raise ReconvergeError("the gradients are not finite: check the loss and the parameters")
+    a, U_A = torch.linalg.eigh(A)
+    g, U_G = torch.linalg.eigh(G)
+    return U_A, a.clamp(min=0.0), U_G, g.clamp(min=0.0)
+
+
+def _starts(params: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return where every parameter begins in the vector."""
+    starts, start = {}, 0
+    for name, p in params.items():
+        starts[name] = start
+        start += p.numel()
+    return starts
+
+
+def _block(name: str, layer: Layer, starts: Mapping[str, int]) -> Block:
+    prefix = f"{name}." if name else ""
+    weight = layer.weight
+    transposed = isinstance(layer, nn.ConvTranspose1d)
+    rows, columns = weight.shape[0], weight[0].numel()
+    bias = None if layer.bias is None or transposed else starts[f"{prefix}bias"]
+    return Block(starts[f"{prefix}weight"], bias, rows, columns)
