@@ -11,6 +11,7 @@ from reconverge.options import check_options, choose
 from reconverge.policy.continual.fisher import FISHERS, DiagonalFisher, LowRank, Rank1
 from reconverge.policy.continual.parameter_vector import concatenate
 from reconverge.policy.model.networks import NETWORKS
+from support.dense import dense_fisher
 
 SIZES = [5, 7, 5]  # uneven batches: the mean is over samples
 
@@ -27,19 +28,6 @@ def problem():
 
     loss.network = network
     return loss, params, batches
-
-
-def dense_fisher(loss, params, batches):
-    """Mean gradient and E[g g^T] from one backward pass a sample."""
-    leaves = {name: p.clone().requires_grad_() for name, p in params.items()}
-    rows = []
-    for x, y in batches:
-        for i in range(len(x)):
-            value = loss(leaves, (x[i : i + 1], y[i : i + 1]))[0]
-            gradients = torch.autograd.grad(value, list(leaves.values()))
-            rows.append(torch.cat([g.flatten() for g in gradients]))
-    G = torch.stack(rows)
-    return G.mean(0), G.T @ G / len(G)
 
 
 def displaced(params, seed=3):

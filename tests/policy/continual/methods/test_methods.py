@@ -23,6 +23,9 @@ REPLAY_AND_FISHER = {
     "single": (False, False),
 }
 
+# Of methods that learn a task from half of each batch; 0.03 of others.
+ACTION_ERROR = {"ftml": 0.06, "vr_mcl": 0.06}
+
 
 @pytest.fixture(params=list(METHODS))
 def name(request):
@@ -64,7 +67,7 @@ def test_method_learns_ends_and_goes_on(name, joint):
     assert sum(losses[-20:]) < 0.5 * sum(losses[:20])
     assert all(isinstance(value, float) for entry in metrics for value in entry.values())
     if not joint:  # else half of its windows are of the other task
-        assert action_error(method.model, 0) < 0.06
+        assert action_error(method.model, 0) < ACTION_ERROR.get(name, 0.03)
     restored = make_method(name, policy=make_policy(seed=9))
     restored.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
     assert torch.equal(parameters(restored.model), parameters(method.model))
