@@ -23,12 +23,13 @@ from reconverge.policy.continual.denoising import as_list
 from reconverge.policy.continual.kronecker import Block, Factors, Kronecker, KroneckerForm
 from reconverge.policy.continual.parameter_vector import concatenate
 
+ROUNDING = 1e-7  # of sums in float32, relative to the largest curvature of a layer
 Layer = nn.Linear | nn.Conv1d | nn.ConvTranspose1d
 
 
 @dataclass
 class _Moments:
-    """Sums over the samples met so far, in float64."""
+    """Sums over the samples met so far: of a batch in its own precision, of batches in float64."""
 
     A: Tensor | float = 0.0
     G: Tensor | float = 0.0
@@ -75,7 +76,7 @@ class Kfac:
             if self.corrected:
                 curvatures = torch.as_tensor(moments[name].corrected) / count
             block = _block(name, layer, starts)
-            rounded = (U_A.to(theta), U_G.to(theta), curvatures.to(theta))
+            rounded = [part.to(theta) for part in _felt(U_A, U_G, curvatures)]
             found.append(Factors(block, block.matrix(theta), *rounded))
         return Kronecker(tuple(found))
 
@@ -117,7 +118,7 @@ def _show(name: str, accumulate: Accumulate) -> Callable[[Any, tuple, Tensor], N
         x = inputs[0].detach()
 
         def backward(gradient: Tensor) -> None:
-            accumulate(name, *_positions(layer, x.double(), gradient.detach().double()))
+            accumulate(name, *_positions(layer, x, gradient.detach()))
 
         output.register_hook(backward)
 
@@ -152,8 +153,9 @@ def _patches(layer: Any, x: Float[Tensor, "B C L"], positions: int) -> Float[Ten
 def _add_moments(moments: dict[str, _Moments]) -> Accumulate:
     def accumulate(name: str, a: Tensor, g: Tensor) -> None:
         kept = moments[name]
-        kept.A = kept.A + torch.einsum("bti,btj->ij", a, a)
-        kept.G = kept.G + torch.einsum("bti,btj->ij", g, g) / a.shape[1]
+        a, g, positions = a.flatten(0, 1), g.flatten(0, 1), a.shape[1]
+        kept.A = kept.A + (a.T @ a).double()
+        kept.G = kept.G + (g.T @ g).double() / positions
 
     return accumulate
 
@@ -161,8 +163,8 @@ def _add_moments(moments: dict[str, _Moments]) -> Accumulate:
 def _add_corrected(moments: dict[str, _Moments], bases: Mapping[str, tuple]) -> Accumulate:
     def accumulate(name: str, a: Tensor, g: Tensor) -> None:
         U_A, _, U_G, _ = bases[name]
-        each = torch.einsum("bto,bti->boi", g @ U_G, a @ U_A)
-        moments[name].corrected = moments[name].corrected + each.square().sum(0)
+        each = torch.einsum("bto,bti->boi", g @ U_G.to(g), a @ U_A.to(a))
+        moments[name].corrected = moments[name].corrected + each.square().sum(0).double()
 
     return accumulate
 
@@ -175,6 +177,13 @@ def _eigenbases(moments: _Moments, count: int) -> tuple[Tensor, Tensor, Tensor, 
     a, U_A = torch.linalg.eigh(A)
     g, U_G = torch.linalg.eigh(G)
     return U_A, a.clamp(min=0.0), U_G, g.clamp(min=0.0)
+
+
+def _felt(U_A: Tensor, U_G: Tensor, curvatures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Leave out directions without a curvature above rounding: inputs that are always zero, say."""
+    floor = ROUNDING * float(curvatures.max())
+    rows, columns = curvatures.amax(1) > floor, curvatures.amax(0) > floor
+    return U_A[:, columns], U_G[:, rows], curvatures[rows][:, columns]
 
 
 def _starts(params: Mapping[str, Tensor]) -> dict[str, int]:

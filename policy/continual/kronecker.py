@@ -46,21 +46,25 @@ class Block:
 
 @dataclass(frozen=True)
 class Factors:
-    """One layer's Fisher in its eigenbases, around `centre`."""
+    """One layer's Fisher in eigenbases, around `centre`; what they do not span is left free."""
 
     block: Block
     centre: Float[Tensor, "O J"]
-    U_A: Float[Tensor, "J J"]
-    U_G: Float[Tensor, "O O"]
-    curvatures: Float[Tensor, "O J"]  # g a^T, or second moments of gradients in the eigenbases
+    U_A: Float[Tensor, "J q"]
+    U_G: Float[Tensor, "O p"]
+    curvatures: Float[Tensor, "p q"]  # g a^T, or second moments of gradients in the eigenbases
 
-    def displacement(self, theta: Float[Tensor, P]) -> Float[Tensor, "O J"]:
+    def displacement(self, theta: Float[Tensor, P]) -> Float[Tensor, "p q"]:
         """Return E = U_G^T (W - W*) U_A."""
-        return self.U_G.T @ (self.block.matrix(theta) - self.centre) @ self.U_A
+        return self.U_G.T @ ((self.block.matrix(theta) - self.centre) @ self.U_A)
 
-    def place(self, theta: Float[Tensor, P], E: Float[Tensor, "O J"]) -> None:
-        """Write W = W* + U_G E U_A^T into the parameter vector."""
-        self.block.write(theta, self.centre + self.U_G @ E @ self.U_A.T)
+    def embedded(self, E: Float[Tensor, "p q"]) -> Float[Tensor, "O J"]:
+        """Return U_G E U_A^T."""
+        return (self.U_G @ E) @ self.U_A.T
+
+    def move(self, theta: Float[Tensor, P], E: Float[Tensor, "p q"]) -> None:
+        """Add U_G E U_A^T to W in the parameter vector."""
+        self.block.write(theta, self.block.matrix(theta) + self.embedded(E))
 
     def around(self, theta: Float[Tensor, P]) -> Factors:
         """Return the same Fisher around theta."""
@@ -110,8 +114,7 @@ class KroneckerForm:
         for anchor in self.anchors:
             for layer in anchor.layers:
                 scaled = 2.0 * layer.curvatures * layer.displacement(at)
-                block = layer.block.matrix(total) + layer.U_G @ scaled @ layer.U_A.T
-                layer.block.write(total, block)
+                layer.move(total, scaled)
         return total
 
     @torch.no_grad()
@@ -123,9 +126,10 @@ class KroneckerForm:
         value = 0.0
         for anchor in self.anchors:
             for layer in anchor.layers:
-                E = layer.displacement(theta) / (1.0 + step * layer.curvatures)
+                before = layer.displacement(theta)
+                E = before / (1.0 + step * layer.curvatures)
                 value += _value(layer.curvatures, E)
-                layer.place(theta, E)
+                layer.move(theta, E - before)
         return value
 
     @torch.no_grad()
@@ -150,7 +154,7 @@ class KroneckerForm:
 
         step = least_step(value, INSIDE * radius)
         for layer, E in found:
-            layer.place(theta, E / (1.0 + step * layer.curvatures))
+            layer.move(theta, E / (1.0 + step * layer.curvatures) - E)
         return self.value(theta)
 
     def state_dict(self) -> dict[str, Tensor]:
