@@ -16,7 +16,7 @@ from reconverge.policy.continual.parameter_vector import flatten_gradients, flat
 
 Model = TypeVar("Model", bound=nn.Module)
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 SETTLED = 100.0  # updates that a settled average spans at least
 SHARE = 1 / 15  # of a task's updates, where that is fewer
 
@@ -38,8 +38,9 @@ class OptimizerOptions:
         below=1,
     )
     precision: str = option(
-        "float32",
-        "precision of matrix products in training; bfloat16 is faster on processors that have it",
+        "auto",
+        "precision of matrix products in training: auto: bfloat16 on processors that have it "
+        "(AMX or AVX512-BF16), else float32 | float32 | bfloat16",
         choices=PRECISIONS,
     )
 
@@ -47,6 +48,15 @@ class OptimizerOptions:
         """Return the learning rate of update 0, 1, ..., updates - 1."""
         warm = min(1.0, (update + 1) / max(1, self.warmup))
         return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * update / updates))
+
+
+def precision_on(device: torch.device, wanted: str) -> str:
+    """Return the precision of matrix products on `device`, where `wanted` may be "auto"."""
+    if wanted != "auto":
+        return wanted
+    has = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if has and units else "float32"
 
 
 class DivergenceError(ReconvergeError):
@@ -66,6 +76,7 @@ class Optimization(Generic[Model]):
         self.average: Model = self._ema.network
         self.vector = flatten_parameters(model)
         self.average_vector = flatten_parameters(self.average)
+        self.precision = precision_on(self.vector.device, options.precision)
         self._gradient = flatten_gradients(model)
         self._renew({})
         self.begin(updates=1)
@@ -73,7 +84,7 @@ class Optimization(Generic[Model]):
     def products(self) -> torch.autocast:
         """Return a context that runs the network's matrix products in the chosen precision."""
         return torch.autocast(
-            self.vector.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"
+            self.vector.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
         )
 
     def begin(self, updates: int, settled: bool = False) -> None:

@@ -19,7 +19,7 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.learner import Method
 from reconverge.policy.continual.loop import Evaluate, LoopSettings, Progress, learn_tasks
-from reconverge.policy.continual.optimization import DivergenceError
+from reconverge.policy.continual.optimization import DivergenceError, precision_on
 from reconverge.policy.continual.rehearsal import GeneratedReplay
 from reconverge.policy.demonstrations.fit import in_frames_of
 from reconverge.policy.demonstrations.playback import warn_unless_it_plays
@@ -203,6 +203,8 @@ def _facts(
     if taken:
         decided["demonstrations"]["brought"] = taken
     policy = method.model
+    device = policy.normalizer.low.device
+    precision = precision_on(device, options.optimizer.precision)
     return {
         "method": options.method.name,
         "replay": options.replay.name if method.uses_replay else "none",
@@ -215,7 +217,7 @@ def _facts(
         "parameters": sum(p.numel() for p in policy.network.parameters()),
         "command": " ".join(["reconverge train", *sys.argv[1:]]),
         "versions": versions(),
-        "hardware": hardware() | {"device": policy.normalizer.low.device.type},
+        "hardware": hardware() | {"device": device.type, "precision": precision},
     }
 
 

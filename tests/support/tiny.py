@@ -22,7 +22,7 @@ torch.set_num_threads(1)  # networks this small wait for threads longer than the
 SIZES = (3, 2)  # Do of the two tasks
 NETWORK = MLPOptions(width=24, depth=1, diffusion_step_embed_dim=16, context=16)
 DIFFUSION = DiffusionOptions(num_train_timesteps=20, num_inference_steps=4)
-OPTIMIZER = OptimizerOptions(learning_rate=5e-3, warmup=5, ema_decay=0.95)
+OPTIMIZER = OptimizerOptions(learning_rate=5e-3, warmup=5, ema_decay=0.95, precision="float32")
 # The action of task 0 is RELATION @ observation.
 RELATION = torch.tensor([[0.6, -0.3, 0.2], [0.1, 0.5, -0.4]])
 

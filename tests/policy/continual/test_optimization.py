@@ -8,10 +8,20 @@ from torch import nn
 
 from reconverge.errors import ReconvergeError
 from reconverge.options import check_options
-from reconverge.policy.continual.optimization import DivergenceError, Optimization, OptimizerOptions
+from reconverge.policy.continual.optimization import (
+    DivergenceError,
+    Optimization,
+    OptimizerOptions,
+    precision_on,
+)
 
 SETTINGS = OptimizerOptions(
-    learning_rate=0.02, warmup=4, weight_decay=0.05, max_gradient_norm=2.5, ema_decay=0.9
+    learning_rate=0.02,
+    warmup=4,
+    weight_decay=0.05,
+    max_gradient_norm=2.5,
+    ema_decay=0.9,
+    precision="float32",
 )
 UPDATES = 20
 
@@ -176,6 +186,18 @@ def test_products_in_bfloat16_give_nearly_the_same_gradient_and_leave_the_rest_f
     assert 0 < error.norm() < 0.03 * gradients["float32"].norm()
 
 
+@pytest.mark.parametrize("has_units", [False, True])
+def test_precision_is_bfloat16_where_the_processor_has_it(monkeypatch, has_units):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: has_units)
+    here = precision_on(torch.device("cpu"), "auto")
+    supported = has_units and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert here == ("bfloat16" if supported else "float32")
+    assert precision_on(torch.device("cuda"), "auto") == "float32"
+    for wanted in ("float32", "bfloat16"):
+        assert precision_on(torch.device("cpu"), wanted) == wanted
+
+
 def test_descend_refuses_a_gradient_that_is_not_finite():
     ours = Optimization(network(), SETTINGS)
     ours.begin(UPDATES)
@@ -189,6 +211,6 @@ def test_descend_refuses_a_gradient_that_is_not_finite():
 def test_optimizer_options_refuse_an_unknown_precision():
     with pytest.raises(
         ReconvergeError,
-        match=r"unknown optimizer.precision 'float16': choose one of float32, bfloat16",
+        match=r"unknown optimizer.precision 'float16': choose one of auto, float32, bfloat16",
     ):
         check_options(OptimizerOptions(precision="float16"), "optimizer.")
