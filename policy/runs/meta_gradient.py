@@ -19,7 +19,7 @@ from reconverge.datasets.store import DemonstrationStore
 from reconverge.envs.catalog import task_sequence
 from reconverge.envs.evaluator import Evaluator
 from reconverge.errors import ReconvergeError
-from reconverge.policy.continual.alignment import Loss, OldTask, align, gradient
+from reconverge.policy.continual.alignment import Loss, OldTask, align, cosine, error, gradient
 from reconverge.policy.continual.denoising import (
     NoisySample,
     corrupt,
@@ -28,6 +28,8 @@ from reconverge.policy.continual.denoising import (
     random_stream,
     taught_by,
 )
+from reconverge.policy.continual.fisher import DiagonalFisher, LowRank, Rank1
+from reconverge.policy.continual.kfac import Kfac
 from reconverge.policy.continual.parameter_vector import concatenate, split
 from reconverge.policy.continual.region import TrustRegion
 from reconverge.policy.continual.rehearsal import ReplaySource
@@ -44,6 +46,15 @@ from reconverge.policy.runs.build import (
 from reconverge.policy.runs.configuration import TrainOptions, task_labels
 from reconverge.policy.runs.folder import recorded_options
 from reconverge.policy.runs.loading import load_policy
+
+METRICS: dict[str, Any] = {
+    "rank1": Rank1(),
+    "diagonal": DiagonalFisher(),
+    "low_rank": LowRank(),
+    "kfac": Kfac(),
+    "ekfac": Kfac(corrected=True),
+}
+"""What the Gauss-Newton matrix is compared with; each takes the targets that it is made for."""
 
 Pair = dict[str, Any]
 """`after` and `task` (labels), `since` (tasks learned in between), and what `align` returns"""
@@ -136,7 +147,30 @@ def _compare(
     penalty = penalty_gradient(fisher, learned.policies[i], sample, centre)
     product = fisher_product(policy, optimum, sample)
     task = OldTask(**losses, optimum=optimum, fisher=product, penalty=penalty)
-    return align(task, _vector(policy), inner_rate, _strength(learned, k))
+    aligned = align(task, _vector(policy), inner_rate, _strength(learned, k))
+    move = _vector(policy) - optimum
+    return aligned | _metrics(learned.policies[i], move, support, query, stream)
+
+
+def _metrics(
+    policy: DiffusionPolicy,
+    move: Tensor,
+    seen: NoisySample,
+    unseen: NoisySample,
+    stream: torch.Generator,
+) -> dict[str, float | None]:
+    """Return error and cosine of F~ move for every metric F~, against the Gauss-Newton product.
+
+    F~ is estimated from `seen` at the policy's parameters, the product taken of `unseen`.
+    """
+    optimum = _vector(policy)
+    exact, found = gauss_newton_product(policy, unseen)(move), {}
+    for name, fisher in METRICS.items():
+        sample = imagined(policy, seen, stream) if fisher.targets == "policy" else seen
+        product = penalty_gradient(fisher, policy, sample, optimum)(optimum + move)
+        found[f"error_{name}"] = error(product, exact)
+        found[f"cosine_{name}"] = cosine(product, exact)
+    return found
 
 
 def _strength(learned: LearnedRun, tasks: int) -> float:
@@ -167,6 +201,23 @@ def fisher_product(
 
         slopes = torch.func.jvp(losses, (optimum,), (v,))[1].detach()
         return gradient(lambda theta: losses(theta) @ slopes / len(slopes), optimum)
+
+    return product
+
+
+def gauss_newton_product(
+    policy: DiffusionPolicy, sample: NoisySample
+) -> Callable[[Tensor], Tensor]:
+    """Return v -> E[J^T J v], J the Jacobian of the network's answer at the policy's parameters."""
+    like = dict(policy.network.named_parameters())
+    inputs, optimum = (sample.noisy, sample.k, sample.condition), _vector(policy)
+
+    def answers(theta: Tensor) -> Tensor:
+        return torch.func.functional_call(policy.network, split(theta, like), inputs)
+
+    def product(v: Tensor) -> Tensor:
+        slopes = torch.func.jvp(answers, (optimum,), (v,))[1].detach()
+        return gradient(lambda theta: (answers(theta) * slopes).sum() / len(slopes), optimum)
 
     return product
 

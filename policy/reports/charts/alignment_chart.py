@@ -31,6 +31,20 @@ PANELS: dict[str, dict[str, str]] = {
         "error_fisher_is_estimate": "the estimate for the Fisher",
         "error_first_order": "first order for the correction by MAML",
     },
+    "cosine of a metric's product with Gauss-Newton's": {
+        "cosine_rank1": "rank 1",
+        "cosine_diagonal": "diagonal",
+        "cosine_low_rank": "low rank",
+        "cosine_kfac": "K-FAC",
+        "cosine_ekfac": "K-FAC, corrected",
+    },
+    "relative error of a metric's product": {
+        "error_rank1": "rank 1",
+        "error_diagonal": "diagonal",
+        "error_low_rank": "low rank",
+        "error_kfac": "K-FAC",
+        "error_ekfac": "K-FAC, corrected",
+    },
 }
 """By panel: keys of `policy.continual.alignment`, with what they are. A move is from the optimum of
 the earlier task to the policy.
@@ -41,8 +55,8 @@ def alignment(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Chart:
     """A panel a quantity: marks are earlier tasks, bars their medians, after every task learned."""
 
     def draw(figure: Figure, narrow: bool) -> None:
-        figure.set_size_inches(max(9.0, 3.5 + 0.8 * len(names)), 8.4)
-        panels = figure.subplots(3, 1, sharex=True)
+        figure.set_size_inches(max(9.0, 3.5 + 0.8 * len(names)), 2.8 * len(PANELS))
+        panels = figure.subplots(len(PANELS), 1, sharex=True)
         for axes, (title, quantities) in zip(panels, PANELS.items(), strict=True):
             width = 0.8 / len(quantities)
             for i, (key, label) in enumerate(quantities.items()):
@@ -61,12 +75,14 @@ def alignment(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Chart:
             axes.grid(visible=False, axis="x")
             axes.tick_params(axis="x", length=0)
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-        for axes in panels[:2]:
+        for axes, title in zip(panels, PANELS, strict=True):
+            if "error" in title:
+                axes.set_yscale("log")
+                continue
             axes.axhline(0, color=INK, alpha=0.6, linewidth=0.8)
             axes.set_ylim(-1.05, 1.05)
-        panels[2].set_yscale("log")
-        panels[2].set_xticks(range(len(names) - 1), names[1:], rotation=30, ha="right")
-        panels[2].set_xlim(-0.5, len(names) - 1.5)
-        panels[2].set_xlabel("after learning")
+        panels[-1].set_xticks(range(len(names) - 1), names[1:], rotation=30, ha="right")
+        panels[-1].set_xlim(-0.5, len(names) - 1.5)
+        panels[-1].set_xlabel("after learning")
 
     return Chart("alignment", "Cosines with the meta-gradient, and each step's error.", draw)

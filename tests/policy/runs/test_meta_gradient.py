@@ -6,8 +6,13 @@ import torch
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import corrupt, half_squared_errors, random_stream
 from reconverge.policy.continual.fisher import Rank1
-from reconverge.policy.continual.parameter_vector import concatenate
-from reconverge.policy.runs.meta_gradient import fisher_product, measure_run, penalty_gradient
+from reconverge.policy.continual.parameter_vector import concatenate, split
+from reconverge.policy.runs.meta_gradient import (
+    fisher_product,
+    gauss_newton_product,
+    measure_run,
+    penalty_gradient,
+)
 from support.tiny import make_policy, make_windows
 
 
@@ -30,6 +35,21 @@ def test_fisher_product_is_that_of_the_per_sample_gradients(problem):
     v = torch.randn(len(optimum), generator=torch.Generator().manual_seed(0))
     product = fisher_product(policy, optimum, sample)(v)
     torch.testing.assert_close(product, rows.T @ (rows @ v) / 8, rtol=1e-4, atol=1e-5)
+
+
+def test_gauss_newton_product_is_that_of_the_jacobian(problem):
+    policy, sample, optimum, _ = problem
+    v = torch.randn(len(optimum), generator=torch.Generator().manual_seed(0))
+    like = dict(policy.network.named_parameters())
+
+    def answers(theta):
+        named = split(theta, like)
+        inputs = (sample.noisy, sample.k, sample.condition)
+        return torch.func.functional_call(policy.network, named, inputs).flatten()
+
+    J = torch.autograd.functional.jacobian(answers, optimum)
+    product = gauss_newton_product(policy, sample)(v)
+    torch.testing.assert_close(product, J.T @ (J @ v) / 8, rtol=1e-4, atol=1e-5)
 
 
 def test_penalty_gradient_is_the_estimate_times_the_displacement(problem):
