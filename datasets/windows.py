@@ -1,6 +1,6 @@
 """Windows of all episodes, resident in memory: observation histories and their action chunks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -54,6 +54,23 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.observations)
+
+    @property
+    def lengths(self) -> Int[Tensor, " E"]:
+        """Return the steps of every episode."""
+        return self.first.unique_consecutive(return_counts=True)[1]
+
+    def select(self, episodes: Int[Tensor, " n"]) -> "Windows":
+        """Copy the windows of these episodes, by their numbers, in this order."""
+        lengths = self.lengths
+        starts, counts = (lengths.cumsum(0) - lengths)[episodes], lengths[episodes]
+        ends = counts.cumsum(0)
+        first = (ends - counts).repeat_interleave(counts)
+        steps = torch.arange(len(first), device=first.device)
+        rows = steps - first + starts.repeat_interleave(counts)
+        last = (ends - 1).repeat_interleave(counts)
+        observations, actions = self.observations[rows], self.actions[rows]
+        return replace(self, observations=observations, actions=actions, first=first, last=last)
 
     def gather(
         self, indices: Int[Tensor, " B"]

@@ -116,6 +116,7 @@ REFUSED = [
     ("demonstrations.path=[a,b]", ["demonstrations.path", "text"]),
     ("replay.updates=0", ["replay.updates=0"]),
     ("replay.pool=-5", ["replay.pool"]),
+    ("replay.budget=3", ["replay=generator has no option 'budget'; replay=demonstrations has"]),
     ("fisher.samples=0", ["fisher.samples=0"]),
     ("device=gpu", ["'gpu'", "cpu"]),
     ("resume=nowhere", ["resume=nowhere", "give a directory"]),

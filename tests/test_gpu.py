@@ -23,6 +23,7 @@ RUNS = [
     "method=trust_region fisher=low_rank method.radius=0.1",
     "method=trust_region_paper fisher=rank1 network=unet1d",
     "method=replay replay=demonstrations replay.batch_size=16 replay.pool=32",
+    "method=er replay=demonstrations replay.batch_size=16 replay.pool=32 replay.budget=1",
     *(
         f"method={name}"
         for name in ("replay", "ewc", "finetune", "ftml", "vr_mcl", "multitask", "single")

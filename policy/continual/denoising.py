@@ -42,7 +42,10 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class NoisySample:
-    """A batch as the network sees it, and its targets, the last `taught` by a teacher."""
+    """A batch as the network sees it, and its targets; the last `taught` samples are replayed.
+
+    Their targets are a teacher's answers, but for methods that replay without one.
+    """
 
     noisy: Float[Tensor, "B L D"]
     k: Int[Tensor, " B"]
@@ -53,6 +56,12 @@ class NoisySample:
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         return self.noisy, self.k, self.condition, self.target
+
+    def split(self) -> tuple[NoisySample, NoisySample]:
+        """Return the samples of the current task, and the replayed ones."""
+        current = len(self.k) - self.taught
+        new = NoisySample(*(part[:current] for part in self.tensors))
+        return new, NoisySample(*(part[current:] for part in self.tensors), taught=self.taught)
 
     def half(self, start: int) -> NoisySample:
         """Take every second sample from `start` on, of the untaught and of the taught ones."""
@@ -74,6 +83,7 @@ class Purpose(IntEnum):
     DATA = 4  # samples of the current task, drawn by the loop
     ALL_TASKS = 5  # samples of all tasks, for references
     METRIC = 6  # Fisher of the mixture of replayed samples, of centre=replayed
+    MEMORY = 7  # which demonstrations of a task are kept
 
 
 def random_stream(device: torch.device, *key: int) -> torch.Generator:

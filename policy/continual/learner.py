@@ -44,6 +44,8 @@ class Method(Protocol):
     @property
     def uses_fisher(self) -> bool: ...
     @property
+    def memory_bytes(self) -> int | None: ...  # kept of past tasks; None: a reference keeps all
+    @property
     def model(self) -> Any: ...  # the averaged model that is learning, a Denoiser
     def model_of(self, task: int) -> Any: ...  # the one to evaluate on a task
     def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None: ...
@@ -63,6 +65,7 @@ class Setting:
     fisher: Fisher
     all_tasks: Callable[[], Source] | None  # data of all tasks at once, for reference only
     batch_size: int  # samples of the current task in an update
+    tasks: int  # of the sequence
     seed: int
 
 
@@ -75,6 +78,8 @@ class Learner:
     the optimiser's step.
     """
 
+    replay_metric = "distillation"  # the name under which the loss on replayed samples is logged
+
     def __init__(
         self,
         setting: Setting,
@@ -84,6 +89,7 @@ class Learner:
         region: TrustRegion | None = None,
     ):
         self.seed, self.replay, self.region = setting.seed, replay, region
+        self.fisher = setting.fisher
         self.distillation_weight = distillation_weight
         self.optimization: Optimization = Optimization(setting.denoiser, setting.optimizer)
         self.teacher = copy.deepcopy(self.optimization.average)
@@ -96,7 +102,14 @@ class Learner:
 
     @property
     def uses_fisher(self) -> bool:
-        return self.region is not None
+        """Whether the metric of the region is the Fisher of `fisher=`, and not its own."""
+        return self.region is not None and self.region.fisher is self.fisher
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Return the bytes of replay and region; the policy and its teacher do not count."""
+        replay = 0 if self.replay is None else self.replay.source.memory_bytes
+        return replay + (0 if self.region is None else self.region.memory_bytes)
 
     @property
     def model(self) -> Any:
@@ -125,14 +138,18 @@ class Learner:
         return self.finish(metrics, self.optimization.step(loss))
 
     def prepare(self, batch: Batch) -> NoisySample:
-        """Join the batch and its share of replay, add noise, and let the teacher answer replay."""
+        """Join the batch and its share of replay, add noise, and give replay its targets."""
         stream = self.stream(Purpose.BATCH, self.optimization.update)
         if self._old is None or self.replay is None:
             return corrupt(self.optimization.model, batch, stream)
         replayed = self._old.sample(self.replay.batch_size, stream)
         sample = corrupt(self.optimization.model, join([batch, replayed]), stream)
+        return self.teach(sample, len(replayed))
+
+    def teach(self, sample: NoisySample, replayed: int) -> NoisySample:
+        """Let the teacher answer the last `replayed` samples."""
         with self.optimization.products():
-            return taught_by(self.teacher, sample, len(replayed))
+            return taught_by(self.teacher, sample, replayed)
 
     def loss(self, sample: NoisySample) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the first two terms of the objective, and what is logged."""
@@ -142,11 +159,11 @@ class Learner:
         loss = error[:current].mean()
         metrics = {"loss": loss.detach()}
         if sample.taught:
-            distillation = error[current:].mean()
+            replayed = error[current:].mean()
             # The mean over samples of all earlier tasks, times their number: each task weighs as
             # much as the new one.
-            loss = loss + self.distillation_weight * self.task * distillation
-            metrics["distillation"] = distillation.detach()
+            loss = loss + self.distillation_weight * self.task * replayed
+            metrics[self.replay_metric] = replayed.detach()
         return loss, metrics
 
     def finish(self, metrics: dict[str, Tensor], rate: float) -> Metrics:

@@ -90,6 +90,11 @@ class TrustRegion:
         self.fisher, self.strength, self.radius, self.centre = fisher, strength, radius, centre
         self.form: QuadraticForm = fisher.form()
 
+    @property
+    def memory_bytes(self) -> int:
+        """Return the bytes of the past tasks' metrics and centres."""
+        return sum(tensor.nbytes for tensor in self.state_dict().values())
+
     def begin_task(
         self, before: Denoiser, replayed: Source | None, stream: torch.Generator
     ) -> None:

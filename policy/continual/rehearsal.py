@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import (
     Batch,
     Denoiser,
+    Purpose,
     Source,
     corrupt,
     errors,
+    random_stream,
     taught_by,
 )
 from reconverge.policy.continual.optimization import Optimization, OptimizerOptions
@@ -24,6 +27,8 @@ from reconverge.policy.model.batch import join
 
 GeneratorUpdate = tuple[int, int, float]
 """update of the generator, number of its updates, loss"""
+
+BUDGET_UNITS = ("episodes", "bytes")
 
 Draw = Callable[[Any, int, int, torch.Generator], Batch]
 """draw(teacher, task, count, generator): samples of a task; the teacher is the model so far"""
@@ -38,6 +43,8 @@ class ReplaySource(Protocol):
     ) -> Iterator[GeneratorUpdate]: ...
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+    @property
+    def memory_bytes(self) -> int: ...  # of what is kept of the tasks learned
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,9 @@ def required(replay: Replay | None, method: str) -> Replay:
 
 
 class DrawnReplay:
-    """Samples from outside: stored demonstrations, or rollouts of the frozen previous policy."""
+    """Samples from outside, such as rollouts of the frozen previous policy; nothing is kept."""
+
+    memory_bytes = 0
 
     def __init__(self, draw: Draw):
         self.draw = draw
@@ -75,6 +84,87 @@ class DrawnReplay:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         pass
+
+
+class Recording(Source, Protocol):
+    """Demonstrations of one task."""
+
+    @property
+    def episode_bytes(self) -> Int[Tensor, " E"]: ...
+    def select(self, episodes: Int[Tensor, " n"]) -> Recording: ...
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is kept of all earlier tasks together, in whole episodes and equal shares.
+
+    A share shrinks as tasks come, so a task's episodes are the first of an order that the seed
+    draws: the fewer kept later are among those kept before (a ring buffer of Chaudhry et al. 2019,
+    arXiv 1902.10486).
+    """
+
+    amount: int | None  # None: everything
+    unit: str  # of BUDGET_UNITS
+    seed: int
+
+    def keep(self, task: int, tasks: int, sizes: Int[Tensor, " E"]) -> Int[Tensor, " n"]:
+        """Return the episodes, of these bytes, of one of `tasks` earlier tasks that are kept."""
+        if self.amount is None:
+            return torch.arange(len(sizes))
+        order, costs = self._order(task, sizes)
+        share = -((task - self.amount) // tasks)  # the remainder goes to the first tasks
+        return order[costs.cumsum(0) <= share].sort().values
+
+    def check(self, sizes: Sequence[Int[Tensor, " E"]]) -> None:
+        """Raise ReconvergeError where no episode is kept of one of all the earlier tasks."""
+        tasks = len(sizes)
+        first = [int(self._order(task, of_task)[1][0]) for task, of_task in enumerate(sizes)]
+        least = max(((cost - 1) * tasks + task + 1 for task, cost in enumerate(first)), default=0)
+        if self.amount is not None and self.amount < least:
+            raise ReconvergeError(
+                f"replay.budget={self.amount} {self.unit}: too little for an episode of each of "
+                f"{tasks} earlier tasks; give at least {least}, or null for everything"
+            )
+
+    def _order(self, task: int, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the episodes of a task, first those that are kept longest, and their costs."""
+        stream = random_stream(torch.device("cpu"), self.seed, task, Purpose.MEMORY)
+        order = torch.randperm(len(sizes), generator=stream)
+        return order, sizes[order] if self.unit == "bytes" else torch.ones_like(order)
+
+
+class EpisodicMemory:
+    """Stored demonstrations of earlier tasks, as many of them as a budget allows."""
+
+    def __init__(self, read: Callable[[int], Recording], budget: Budget):
+        self.read, self.budget = read, budget
+        self.learned = 0  # tasks
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(int(self.kept(task).episode_bytes.sum()) for task in range(self.learned))
+
+    def kept(self, task: int) -> Recording:
+        """Return what is kept of a task, now that `learned` have been."""
+        recording = self.read(task)
+        if self.budget.amount is None:
+            return recording
+        return recording.select(self.budget.keep(task, self.learned, recording.episode_bytes))
+
+    def draw(self, teacher: Any, task: int, count: int, generator: torch.Generator) -> Batch:
+        return self.kept(task).sample(count, generator)
+
+    def end_task(
+        self, task: int, data: Source, generator: torch.Generator
+    ) -> Iterator[GeneratorUpdate]:
+        self.learned = task + 1
+        return iter(())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"learned": torch.tensor(self.learned)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.learned = int(state.get("learned", 0))
 
 
 class Generator(Denoiser, Protocol):
@@ -99,6 +189,10 @@ class GeneratedReplay:
     @property
     def generator(self) -> Any:
         return self._optimization.average
+
+    @property
+    def memory_bytes(self) -> int:
+        return self._optimization.average_vector.nbytes
 
     def draw(self, teacher: Any, task: int, count: int, generator: torch.Generator) -> Batch:
         self._drawn[task] = self._optimization.average.generate(task, count, generator)

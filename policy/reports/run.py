@@ -21,6 +21,7 @@ class LoggedUpdate:
     update: int
     loss: float
     distillation: float = 0.0
+    replayed: float = 0.0
     penalty: float = 0.0
     trust_region: float = 0.0
 

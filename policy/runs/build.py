@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.datasets.windows import Windows
@@ -18,8 +20,10 @@ from reconverge.policy.continual.learner import Method, Setting
 from reconverge.policy.continual.loop import JointSource
 from reconverge.policy.continual.optimization import OptimizerOptions
 from reconverge.policy.continual.rehearsal import (
+    Budget,
     Draw,
     DrawnReplay,
+    EpisodicMemory,
     GeneratedReplay,
     Replay,
     ReplaySource,
@@ -42,6 +46,17 @@ class TaskWindows:
 
     windows: Windows
     task: int
+    padding: int = 0  # entries at the end of every observation that the task lacks
+
+    @property
+    def episode_bytes(self) -> Int[Tensor, " E"]:
+        """Return the bytes of each episode's observations and actions, float32 without padding."""
+        entries = self.windows.observations.shape[1] + self.windows.actions.shape[1]
+        return self.windows.lengths.cpu() * 4 * (entries - self.padding)
+
+    def select(self, episodes: Int[Tensor, " n"]) -> TaskWindows:
+        """Return the windows of some episodes."""
+        return replace(self, windows=self.windows.select(episodes.to(self.windows.first.device)))
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
         observations, actions = self.windows.sample(size, generator)
@@ -88,7 +103,7 @@ def make_windows(
         actions = store.read(["action"])["action"][: ends[-1]]
         steps = (spec.n_obs_steps, spec.horizon)
         windows = Windows.from_episodes(observations, actions, ends, *steps, device)
-        return TaskWindows(windows, task.index)
+        return TaskWindows(windows, task.index, spec.observation_size - task.observation_size)
 
     return read
 
@@ -112,7 +127,10 @@ def make_replay(
         return None
     source: ReplaySource
     if chosen.name == "demonstrations":
-        source = DrawnReplay(lambda _, task, count, stream: windows[task]().sample(count, stream))
+        budget = Budget(chosen.budget, chosen.budget_unit, options.seed)
+        source = EpisodicMemory(lambda task: windows[task](), budget)
+        if chosen.budget is not None:
+            budget.check(_episode_bytes(windows, normalizer.low.shape[0])[:-1])
     elif chosen.name == "rollout":
         source = DrawnReplay(_rollouts(evaluator))
     else:
@@ -126,6 +144,13 @@ def make_replay(
             pool=chosen.pool,
         )
     return Replay(source, chosen.batch_size, chosen.pool)
+
+
+def _episode_bytes(windows: Sequence[ReadWindows], tasks: int) -> list[Tensor]:
+    """Return the bytes of every task's episodes; before there are any, one of a byte a task."""
+    if not windows:
+        return [torch.ones(1, dtype=torch.int64)] * tasks
+    return [read().episode_bytes for read in windows]
 
 
 def make_generator(
@@ -152,14 +177,15 @@ def make_method(
         fisher=options.fisher,
         all_tasks=None if windows is None else lambda: JointSource([read() for read in windows]),
         batch_size=options.batch_size,
+        tasks=policy.normalizer.low.shape[0],
         seed=options.seed,
     )
     method: Method = options.method.build(setting)
-    tasks = policy.normalizer.low.shape[0]
-    if method.uses_replay and options.replay.name == "generator" and options.batch_size < tasks:
+    few = options.batch_size < setting.tasks
+    if method.uses_replay and options.replay.name == "generator" and few:
         raise ReconvergeError(
             f"batch_size={options.batch_size}: the generator's batches hold every task: "
-            f"at least {tasks}"
+            f"at least {setting.tasks}"
         )
     return method
 

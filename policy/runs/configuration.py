@@ -19,6 +19,7 @@ from reconverge.options import check_options, option
 from reconverge.policy.continual.fisher import FISHERS
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import OptimizerOptions
+from reconverge.policy.continual.rehearsal import BUDGET_UNITS
 from reconverge.policy.model.diffusion import DiffusionOptions
 from reconverge.policy.model.networks import NETWORKS
 from reconverge.policy.model.networks.mlp import MLPOptions
@@ -55,11 +56,22 @@ class RolloutReplayOptions:
 
 @dataclass(frozen=True)
 class DemonstrationReplayOptions:
-    """The stored demonstrations of earlier tasks: an upper bound."""
+    """Stored demonstrations of earlier tasks: all of them, an upper bound, or a few."""
 
     name: str = "demonstrations"
     batch_size: int = option(256, BATCH_MEANING, at_least=1)
     pool: int = option(8000, POOL_MEANING, at_least=1)
+    budget: int | None = option(
+        None,
+        "kept of all earlier tasks together, in whole episodes, each task an equal share "
+        "(null: everything)",
+        at_least=1,
+    )
+    budget_unit: str = option(
+        "episodes",
+        "what replay.budget counts: episodes | bytes: of observations and actions, float32",
+        choices=BUDGET_UNITS,
+    )
 
 
 @dataclass(frozen=True)

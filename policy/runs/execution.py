@@ -132,7 +132,7 @@ def _learn_all(
         raise
     finally:
         evaluator.close()
-    summary = record.finish(progress, _seconds(progress, started))
+    summary = record.finish(progress, _seconds(progress, started), method.memory_bytes)
     generator = None
     if replay and isinstance(replay.source, GeneratedReplay) and method.uses_replay:
         generator = replay.source.generator

@@ -104,10 +104,16 @@ class RunRecord:
         update = None if ended else progress.update
         checkpoint.save(self.folder / "checkpoints", task, self.names[task], update, saved)
 
-    def finish(self, progress: Progress, seconds: dict[str, float]) -> Summary:
+    def finish(
+        self, progress: Progress, seconds: dict[str, float], memory_bytes: int | None
+    ) -> Summary:
         """Write summary.json, report it and return it."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
-        measured = {"seconds": seconds, "peak_memory_mib": peak}
+        measured = {
+            "seconds": seconds,
+            "peak_memory_mib": peak,
+            "memory_bytes": memory_bytes,
+        }
         summary = {**self._facts, **summarize(progress, self.names), **measured}
         write_json(self.folder / "summary.json", summary)
         finished = read_summary(self.folder)

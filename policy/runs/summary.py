@@ -95,6 +95,7 @@ class Summary:
     probes: list[ProbeCurve]
     seconds: Seconds
     peak_memory_mib: int
+    memory_bytes: int | None = None  # kept of past tasks; None where a reference keeps all data
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -131,3 +131,14 @@ def test_from_episodes_refuses_observations_and_actions_of_different_lengths():
     errors = (ValueError, TypeError)  # TypeError: run-time typing, where it is on
     with pytest.raises(errors, match=r"of one T|parameter 'actions'"):
         Windows.from_episodes(np.zeros((5, 3)), np.zeros((4, 2)), np.array([5]), 1, 1)
+
+
+def test_select_keeps_the_windows_of_some_episodes():
+    steps = np.arange(9, dtype=np.float32)[:, None]
+    windows = Windows.from_episodes(steps, -steps, np.array([2, 6, 9]), 2, 3)
+    assert windows.lengths.tolist() == [2, 4, 3]
+    chosen = windows.select(torch.tensor([2, 0]))
+    assert chosen.lengths.tolist() == [3, 2]
+    found = chosen.gather(torch.arange(5))
+    expected = windows.gather(torch.tensor([6, 7, 8, 0, 1]))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

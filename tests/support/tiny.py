@@ -9,7 +9,13 @@ from reconverge.policy.continual.learner import Setting
 from reconverge.policy.continual.loop import JointSource
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import OptimizerOptions
-from reconverge.policy.continual.rehearsal import DrawnReplay, GeneratedReplay, Replay
+from reconverge.policy.continual.rehearsal import (
+    Budget,
+    DrawnReplay,
+    EpisodicMemory,
+    GeneratedReplay,
+    Replay,
+)
 from reconverge.policy.model.batch import Batch
 from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
 from reconverge.policy.model.generator import WindowGenerator
@@ -64,8 +70,27 @@ def make_generator(seed=1, **network):
     return WindowGenerator(options, replace(NETWORK, **network), diffusion, make_normalizer(), 2)
 
 
+class Episodes:
+    """Eight episodes of a task of 50 windows each, or some of them."""
+
+    def __init__(self, task, numbers=range(8)):
+        self.task, self.numbers = task, list(numbers)
+        self.windows = make_windows(task)
+        self.episode_bytes = torch.full((len(self.numbers),), 50 * 20)
+
+    def select(self, episodes):
+        return Episodes(self.task, [self.numbers[i] for i in episodes])
+
+    def sample(self, size, generator):
+        index = torch.tensor([50 * i + j for i in self.numbers for j in range(50)])
+        kept = Batch(*(part[index] for part in vars(self.windows).values()))
+        return kept.sample(size, generator)
+
+
 def make_replay(source="demonstrations", *, updates=5, pool=32):
     """The source of samples of earlier tasks."""
+    if source == "memory":  # four of the first task's eight episodes
+        return EpisodicMemory(Episodes, Budget(4, "episodes", seed=3))
     if source == "generator":
         generator = make_generator()
         return GeneratedReplay(generator, OPTIMIZER, updates=updates, batch_size=16, pool=pool)
@@ -91,6 +116,7 @@ def make_setting(
         fisher=FISHERS[fisher](samples=512, targets=targets),
         all_tasks=lambda: JointSource([make_windows(task) for task in range(2)]),
         batch_size=32,
+        tasks=len(SIZES),
         seed=3,
     )
 

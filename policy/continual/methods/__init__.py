@@ -4,6 +4,7 @@ A row is the options of a method, a frozen dataclass whose first field is `name`
 `build(setting)` makes the method.
 """
 
+from reconverge.policy.continual.methods.er import ErOptions
 from reconverge.policy.continual.methods.ewc import EwcOptions
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.continual.methods.meta import FtmlOptions, VrMclOptions
@@ -15,6 +16,7 @@ from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
 METHODS: dict[str, type] = {
     "finetune": FinetuneOptions,
     "ewc": EwcOptions,
+    "er": ErOptions,
     "replay": ReplayOptions,
     "trust_region": TrustRegionOptions,
     "ftml": FtmlOptions,

@@ -26,6 +26,10 @@ class Multitask(Learner):
         self._read = setting.all_tasks
         self._data: Source | None = None
 
+    @property
+    def memory_bytes(self) -> int | None:
+        return None
+
     def update(self, batch: Batch) -> Metrics:
         stream = self.stream(Purpose.ALL_TASKS, self.optimization.update)
         return super().update(self._all_tasks().sample(len(batch), stream))

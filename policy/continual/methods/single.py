@@ -36,6 +36,10 @@ class Single(Learner):
         self._shown = copy.deepcopy(self.model)
         self._shown_vector = flatten_parameters(self._shown)
 
+    @property
+    def memory_bytes(self) -> int | None:
+        return sum(vector.nbytes for vector in self._learned)
+
     def model_of(self, task: int) -> Any:
         if task >= len(self._learned):
             return self.model

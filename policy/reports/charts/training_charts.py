@@ -52,7 +52,7 @@ def _loss_panels(
 ) -> list[Panel]:
     found = []
     for title, y_label, names in (
-        ("policy's loss", "mean squared error", ("loss", "distillation")),
+        ("policy's loss", "mean squared error", ("loss", "distillation", "replayed")),
         ("trust region", "penalty", ("penalty", "trust_region")),
     ):
         series = {

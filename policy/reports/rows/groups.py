@@ -16,6 +16,7 @@ SETTING = ("tasks", "updates_per_task", "n_rollouts", "evaluation_seeds", "netwo
 METHOD = ("method", "fisher", "replay")
 """Groups of options that make one method; the others must be equal."""
 WORDS = {
+    "er": "ER",
     "ewc": "EWC",
     "ftml": "FTML",
     "vr_mcl": "VR-MCL",

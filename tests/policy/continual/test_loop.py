@@ -22,6 +22,7 @@ from support.tiny import make_method, make_policy, make_windows
 
 SETTINGS = LoopSettings(updates_per_task=12, batch_size=16, checkpoint_every=5, seed=0)
 CASES = [(name, source) for name in METHODS for source in ("generator", "demonstrations")]
+CASES += [("er", "memory"), ("trust_region", "memory")]
 CHECKPOINTS = [(0, 5), (0, 10), (0, 12), (1, 0), (1, 5), (1, 10), (1, 12), (2, 0)]
 """task, update"""
 

@@ -7,13 +7,15 @@ from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import corrupt, errors
 from reconverge.policy.continual.optimization import Optimization, OptimizerOptions
 from reconverge.policy.continual.rehearsal import (
+    Budget,
     DrawnReplay,
+    EpisodicMemory,
     GeneratedReplay,
     Replay,
     required,
 )
 from reconverge.policy.model.batch import Batch
-from support.tiny import RELATION, SIZES, make_generator, make_policy, make_windows
+from support.tiny import RELATION, SIZES, Episodes, make_generator, make_policy, make_windows
 
 UPDATES = 600
 CENTRE = (torch.tensor([0.6, -0.4, 0.2]), torch.tensor([-0.5, 0.3, 0.0]))
@@ -175,6 +177,71 @@ def test_drawn_replay_draws_what_is_asked():
     assert asked == [(teacher, 1, 6)]
     assert list(source.end_task(0, make_windows(0), stream)) == []
     assert source.state_dict() == {}
+
+
+@pytest.mark.parametrize(("unit", "size"), [("episodes", 999), ("bytes", 1)])
+def test_budget_shares_equally_and_only_drops_as_tasks_come(unit, size):
+    budget, sizes, before = Budget(50, unit, seed=1), torch.full((40,), size), {}
+    for tasks in range(1, 12):
+        kept = [set(budget.keep(task, tasks, sizes).tolist()) for task in range(tasks)]
+        counts = [len(episodes) for episodes in kept]
+        assert sum(counts) == (40 if tasks == 1 else 50)
+        assert max(counts) - min(counts) <= 1
+        assert all(kept[task] <= episodes for task, episodes in before.items())
+        before = dict(enumerate(kept))
+
+
+def test_budget_in_bytes_keeps_whole_episodes_up_to_its_share():
+    sizes = torch.arange(10, 50)
+    for task in range(3):
+        kept = Budget(600, "bytes", seed=0).keep(task, 3, sizes)
+        assert 200 - 49 < int(sizes[kept].sum()) <= 200
+
+
+def test_budget_keeps_other_episodes_with_another_seed_or_task():
+    sizes = torch.ones(100, dtype=torch.int64)
+    kept = [
+        Budget(20, "episodes", seed).keep(task, 2, sizes).tolist()
+        for seed, task in ((0, 0), (0, 0), (1, 0), (0, 1))
+    ]
+    assert kept[0] == kept[1]
+    assert kept[0] not in kept[2:]
+
+
+@pytest.mark.parametrize(("unit", "sizes"), [("episodes", [90, 70]), ("bytes", [90, 70, 80])])
+def test_check_names_the_least_budget_that_keeps_an_episode_of_each_task(unit, sizes):
+    each = [torch.tensor([size]) for size in sizes]
+    least = {"episodes": 2, "bytes": 3 * 89 + 1}[unit]
+    with pytest.raises(ReconvergeError, match=f"budget={least - 1} {unit}: .* at least {least},"):
+        Budget(least - 1, unit, seed=0).check(each)
+    budget = Budget(least, unit, seed=0)
+    budget.check(each)
+    assert all(len(budget.keep(i, len(each), each[i])) for i in range(len(each)))
+    Budget(None, unit, seed=0).check(each)
+
+
+def test_episodic_memory_keeps_and_counts_the_tasks_learned():
+    memory, stream = EpisodicMemory(Episodes, Budget(5, "episodes", seed=2)), torch.Generator()
+    assert memory.memory_bytes == 0
+    for task, kept in ((0, [5]), (1, [3, 2])):
+        assert list(memory.end_task(task, make_windows(task), stream)) == []
+        assert [len(memory.kept(i).numbers) for i in range(task + 1)] == kept
+        assert memory.memory_bytes == 5 * 1000
+    first = memory.kept(0)
+    drawn = memory.draw(make_policy(), 0, 400, stream.manual_seed(0))
+    whole = make_windows(0).observations.flatten(1)
+    found = [int((whole == row).all(1).nonzero()) for row in drawn.observations.flatten(1)]
+    assert {row // 50 for row in found} == set(first.numbers)
+    other = EpisodicMemory(Episodes, memory.budget)
+    other.load_state_dict(memory.state_dict())
+    assert other.kept(0).numbers == first.numbers
+
+
+def test_episodic_memory_without_a_budget_keeps_everything():
+    memory = EpisodicMemory(Episodes, Budget(None, "episodes", seed=2))
+    list(memory.end_task(0, make_windows(0), torch.Generator()))
+    assert len(memory.kept(0).numbers) == 8
+    assert memory.memory_bytes == 8 * 1000
 
 
 def test_required_refuses_a_method_without_its_replay():

@@ -14,7 +14,7 @@ from reconverge.envs.seeds import REPLAY
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
-from reconverge.policy.continual.rehearsal import DrawnReplay, GeneratedReplay
+from reconverge.policy.continual.rehearsal import DrawnReplay, EpisodicMemory, GeneratedReplay
 from reconverge.policy.model.networks.mlp import MLPOptions
 from reconverge.policy.runs.build import (
     ROLLOUT_EPISODES,
@@ -106,8 +106,8 @@ def test_make_replay_makes_every_source(name):
     if name == "none":
         assert replay is None
         return
-    kind = GeneratedReplay if name == "generator" else DrawnReplay
-    assert isinstance(replay.source, kind)
+    kinds = {"generator": GeneratedReplay, "demonstrations": EpisodicMemory}
+    assert isinstance(replay.source, kinds.get(name, DrawnReplay))
     assert (replay.batch_size, replay.pool) == (options.replay.batch_size, options.replay.pool)
 
 
@@ -120,6 +120,51 @@ def test_make_replay_of_demonstrations_draws_from_the_stores():
     expected = make_tiny_windows(1).sample(5, torch.Generator().manual_seed(0))
     assert torch.equal(drawn.observations, expected.observations)
     assert drawn.task.eq(1).all()
+
+
+def make_episodes(task, lengths):
+    """Episodes of 3 + 2 entries a step, one of them padding."""
+    steps = np.arange(sum(lengths), dtype=np.float32)
+    rows = np.stack([steps, -steps, 0 * steps], axis=1)
+    windows = Windows.from_episodes(rows, rows[:, :2], np.cumsum(lengths), 2, 3)
+    return TaskWindows(windows, task, padding=1)
+
+
+def test_task_windows_know_the_bytes_of_episodes_and_select_some():
+    windows = make_episodes(1, [2, 4, 3])
+    assert windows.episode_bytes.tolist() == [32, 64, 48]
+    chosen = windows.select(torch.tensor([0, 2]))
+    assert chosen.episode_bytes.tolist() == [32, 48]
+    batch = chosen.sample(90, torch.Generator().manual_seed(0))
+    assert set(batch.observations[:, -1, 0].tolist()) == {0, 1, 6, 7, 8}
+    assert batch.task.eq(1).all()
+
+
+def test_make_replay_of_few_demonstrations_keeps_what_the_budget_allows():
+    windows = [lambda task=task: make_episodes(task, [2] * 30) for task in (0, 1)]
+    kept = {}
+    for unit, amount in (("episodes", 3), ("bytes", 4 * 32 - 1)):
+        chosen = DemonstrationReplayOptions(budget=amount, budget_unit=unit)
+        options = make_options(replay=chosen)
+        source = make_replay(options, make_tiny_normalizer(), 2, windows, None).source
+        list(source.end_task(0, windows[0](), torch.Generator()))
+        kept[unit] = len(source.kept(0).episode_bytes)
+        assert source.memory_bytes == 3 * 32
+        drawn = source.draw(None, 0, 200, torch.Generator().manual_seed(0))
+        assert len(drawn.observations[:, -1, 0].unique()) == 6
+    assert kept == {"episodes": 3, "bytes": 3}
+
+
+@pytest.mark.parametrize(
+    ("amount", "unit", "read"), [(1, "episodes", False), (2, "episodes", True), (63, "bytes", True)]
+)
+def test_make_replay_refuses_a_budget_without_an_episode_of_each_task(amount, unit, read):
+    windows = [lambda task=task: make_episodes(task, [2] * 9) for task in range(4)]
+    normalizer = make_normalizer([(np.zeros(3), np.ones(3))] * 4)
+    chosen = DemonstrationReplayOptions(budget=amount, budget_unit=unit)
+    least = 3 if unit == "episodes" else 3 * 31 + 3
+    with pytest.raises(ReconvergeError, match=f"budget={amount} {unit}: .*at least {least}, or"):
+        make_replay(make_options(replay=chosen), normalizer, 2, windows if read else [], None)
 
 
 class Rollouts(Evaluator):

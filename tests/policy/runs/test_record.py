@@ -106,9 +106,10 @@ def test_task_ended_and_finish_tell_the_reporter(tmp_path):
     record = make_record(tmp_path, progress, facts=facts, reporter=reporter)
     record.task_ended(progress)
     progress.task, progress.successes = 2, [[[True, False]], [[True, True], [False, False]]]
-    summary = record.finish(progress, dict.fromkeys(SECONDS, 1.0))
+    summary = record.finish(progress, dict.fromkeys(SECONDS, 1.0), 12)
     assert reporter.heard == [0, summary]
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["success"] == [[0.5, None], [1.0, 0.0]]
     assert written["method"] == facts["method"] == summary.method
     assert written["peak_memory_mib"] > 10
+    assert written["memory_bytes"] == summary.memory_bytes == 12

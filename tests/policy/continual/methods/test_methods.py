@@ -15,6 +15,7 @@ from support.tiny import OPTIMIZER, action_error, learn, make_method, make_polic
 REPLAY_AND_FISHER = {
     "finetune": (False, False),
     "ewc": (False, True),
+    "er": (True, False),
     "replay": (True, False),
     "trust_region": (True, True),
     "ftml": (True, False),
@@ -77,7 +78,8 @@ def test_method_learns_ends_and_goes_on(name, joint):
     losses = [entry["loss"] for entry in second]
     share = 1.0 if joint else 0.8  # it knows both tasks
     assert sum(losses[-10:]) < share * sum(losses[:10])
-    assert any("distillation" in entry for entry in second) == method.uses_replay
+    replayed = {"distillation", "replayed"}
+    assert any(replayed & entry.keys() for entry in second) == method.uses_replay
     assert any("penalty" in entry for entry in second) or not method.uses_fisher
 
 
