@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from reconverge.policy import evaluate, train
+from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.runs.loading import find_checkpoint, load_policy
 from support.tiny_run import call, make_demonstrations, options
@@ -24,10 +25,7 @@ RUNS = [
     "method=trust_region_paper fisher=rank1 network=unet1d",
     "method=replay replay=demonstrations replay.batch_size=16 replay.pool=32",
     "method=er replay=demonstrations replay.batch_size=16 replay.pool=32 replay.budget=1",
-    *(
-        f"method={name}"
-        for name in ("replay", "ewc", "finetune", "ftml", "vr_mcl", "multitask", "single")
-    ),
+    *(f"method={name}" for name in METHODS if name != "trust_region"),
 ]
 
 

@@ -60,8 +60,10 @@ class NoisySample:
     def split(self) -> tuple[NoisySample, NoisySample]:
         """Return the samples of the current task, and the replayed ones."""
         current = len(self.k) - self.taught
-        new = NoisySample(*(part[:current] for part in self.tensors))
-        return new, NoisySample(*(part[current:] for part in self.tensors), taught=self.taught)
+        noisy, k, condition, target = (part[:current] for part in self.tensors)
+        new = NoisySample(noisy, k, condition, target)
+        noisy, k, condition, target = (part[current:] for part in self.tensors)
+        return new, NoisySample(noisy, k, condition, target, self.taught)
 
     def half(self, start: int) -> NoisySample:
         """Take every second sample from `start` on, of the untaught and of the taught ones."""

@@ -42,9 +42,12 @@ TARGETS_MEANING = (
 class Fisher(Protocol):
     """An estimator: `estimate` returns an anchor, `form` an empty quadratic form for anchors."""
 
-    name: str
-    samples: int
-    targets: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def samples(self) -> int: ...  # that the region draws for `estimate`
+    @property
+    def targets(self) -> str: ...  # of TARGETS
 
     def estimate(
         self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Iterable[Batch]
@@ -168,7 +171,7 @@ class DiagonalFisher:
         flat = concatenate(at)
         total, count = torch.zeros_like(flat, dtype=torch.float64), 0
         for batch in listed:
-            for gradients in _gradients(per_sample_loss, at, batch):
+            for gradients in sample_gradients(per_sample_loss, at, batch):
                 total += gradients.square().sum(0)
                 count += len(gradients)
         if not torch.isfinite(total).all():
@@ -231,7 +234,7 @@ def _slopes(
     )[1].detach()
 
 
-def _gradients(
+def sample_gradients(
     per_sample_loss: PerSampleLoss, at: dict[str, Tensor], batch: Batch
 ) -> Iterator[Float[Tensor, "n P"]]:
     """Yield the gradients of all samples, a few at a time."""

@@ -9,7 +9,7 @@ products a layer, no P x P matrix. Martens, Grosse 2015, arXiv 1503.05671.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -66,6 +66,10 @@ class Factors:
         """Add U_G E U_A^T to W in the parameter vector."""
         self.block.write(theta, self.block.matrix(theta) + self.embedded(E))
 
+    def scaled(self, factor: float) -> Factors:
+        """Return the same Fisher times a factor."""
+        return replace(self, curvatures=factor * self.curvatures)
+
     def around(self, theta: Float[Tensor, P]) -> Factors:
         """Return the same Fisher around theta."""
         return Factors(self.block, self.block.matrix(theta), self.U_A, self.U_G, self.curvatures)
@@ -94,6 +98,13 @@ class KroneckerForm:
     def add(self, anchor: Kronecker) -> None:
         """Hold one more past task."""
         self.anchors.append(anchor)
+
+    def scale(self, factor: float) -> None:
+        """Multiply the form by a factor."""
+        self.anchors = [
+            Kronecker(tuple(layer.scaled(factor) for layer in anchor.layers))
+            for anchor in self.anchors
+        ]
 
     def recentre(self, theta: Float[Tensor, P]) -> None:
         """Take theta for the optimum of every past task."""

@@ -26,6 +26,7 @@ HALVINGS = 30  # of the 60 decades of the step: to 1.3e-7 of itself, well below 
 class QuadraticForm(Protocol):
     def __len__(self) -> int: ...  # past tasks
     def add(self, anchor: Any) -> None: ...
+    def scale(self, factor: float) -> None: ...
     def recentre(self, theta: Tensor) -> None: ...
     def value(self, theta: Tensor) -> float: ...
     def gradient(self, theta: Tensor) -> Tensor: ...
@@ -79,6 +80,10 @@ class LowRankForm:
                 "tasks": torch.tensor(self.tasks + 1),
             }
         )
+
+    def scale(self, factor: float) -> None:
+        """Multiply the form by a factor."""
+        self.curvatures = factor * self.curvatures
 
     def recentre(self, theta: Float[Tensor, "P"]) -> None:
         """Make theta the optimum of every past task; their curvatures stay."""
@@ -171,9 +176,9 @@ class LowRankForm:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """One past task with F = diag(curvatures), at theta*."""
+    """One past task with F = diag(curvatures), at theta*; one curvature stands for P equal ones."""
 
-    curvatures: Float[Tensor, "P"]
+    curvatures: Float[Tensor, "#P"]
     theta: Float[Tensor, "P"]
 
 
@@ -208,6 +213,12 @@ class DiagonalForm:
         self.rest += float((self.curvatures * share * (theta - self.centre).square()).sum())
         self.centre = self.centre + share * (theta - self.centre)
         self.curvatures, self.tasks, self._rounded = total, self.tasks + 1, None
+
+    def scale(self, factor: float) -> None:
+        """Multiply the form by a factor."""
+        if self.curvatures is not None:
+            self.curvatures, self.rest = factor * self.curvatures, factor * self.rest
+            self._rounded = None
 
     def recentre(self, theta: Float[Tensor, "P"]) -> None:
         """Make theta the optimum of every past task; their curvatures stay."""

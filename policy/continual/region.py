@@ -31,6 +31,7 @@ CENTRES = {
     "replayed windows",
     "each_optimum": "around each past optimum, each with the full strength, as in eq. 8",
     "each_optimum_shared": "as each_optimum, with the strength shared",
+    "newest_optimum": "around the policy before the task, with the full strength, all the time",
 }
 
 
@@ -73,11 +74,18 @@ class TrustRegion:
     between the past tasks, as their sum stiffens with every task, and falls linearly to zero over
     the updates of a task. "replayed" does the same, but nothing is carried from task to task: the
     Fisher is taken at that policy, on the mixture of all replayed samples. "each_optimum_shared"
-    only shares the strength.
+    only shares the strength, "newest_optimum" only moves the centre. Before a past task is added,
+    the metric of those before it is multiplied by `decay`.
     """
 
     def __init__(
-        self, fisher: Fisher, *, strength: float, radius: float | None = None, centre: str
+        self,
+        fisher: Fisher,
+        *,
+        strength: float,
+        radius: float | None = None,
+        centre: str,
+        decay: float = 1.0,
     ):
         if centre not in CENTRES:
             raise unknown("method.centre", centre, CENTRES)
@@ -88,6 +96,7 @@ class TrustRegion:
                 f"radius={radius}: give a finite number of at least 0, or null for the penalty"
             )
         self.fisher, self.strength, self.radius, self.centre = fisher, strength, radius, centre
+        self.decay = decay
         self.form: QuadraticForm = fisher.form()
 
     @property
@@ -109,8 +118,9 @@ class TrustRegion:
         """Hold one more past task, at whose end the averaged model `denoiser` is at theta."""
         if self.centre == "replayed":
             return
+        self.form.scale(self.decay)
         self.form.add(self._estimate(denoiser, data, stream))
-        if self.centre == "before_task":
+        if self.centre in ("before_task", "newest_optimum"):
             self.form.recentre(theta)
 
     def _estimate(self, denoiser: Denoiser, data: Source, stream: torch.Generator) -> Any:
@@ -145,7 +155,8 @@ class TrustRegion:
     def strength_at(self, update: int, updates: int) -> float:
         """Return the strength that every past task has after `update` of a task's `updates`."""
         falling = 1.0 - update / updates if self.centre in ("before_task", "replayed") else 1.0
-        shared = 1 if self.centre == "each_optimum" else max(1, len(self.form))
+        full = self.centre in ("each_optimum", "newest_optimum")
+        shared = 1 if full else max(1, len(self.form))
         return self.strength * falling / shared
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -17,13 +17,19 @@ METHOD = ("method", "fisher", "replay")
 """Groups of options that make one method; the others must be equal."""
 WORDS = {
     "er": "ER",
+    "agem": "A-GEM",
+    "l2": "L2",
+    "mas": "MAS",
+    "packnet": "PackNet",
     "ewc": "EWC",
+    "online_ewc": "online EWC",
     "ftml": "FTML",
     "vr_mcl": "VR-MCL",
     "rank1": "rank-1",
     "low_rank": "low-rank",
     "centre before_task": "centred before the task",
     "centre each_optimum": "centred on each optimum",
+    "centre newest_optimum": "centred on the newest optimum",
     "centre each_optimum_shared": "centred on each optimum with a shared strength",
 }
 """Names and options whose words are not simply their own."""

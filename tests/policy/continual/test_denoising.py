@@ -51,6 +51,7 @@ def test_random_stream_of_a_purpose_is_that_of_its_number():
         "DATA",
         "ALL_TASKS",
         "METRIC",
+        "MEMORY",
     ]
     for number, purpose in enumerate(sorted(Purpose)):
         found, wanted = random_stream(CPU, 3, 1, purpose, 7), random_stream(CPU, 3, 1, number, 7)
@@ -102,6 +103,16 @@ def test_taught_by_replaces_the_last_targets_by_the_teachers_answers():
     assert not taught.target.requires_grad
     assert taught_by(teacher, sample, 0) is sample
     torch.testing.assert_close(errors(teacher, taught_by(teacher, sample, 6)), torch.zeros(6))
+
+
+@pytest.mark.parametrize("taught", [0, 4, 9])
+def test_split_tells_new_samples_from_replayed_ones(taught):
+    policy = make_policy()
+    sample = taught_by(make_other_policy(), make_sample(policy, 9)[1], taught)
+    new, old = sample.split()
+    assert (len(new.k), new.taught, len(old.k), old.taught) == (9 - taught, 0, taught, taught)
+    for whole, first, second in zip(sample.tensors, new.tensors, old.tensors, strict=True):
+        assert torch.equal(torch.cat([first, second]), whole)
 
 
 @pytest.mark.parametrize(("count", "taught"), [(10, 3), (9, 4), (6, 0), (4, 4)])

@@ -42,6 +42,13 @@ def test_matrix_is_symmetric_and_leaves_the_rest_free():
     assert F[2:17].any(dim=1).all()
 
 
+def test_scale_multiplies_the_form():
+    form, F, optimum, theta = make()
+    form.scale(0.3)
+    delta = theta - optimum
+    assert form.value(theta) == pytest.approx(0.3 * float(delta @ F @ delta))
+
+
 def test_value_and_gradient_are_those_of_the_dense_matrix():
     form, F, optimum, theta = make()
     delta = theta - optimum

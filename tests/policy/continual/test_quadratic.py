@@ -33,6 +33,34 @@ def test_value_and_gradient_are_the_definitions(name, rank):
     assert len(form) == 3
 
 
+def test_scale_multiplies_value_and_steps(name):
+    form, _, theta = random_form(name, rank=2)
+    value, moved, scaled = form.value(theta), theta.clone(), theta.clone()
+    form.shrink(moved, 0.3)
+    form.scale(0.25)
+    assert form.value(theta) == pytest.approx(0.25 * value, rel=1e-10)
+    form.shrink(scaled, 1.2)
+    torch.testing.assert_close(scaled, moved)
+    assert len(form) == 3
+
+
+def test_a_diagonal_of_one_number_is_that_of_equal_ones():
+    theta = torch.arange(6, dtype=torch.float64)
+    one, many = FORMS["diagonal"](), FORMS["diagonal"]()
+    for i in (1.0, 2.0):
+        one.add(Diagonal(torch.tensor([i]), theta * i))
+        many.add(Diagonal(torch.full((6,), i), theta * i))
+    at = -theta
+    assert one.value(at) == pytest.approx(many.value(at))
+    torch.testing.assert_close(one.gradient(at), many.gradient(at))
+    for change in (lambda form, x: form.shrink(x, 0.4), lambda form, x: form.project(x, 400.0)):
+        found = [at.clone(), at.clone()]
+        values = [change(form, x) for form, x in zip((one, many), found, strict=True)]
+        assert values[0] == pytest.approx(values[1])
+        torch.testing.assert_close(*found)
+        assert not torch.equal(found[0], at)
+
+
 @pytest.mark.parametrize("step", [1e-3, 0.1, 10.0])
 def test_shrink_is_the_numeric_minimum(name, step):
     form, dense, theta = random_form(name, rank=2)

@@ -15,6 +15,9 @@ from support.tiny import OPTIMIZER, action_error, learn, make_method, make_polic
 REPLAY_AND_FISHER = {
     "finetune": (False, False),
     "ewc": (False, True),
+    "online_ewc": (False, True),
+    "l2": (False, False),
+    "mas": (False, False),
     "er": (True, False),
     "replay": (True, False),
     "trust_region": (True, True),
