@@ -4,6 +4,7 @@ A row is the options of a method, a frozen dataclass whose first field is `name`
 `build(setting)` makes the method.
 """
 
+from reconverge.policy.continual.methods.agem import AgemOptions
 from reconverge.policy.continual.methods.er import ErOptions
 from reconverge.policy.continual.methods.ewc import EwcOptions
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
@@ -23,6 +24,7 @@ METHODS: dict[str, type] = {
     "online_ewc": OnlineEwcOptions,
     "mas": MasOptions,
     "er": ErOptions,
+    "agem": AgemOptions,
     "replay": ReplayOptions,
     "trust_region": TrustRegionOptions,
     "ftml": FtmlOptions,

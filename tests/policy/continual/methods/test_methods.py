@@ -19,6 +19,7 @@ REPLAY_AND_FISHER = {
     "l2": (False, False),
     "mas": (False, False),
     "er": (True, False),
+    "agem": (True, False),
     "replay": (True, False),
     "trust_region": (True, True),
     "ftml": (True, False),
