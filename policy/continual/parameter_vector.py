@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 
@@ -12,7 +12,7 @@ def concatenate(params: Mapping[str, Tensor]) -> Float[Tensor, "P"]:
     return torch.cat([p.detach().reshape(-1) for p in params.values()])
 
 
-def split(flat: Float[Tensor, "P"], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def split(flat: Shaped[Tensor, "P"], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return views of the vector under the names and shapes of `like`."""
     pieces = flat.split([p.numel() for p in like.values()])
     return {

@@ -22,6 +22,9 @@ from reconverge.policy.model.policy import DiffusionPolicy, PolicyOptions
 from reconverge.policy.runs.checkpoint import CheckpointError, load, newest
 from reconverge.schema import read_record
 
+OF_ONE_TASK = ("single", "packnet")
+"""Methods whose earlier tasks use other weights than those of a checkpoint, or a part of them."""
+
 
 @dataclass(frozen=True)
 class PolicySpec:
@@ -61,8 +64,9 @@ class PolicySpec:
 class LoadedPolicy:
     """The policy of the checkpoint at `path`, ready to act.
 
-    `tasks` are those that it can act on: its whole sequence, or with method=single the one that it
-    learned. Each has its `index` in the sequence and the `input_frame` of the policy's actions.
+    `tasks` are those that it can act on: its whole sequence, or with a method OF_ONE_TASK the one
+    that it learned. Each has its `index` in the sequence and the `input_frame` of the policy's
+    actions.
     """
 
     path: Path
@@ -112,7 +116,7 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
         raise CheckpointError(
             f"{folder}: the weights do not fit the architecture it describes ({reason})"
         ) from error
-    if manifest.get("facts", {}).get("method") == "single":
+    if manifest.get("facts", {}).get("method") in OF_ONE_TASK:
         index = manifest.get("task")
         if type(index) is not int or not 0 <= index < len(tasks):
             raise CheckpointError(

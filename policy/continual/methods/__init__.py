@@ -13,6 +13,7 @@ from reconverge.policy.continual.methods.mas import MasOptions
 from reconverge.policy.continual.methods.meta import FtmlOptions, VrMclOptions
 from reconverge.policy.continual.methods.multitask import MultitaskOptions
 from reconverge.policy.continual.methods.online_ewc import OnlineEwcOptions
+from reconverge.policy.continual.methods.packnet import PacknetOptions
 from reconverge.policy.continual.methods.replay import ReplayOptions
 from reconverge.policy.continual.methods.single import SingleOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
@@ -23,6 +24,7 @@ METHODS: dict[str, type] = {
     "ewc": EwcOptions,
     "online_ewc": OnlineEwcOptions,
     "mas": MasOptions,
+    "packnet": PacknetOptions,
     "er": ErOptions,
     "agem": AgemOptions,
     "replay": ReplayOptions,

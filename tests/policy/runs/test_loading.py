@@ -58,9 +58,14 @@ def test_load_policy_gives_tasks_their_index_and_frame(run):
 
 
 @pytest.mark.parametrize(
-    ("method", "known"), [("single", [("can", 1)]), ("replay", [("lift", 0), ("can", 1)])]
+    ("method", "known"),
+    [
+        ("single", [("can", 1)]),
+        ("packnet", [("can", 1)]),
+        ("replay", [("lift", 0), ("can", 1)]),
+    ],
 )
-def test_load_policy_of_single_is_for_the_task_it_learned(tmp_path, method, known):
+def test_load_policy_of_one_task_is_for_the_one_it_learned(tmp_path, method, known):
     loaded = make_checkpoint(tmp_path, "can", index=1, facts={"method": method})
     assert [(task.label, task.index) for task in loaded.tasks] == known
     moved = loaded.path.rename(tmp_path / "copied")  # its name is not what tells

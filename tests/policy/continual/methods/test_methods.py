@@ -18,6 +18,7 @@ REPLAY_AND_FISHER = {
     "online_ewc": (False, True),
     "l2": (False, False),
     "mas": (False, False),
+    "packnet": (False, False),
     "er": (True, False),
     "agem": (True, False),
     "replay": (True, False),
