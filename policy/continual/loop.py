@@ -13,11 +13,12 @@ from torch import Tensor
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import Batch, Purpose, Source, random_stream
 from reconverge.policy.continual.learner import Method
+from reconverge.policy.continual.probing import Probing
 from reconverge.policy.model.batch import join
 from reconverge.schema import read_record
 
-Evaluate = Callable[[Any, int], list[bool]]
-"""evaluate(model, task): the success of every evaluation episode, in the order of the seeds"""
+Evaluate = Callable[[Any, int, int], list[bool]]
+"""evaluate(model, task, n): the success of the first n evaluation episodes, in their order"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class JointSource:
 
 @dataclass(frozen=True)
 class Probe:
-    """Success of an earlier task at one update of a later one."""
+    """Success of a task at one update of a later one, or of its own."""
 
     while_learning: int
     task: int
@@ -89,14 +90,14 @@ class LoopSettings:
     batch_size: int
     checkpoint_every: int  # updates
     seed: int
-    probe_tasks: int | None = None  # the first tasks of the sequence that are probed; None: all
+    n_rollouts: int  # evaluation episodes of each task
+    probing: Probing
 
 
 def learn_tasks(
     method: Method,
     data: Sequence[Callable[[], Source]],
     evaluate: Evaluate,
-    probe: Evaluate | None,
     observer: Observer,
     settings: LoopSettings,
     progress: Progress,
@@ -104,21 +105,28 @@ def learn_tasks(
 ) -> Progress:
     """Learn the tasks of `data` in order, from `progress` on; `resume` is the method's state there.
 
-    `evaluate` measures every task seen after each task, `probe` the earlier tasks while a new one
-    is learned. A DivergenceError (a loss that is not finite) leaves the last checkpoint in place.
+    Every task seen is evaluated after each task; `settings.probing` says which are probed in
+    between. A DivergenceError (a loss that is not finite) leaves the last checkpoint in place.
     """
+
+    def begun(task: int) -> list[bool]:
+        """Return the last probe: the beginning of the evaluation."""
+        return progress.successes[-1][task][: settings.probing.rollouts]
+
     if resume is not None:
         method.load_state_dict(resume)
     while progress.task < len(data):
         source = data[progress.task]()
-        _learn_task(method, source, probe, observer, settings, progress)
+        _learn_task(method, source, evaluate, observer, settings, progress)
         last = progress.task == len(data) - 1
         with _Clock(progress, "training_seconds"):
             for update, updates, loss in method.end_task(source, last):
                 observer.generator_updated(progress, update, updates, loss)
         with _Clock(progress, "evaluation_seconds"):
-            row = [evaluate(method.model_of(task), task) for task in range(progress.task + 1)]
+            n, seen = settings.n_rollouts, range(progress.task + 1)
+            row = [evaluate(method.model_of(task), task, n) for task in seen]
         progress.successes.append(row)
+        _add_probes(progress, settings, begun)
         observer.task_ended(progress)
         progress.task, progress.update = progress.task + 1, 0
         observer.save(progress, method.state_dict(), ended=True)
@@ -128,16 +136,19 @@ def learn_tasks(
 def _learn_task(
     method: Method,
     source: Source,
-    probe: Evaluate | None,
+    evaluate: Evaluate,
     observer: Observer,
     settings: LoopSettings,
     progress: Progress,
 ) -> None:
-    """Take all updates of one task, probe earlier tasks on the grid, save now and then."""
+    """Take all updates of one task, probe on the way, save now and then."""
     updates = settings.updates_per_task
     with _Clock(progress, "training_seconds"):
         method.begin_task(progress.task, updates, continued=progress.update > 0)
-    grid = set(probe_grid(updates)) if probe is not None and progress.task else set()
+
+    def probe(task: int) -> list[bool]:
+        return evaluate(method.model_of(task), task, settings.probing.rollouts)
+
     while progress.update < updates:
         with _Clock(progress, "training_seconds"):
             key = (settings.seed, progress.task, Purpose.DATA, progress.update)
@@ -145,28 +156,23 @@ def _learn_task(
             metrics = method.update(source.sample(settings.batch_size, stream))
         progress.update += 1
         observer.updated(progress, metrics)
-        if probe is not None and progress.update in grid:
+        if progress.update < updates:
             with _Clock(progress, "evaluation_seconds"):
-                _probe(method, probe, settings.probe_tasks, progress)
-            observer.probed(progress)
+                probed = _add_probes(progress, settings, probe)
+            if probed:
+                observer.probed(progress)
         if progress.update % settings.checkpoint_every == 0 or progress.update == updates:
             observer.save(progress, method.state_dict(), ended=False)
 
 
-def probe_grid(updates_per_task: int) -> list[int]:
-    """Return the update counts at which recovery is probed, dense early, the last included."""
-    grid = [2, 4, 6, 8, 10, 15, 20, 30, 50]
-    decade = 100
-    while decade < updates_per_task:
-        grid += [decade, 2 * decade, 5 * decade]
-        decade *= 10
-    return [count for count in grid if count < updates_per_task] + [updates_per_task]
-
-
-def _probe(method: Method, evaluate: Evaluate, tasks: int | None, progress: Progress) -> None:
-    for task in range(progress.task)[:tasks]:
-        successes = evaluate(method.model_of(task), task)
-        progress.probes.append(Probe(progress.task, task, progress.update, successes))
+def _add_probes(
+    progress: Progress, settings: LoopSettings, probe: Callable[[int], list[bool]]
+) -> bool:
+    """Record the success of every task that is to be probed now; return whether there is any."""
+    due = settings.probing.due(progress.task, progress.update, settings.updates_per_task)
+    for task in due:
+        progress.probes.append(Probe(progress.task, task, progress.update, probe(task)))
+    return bool(due)
 
 
 class _Clock:

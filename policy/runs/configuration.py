@@ -19,6 +19,7 @@ from reconverge.options import check_options, option
 from reconverge.policy.continual.fisher import FISHERS
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import OptimizerOptions
+from reconverge.policy.continual.probing import Probing
 from reconverge.policy.continual.rehearsal import BUDGET_UNITS
 from reconverge.policy.model.diffusion import DiffusionOptions
 from reconverge.policy.model.networks import NETWORKS
@@ -135,12 +136,24 @@ class EvaluationOptions:
         "(null: every earlier task)",
         at_least=1,
     )
+    probe_dense: int | None = option(
+        None,
+        "of these, the number that is probed at 2, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, "
+        "... updates, the others at 10, 50, 200, 1000, ... (null: all of them); the last update is "
+        "in both",
+        at_least=0,
+    )
     slots: int = option(50, "episodes that run at the same time", at_least=1)
     seeds: str = option(
         "evaluation",
         "evaluation: the reported episodes | selection: others, by which settings are chosen",
         choices=tuple(MEASUREMENT),
     )
+
+    @property
+    def probing(self) -> Probing:
+        """Return what the loop needs to know of the probes."""
+        return Probing(self.probe_rollouts, self.probe_tasks, self.probe_dense)
 
 
 @dataclass(frozen=True)

@@ -149,25 +149,23 @@ def _run_loop(
     state: dict[str, torch.Tensor] | None,
 ) -> None:
     evaluation = options.evaluation
-    seeds = MEASUREMENT[evaluation.seeds]
     settings = LoopSettings(
         options.updates_per_task,
         options.batch_size,
         options.checkpoint_every,
         options.seed,
-        evaluation.probe_tasks,
+        evaluation.n_rollouts,
+        evaluation.probing,
     )
-    evaluate = _success(evaluator, seeds[: evaluation.n_rollouts], progress)
-    probe = _success(evaluator, seeds[: evaluation.probe_rollouts], progress)
-    probed = probe if evaluation.probe_rollouts else None
-    learn_tasks(method, windows, evaluate, probed, record, settings, progress, state)
+    evaluate = _success(evaluator, MEASUREMENT[evaluation.seeds], progress)
+    learn_tasks(method, windows, evaluate, record, settings, progress, state)
 
 
 def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate:
-    """Measure success of a policy on a task in the episodes of `seeds`."""
+    """Measure success of a policy on a task in the first episodes of `seeds`."""
 
-    def evaluate(policy: DiffusionPolicy, task: int) -> list[bool]:
-        results = evaluator.rollouts(PolicyActor(policy, task), task, seeds)
+    def evaluate(policy: DiffusionPolicy, task: int, n: int) -> list[bool]:
+        results = evaluator.rollouts(PolicyActor(policy, task), task, seeds[:n])
         progress.diverged += sum(result.diverged for result in results)
         return [result.success for result in results]
 

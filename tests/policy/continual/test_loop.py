@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -14,13 +15,13 @@ from reconverge.policy.continual.loop import (
     Probe,
     Progress,
     learn_tasks,
-    probe_grid,
 )
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import DivergenceError
+from reconverge.policy.continual.probing import Probing
 from support.tiny import make_method, make_policy, make_windows
 
-SETTINGS = LoopSettings(updates_per_task=12, batch_size=16, checkpoint_every=5, seed=0)
+SETTINGS = LoopSettings(12, 16, checkpoint_every=5, seed=0, n_rollouts=4, probing=Probing(2))
 CASES = [(name, source) for name in METHODS for source in ("generator", "demonstrations")]
 CASES += [("er", "memory"), ("trust_region", "memory")]
 CHECKPOINTS = [(0, 5), (0, 10), (0, 12), (1, 0), (1, 5), (1, 10), (1, 12), (2, 0)]
@@ -52,17 +53,19 @@ class Log:
         self.saved.append((copy.deepcopy(progress), state, ended))
 
 
-def evaluate(policy, task):
+def evaluate(policy, task, n):
     """A stand-in for rollouts that notices any change of the weights."""
     total = sum(float(p.double().abs().sum()) for p in policy.parameters())
-    return [bool(int(total * 1e6 * (i + 1)) % 2) for i in range(task + 3)]
+    return [bool(int(total * 1e6 * (i + task + 1)) % 2) for i in range(n)]
 
 
-def run(method, progress=None, state=None, *, probe=evaluate, tasks=2, settings=SETTINGS, log=None):
+def run(
+    method, progress=None, state=None, *, measure=evaluate, tasks=2, settings=SETTINGS, log=None
+):
     log = log or Log()
     windows = [lambda task=task: make_windows(task) for task in range(tasks)]
     progress = progress if progress is not None else Progress()
-    learn_tasks(method, windows, evaluate, probe, log, settings, progress, state)
+    learn_tasks(method, windows, measure, log, settings, progress, state)
     return progress, log
 
 
@@ -86,7 +89,7 @@ def test_learn_tasks_learns_probes_evaluates_and_saves_in_order():
     assert log.events[: len(first)] == first
     second = log.events[len(first) :]
     assert [e[2] for e in second if e[0] == "update"] == list(range(1, 13))
-    assert [e[2] for e in second if e[0] == "probe"] == [2, 4, 6, 8, 10, 12]
+    assert [e[2] for e in second if e[0] == "probe"] == [2, 4, 6, 8, 10]
     assert [e[1:] for e in second if e[0] == "save"] == [(1, 5), (1, 10), (1, 12), (2, 0)]
     # A checkpoint has the probe of its update.
     assert second.index(("probe", 1, 10)) < second.index(("save", 1, 10))
@@ -98,19 +101,22 @@ def test_learn_tasks_learns_probes_evaluates_and_saves_in_order():
 
 def test_learn_tasks_measures_every_task_seen():
     _, progress, _ = uninterrupted("replay", "demonstrations")
-    assert [[len(successes) for successes in row] for row in progress.successes] == [[3], [3, 4]]
+    assert [[len(successes) for successes in row] for row in progress.successes] == [[4], [4, 4]]
     assert [(p.while_learning, p.task, p.update) for p in progress.probes] == [
         (1, 0, update) for update in (2, 4, 6, 8, 10, 12)
     ]
     assert (progress.task, progress.update) == (2, 0)
     assert progress.training_seconds > 0
     assert progress.evaluation_seconds > 0
-    # The last probe and the evaluation see the same weights.
-    assert progress.probes[-1].successes == progress.successes[1][0]
+    assert {len(p.successes) for p in progress.probes} == {2}
+    assert progress.probes[-1].successes == progress.successes[1][0][:2]
+
+
+UNPROBED = replace(SETTINGS, probing=Probing())
 
 
 def test_learn_tasks_without_a_probe_makes_none():
-    progress, log = run(make_method("finetune"), probe=None)
+    progress, log = run(make_method("finetune"), settings=UNPROBED)
     assert progress.probes == []
     assert not any(e[0] == "probe" for e in log.events)
     assert len(progress.successes) == 2
@@ -119,12 +125,12 @@ def test_learn_tasks_without_a_probe_makes_none():
 def test_learn_tasks_learns_the_same_with_and_without_probes():
     alone, probed = make_method("replay"), make_method("replay")
 
-    def noisy(policy, task):
+    def noisy(policy, task, n):
         torch.rand(3)
-        return evaluate(policy, task)
+        return evaluate(policy, task, n)
 
-    run(alone, probe=None)
-    run(probed, probe=noisy)
+    run(alone, settings=UNPROBED)
+    run(probed, measure=noisy)
     assert same(alone.state_dict(), probed.state_dict())
 
 
@@ -195,22 +201,23 @@ def test_learn_tasks_draws_batches_by_the_seed():
     ends = []
     for seed in (0, 0, 1):
         method = make_method("finetune")
-        run(method, tasks=1, settings=LoopSettings(4, 16, 10, seed))
+        run(method, tasks=1, settings=LoopSettings(4, 16, 10, seed, 1, Probing()))
         ends.append(method.state_dict())
     assert same(ends[0], ends[1])
     assert not same(ends[0], ends[2])
 
 
-@pytest.mark.parametrize(
-    ("probe_tasks", "probed"),
-    [(None, [(1, 0), (2, 0), (2, 1)]), (2, [(1, 0), (2, 0), (2, 1)]), (1, [(1, 0), (2, 0)])],
-)
-def test_learn_tasks_probes_the_first_tasks_alone(probe_tasks, probed):
-    settings = LoopSettings(1, 16, 10, 0, probe_tasks)
-    data = [lambda: make_windows(0)] * 3
-    progress = Progress()
-    learn_tasks(make_method("finetune"), data, evaluate, evaluate, Log(), settings, progress)
-    assert [(p.while_learning, p.task) for p in progress.probes] == probed
+def test_learn_tasks_never_rolls_out_for_the_last_probe():
+    """It is the beginning of the evaluation, by the weights that the probe would have met."""
+    asked = []
+
+    def counting(policy, task, n):
+        asked.append((task, n))
+        return evaluate(policy, task, n)
+
+    progress, _ = run(make_method("single"), measure=counting)
+    assert asked == [(0, 4), *5 * [(0, 2)], (0, 4), (1, 4)]
+    assert progress.probes[-1].update == 12
 
 
 def test_joint_source_holds_as_many_samples_of_each_task():
@@ -240,12 +247,3 @@ def test_progress_from_json_reads_what_to_json_gave():
 def test_progress_from_json_names_the_damaged_field(changes, said):
     with pytest.raises(ReconvergeError, match=f"^manifest.json: {said}"):
         Progress.from_json({**Progress().to_json(), **changes}, "manifest.json")
-
-
-def test_probe_grid_is_dense_early_and_ends_with_the_task():
-    dense = [2, 4, 6, 8, 10, 15, 20, 30, 50]
-    assert probe_grid(1) == [1]
-    assert probe_grid(2) == [2]
-    assert probe_grid(50) == dense
-    assert probe_grid(2500) == [*dense, 100, 200, 500, 1000, 2000, 2500]
-    assert probe_grid(50_000)[-6:] == [1000, 2000, 5000, 10_000, 20_000, 50_000]
