@@ -23,7 +23,9 @@ def print_task(console: Console, progress: Progress, names: Sequence[str]) -> No
 def print_summary(console: Console, summary: Summary) -> None:
     """Print the success matrix, recovery, and the headlines."""
     print_table(console, run_rows.success_matrix(summary))
-    if summary.recovery:
-        print_table(console, recovery.recovery_table(summary.recovery))
+    if lowest := recovery.lowest_table(summary.probes):
+        print_table(console, lowest)
+    for table in recovery.recovery_tables(summary.recovery)[:1]:
+        print_table(console, table)
     for headline in run_rows.headlines(summary):
         console.print(f"{headline.label} {headline.value} ({headline.note})", highlight=False)

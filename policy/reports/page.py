@@ -22,7 +22,11 @@ from reconverge.policy.reports.charts import training_charts
 from reconverge.policy.reports.charts.style import heat_css, svg
 from reconverge.policy.reports.rows import comparison
 from reconverge.policy.reports.rows.groups import group
-from reconverge.policy.reports.rows.recovery import first_task_returns, recovery_table
+from reconverge.policy.reports.rows.recovery import (
+    first_task_returns,
+    lowest_table,
+    recovery_tables,
+)
 from reconverge.policy.reports.rows.run_rows import (
     headlines,
     replay_distances,
@@ -71,7 +75,8 @@ def _run_context(run: Run) -> dict[str, Any]:
         "by_task": success_by_task("Success of every task", s.tasks, s.success, n),
         "matrix": success_matrix(s),
         "success": svg(charts.success(curves, len(s.tasks), updates)),
-        "recovery": recovery_table(s.recovery) if s.recovery else None,
+        "lowest": lowest_table(s.probes),
+        "recovery": recovery_tables(s.recovery),
         "losses": svg(losses) if run.updates else None,
         "distances": replay_distances(replay) if replay else None,
         "nearest": svg(training_charts.nearest(replay)) if replay else None,

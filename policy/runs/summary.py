@@ -56,6 +56,21 @@ class ProbeCurve:
 
 
 @dataclass(frozen=True)
+class LowestShare:
+    """An earlier task's lowest probe while a later one was learned.
+
+    `share` is that success over the best that was measured of the task before, on the same
+    episodes: just after it was learned, or by a probe of an earlier transition.
+    """
+
+    task: str
+    while_learning: str
+    update: int
+    success: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Seconds:
     """Wall-clock seconds of a run; `training_cpu` are processor seconds over all threads."""
 
@@ -96,6 +111,7 @@ class Summary:
     seconds: Seconds
     peak_memory_mib: int
     memory_bytes: int | None = None  # kept of past tasks; None where a reference keeps all data
+    lowest_share: LowestShare | None = None  # of all transitions; files of before have none
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -153,6 +169,8 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
     rows = success_rows(progress, len(names))
     matrix = metrics.success_matrix(rows)
     n_rollouts = len(progress.successes[0][0]) if progress.successes else 0
+    curves = probe_curves(progress, names)
+    lowest = min(lowest_shares(curves), key=lambda found: found.share, default=None)
     complete = len(progress.successes) == len(names)
     interval = metrics.average_success_interval(matrix, n_rollouts) if complete else None
     return {
@@ -173,7 +191,8 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
         "backward_transfer": metrics.backward_transfer(matrix),
         "diverged_rollouts": progress.diverged,
         "recovery": [asdict(entry) for entry in recovery_table(progress, names)],
-        "probes": [asdict(curve) for curve in probe_curves(progress, names)],
+        "probes": [asdict(curve) for curve in curves],
+        "lowest_share": None if lowest is None else asdict(lowest),
     }
 
 
@@ -199,6 +218,23 @@ def recovery_table(progress: Progress, names: Sequence[str]) -> list[TaskRecover
         for curve in probe_curves(progress, names)
         for entry in metrics.recovery(curve.updates, curve.success, curve.just_learned)
     ]
+
+
+def lowest_shares(curves: Sequence[ProbeCurve]) -> list[LowestShare]:
+    """Return the lowest probe of every curve, as a share of the task's best success before it.
+
+    `curves` are in the order of `probe_curves`. A task that was never seen to succeed has none.
+    """
+    best: dict[str, float] = {}
+    found = []
+    for curve in curves:
+        task, later, lowest = curve.task, curve.while_learning, min(curve.success)
+        before = max(curve.just_learned, best.get(task, 0.0))
+        best[task] = max(before, *curve.success)
+        if before > 0:
+            update = curve.updates[curve.success.index(lowest)]
+            found.append(LowestShare(task, later, update, lowest, lowest / before))
+    return found
 
 
 def probe_curves(progress: Progress, names: Sequence[str]) -> list[ProbeCurve]:

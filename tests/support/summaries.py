@@ -62,6 +62,13 @@ def two_tasks(**changes):
         "probes": [{**curve, "updates": [2, 50, 200], "success": [0.9, 0.5, 0.1]}],
         "seconds": SECONDS,
         "peak_memory_mib": 100,
+        "lowest_share": {
+            "task": "a",
+            "while_learning": "b",
+            "update": 200,
+            "success": 0.1,
+            "share": 0.1,
+        },
     }
     return {**value, **changes}
 

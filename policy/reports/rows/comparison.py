@@ -32,6 +32,7 @@ MEASURES: dict[str, Callable[[Summary], float | None]] = {
     "forgetting without the last task (points)": lambda s: s.forgetting.just_learned_without_last,
     "forgetting from the best (points)": lambda s: s.forgetting.max_without_last,
     "backward transfer (points)": lambda s: s.backward_transfer,
+    "lowest probe (% of its best)": lambda s: s.lowest_share and s.lowest_share.share,
 }
 """Columns, from fractions."""
 DECIDING = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from reconverge.policy.reports.rows.cells import Cell, Table
+from reconverge.policy.reports.rows.cells import Cell, Table, rate_cell
 from reconverge.policy.runs.metrics import FRACTIONS
-from reconverge.policy.runs.summary import Summary, TaskRecovery
+from reconverge.policy.runs.summary import ProbeCurve, Summary, TaskRecovery, lowest_shares
 
 Measure = Literal["updates", "first_reached"]
+FEW = 10  # rows that are read at a glance
 CAPTION = (
     "Gradient updates of the new task until an earlier one was back at a share of its success "
     "just after it was learned. 0: no probe found it below; > n: not within n; -: nothing to come "
@@ -47,6 +48,50 @@ def recovery_table(entries: Sequence[TaskRecovery]) -> Table:
             [Cell(task), Cell(later), *(found.get(target, Cell("")) for target in targets)]
             for (task, later), found in rows.items()
         ],
+    )
+
+
+def slowest_table(entries: Sequence[TaskRecovery]) -> Table:
+    """One row a transition of a run: at each share the earlier task that came back last."""
+    targets = sorted({entry.target for entry in entries}, reverse=True)
+    transitions = list(dict.fromkeys(entry.while_learning for entry in entries))
+    return Table(
+        f"{CAPTION} The slowest of the earlier tasks.",
+        ["while learning", *(f"{100 * target:.0f} %" for target in targets)],
+        [
+            [Cell(later), *(_slowest_cell(entries, later, target) for target in targets)]
+            for later in transitions
+        ],
+    )
+
+
+def recovery_tables(entries: Sequence[TaskRecovery]) -> list[Table]:
+    """Return the table of a run; before it, where it has many rows, the slowest tasks alone."""
+    if not entries:
+        return []
+    table = recovery_table(entries)
+    return [table] if len(table.rows) <= FEW else [slowest_table(entries), table]
+
+
+def lowest_table(probes: Sequence[ProbeCurve]) -> Table | None:
+    """One row an earlier task, one column a transition: its lowest probe over its best before.
+
+    None where nothing was probed that had succeeded.
+    """
+    found = {(low.task, low.while_learning): low.share for low in lowest_shares(probes)}
+    if not found:
+        return None
+    tasks, transitions = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+    return Table(
+        "Lowest probe of the task of each row while learning the task of each column, in % of the "
+        "best success measured of it before. *: below 90 %.",
+        ["task", *(f"while {later}" for later in transitions)],
+        [
+            [Cell(task), *(_share_cell(found.get((task, later))) for later in transitions)]
+            for task in tasks
+        ],
+        sortable=False,
+        heat=True,
     )
 
 
@@ -90,6 +135,19 @@ def first_task_returns(
         if any(transitions):
             found[name] = transitions
     return found
+
+
+def _share_cell(share: float | None) -> Cell:
+    cell = rate_cell(share)
+    fallen = share is not None and share < 0.9 - 1e-9  # a share equal to 90 % is not below it
+    return Cell(f"{cell.text}*", share) if fallen else cell
+
+
+def _slowest_cell(entries: Sequence[TaskRecovery], later: str, target: float) -> Cell:
+    found = [e for e in entries if (e.while_learning, e.target) == (later, target)]
+    slowest = max(found, key=lambda entry: updates_cell(entry).value or 0)
+    cell = updates_cell(slowest)
+    return Cell(f"{cell.text} ({slowest.task})", cell.value) if cell.value else cell
 
 
 def _over_seeds(

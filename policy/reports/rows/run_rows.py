@@ -14,6 +14,7 @@ from reconverge.policy.runs import metrics
 from reconverge.policy.runs.summary import Rates, Summary, TaskRecovery
 
 SLOWEST = "slowest return to 90 %"
+LOWEST = "lowest probe"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ def headlines(summary: Summary) -> list[Headline]:
         found.append(Headline(label, f"{number(100 * value)} points", _interval(bounds)))
     if summary.recovery:
         found.append(_slowest(summary.recovery))
+    if low := summary.lowest_share:
+        note = f"of {low.task} while learning {low.while_learning}, after {low.update} updates"
+        found.append(Headline(LOWEST, f"{number(100 * low.share)} % of its best", note))
     minutes = {
         name: f"{getattr(summary.seconds, name) / 60:.1f}"
         for name in ("training", "evaluation", "total")

@@ -122,6 +122,9 @@ def test_write_report_holds_the_numbers(run):
     assert "80 (49 to 94)" in page  # Wilson's interval of 8 of 10
     assert "95 % interval 59.1 to 88.2" in page  # of 23 of 30
     assert "&gt; 10" in page  # lift never came back while square was learned
+    assert (
+        "<strong>0.0 % of its best</strong>" in page
+    )  # lift at the first probe of that transition
     assert "1,234,567 parameters" in page
     assert "probe_rollouts: 4" in page
     assert page.count("<figure>") == 3 + 2 + 3  # success, losses, nearest; marginals; videos
@@ -184,7 +187,9 @@ COMMITTED = sorted(
 def test_read_summary_reads_every_committed_result():
     assert len(COMMITTED) > 100
     for path in COMMITTED:
-        assert read_summary(path).to_json() == json.loads(path.read_text())
+        read, written = read_summary(path).to_json(), json.loads(path.read_text())
+        assert {name: read[name] for name in written} == written
+        assert not any(value for name, value in read.items() if name not in written)
 
 
 def test_write_report_of_a_committed_result(tmp_path):

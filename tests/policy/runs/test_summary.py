@@ -6,8 +6,11 @@ from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.loop import Progress
 from reconverge.policy.runs.metrics import wilson
 from reconverge.policy.runs.summary import (
+    LowestShare,
+    ProbeCurve,
     Summary,
     TaskRecovery,
+    lowest_shares,
     read_summary,
     recovery_table,
     success_rows,
@@ -56,6 +59,32 @@ def test_summarize_gives_the_probes():
         1,
     )
     assert (curve["updates"], curve["success"]) == ([2, 4, 20], [0.0, 0.5, 1.0])
+
+
+def test_lowest_shares_are_of_the_best_that_was_measured_before():
+    """Task a is at 0.5 when just learned, then better; c never succeeded."""
+    curves = [
+        ProbeCurve("a", "b", 4, 0.5, [2, 10], [0.25, 0.75]),
+        ProbeCurve("a", "d", 4, 0.5, [2, 10], [1.0, 0.375]),
+        ProbeCurve("b", "d", 4, 1.0, [2, 10], [1.0, 1.0]),
+        ProbeCurve("c", "d", 4, 0.0, [2], [0.0]),
+    ]
+    assert lowest_shares(curves) == [
+        LowestShare("a", "b", 2, 0.25, 0.5),
+        LowestShare("a", "d", 10, 0.375, 0.5),
+        LowestShare("b", "d", 2, 1.0, 1.0),
+    ]
+
+
+def test_summarize_names_the_lowest_probe():
+    assert summarize(finished(), NAMES)["lowest_share"] == {
+        "task": "lift",
+        "while_learning": "can",
+        "update": 2,
+        "success": 0.0,
+        "share": 0.0,
+    }
+    assert summarize(Progress(1, 0, [[HALF]]), NAMES[:1])["lowest_share"] is None
 
 
 def test_recovery_table_compares_the_probes_own_episodes():
