@@ -64,7 +64,7 @@ def write_report(paths: Sequence[Path], output: Path) -> None:
 def _run_context(run: Run) -> dict[str, Any]:
     s, replay = run.summary, run.replay
     updates, n = s.updates_per_task, s.n_rollouts
-    curves = success_curves(s.tasks, s.success, n, s.probes, updates)
+    curves = success_curves(s.tasks, s.success, n, [*s.probes, *s.learning], updates)
     losses = training_charts.losses(run.updates, run.generator_updates, updates)
     return {
         "title": f"{s.method} on {_tasks(s.tasks)}",

@@ -17,9 +17,9 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import check_options, option
 from reconverge.policy.continual.fisher import FISHERS
+from reconverge.policy.continual.loop import Probing
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import OptimizerOptions
-from reconverge.policy.continual.probing import Probing
 from reconverge.policy.continual.rehearsal import BUDGET_UNITS
 from reconverge.policy.model.diffusion import DiffusionOptions
 from reconverge.policy.model.networks import NETWORKS
@@ -143,6 +143,12 @@ class EvaluationOptions:
         "in both",
         at_least=0,
     )
+    probe_current: int = option(
+        0,
+        "probes of the task being learned, evenly spaced to its last update, from which forward "
+        "transfer is measured (0: none)",
+        at_least=0,
+    )
     slots: int = option(50, "episodes that run at the same time", at_least=1)
     seeds: str = option(
         "evaluation",
@@ -153,7 +159,7 @@ class EvaluationOptions:
     @property
     def probing(self) -> Probing:
         """Return what the loop needs to know of the probes."""
-        return Probing(self.probe_rollouts, self.probe_tasks, self.probe_dense)
+        return Probing(self.probe_rollouts, self.probe_tasks, self.probe_dense, self.probe_current)
 
 
 @dataclass(frozen=True)
@@ -263,6 +269,11 @@ def check_train_options(options: TrainOptions) -> list[Task]:
         raise ReconvergeError(
             f"evaluation.probe_rollouts={evaluation.probe_rollouts}: must be 0 to "
             f"evaluation.n_rollouts={evaluation.n_rollouts}"
+        )
+    if evaluation.probe_current and not evaluation.probe_rollouts:
+        raise ReconvergeError(
+            f"evaluation.probe_current={evaluation.probe_current}: needs "
+            "evaluation.probe_rollouts of at least 1"
         )
     check_logger(options.logger)
     if len({task.action_size for task in tasks}) > 1:

@@ -58,6 +58,57 @@ def backward_transfer(R: Matrix) -> float | None:
     return _mean((R[-1] - np.diag(R))[:-1])
 
 
+def learning_area(rates: Sequence[float]) -> float:
+    """Return the mean success of a task at even distances while it was learned, to its last update.
+
+    This is the area under its curve over the number of updates: FWT_k of LIBERO (Liu et al. 2023,
+    arXiv 2306.03310), which also counts a point before the first update, and AUC_i of Continual
+    World (Wolczyk et al. 2021, arXiv 2105.10919).
+    """
+    return float(np.mean(rates))
+
+
+def fwt(areas: Sequence[float | None]) -> float | None:
+    """Return LIBERO's forward transfer, the mean over the tasks of FWT_k = mean_e c(k, k, e).
+
+    `areas` are the tasks' `learning_area`. Liu et al. 2023, arXiv 2306.03310.
+    """
+    return _mean(np.array(areas, dtype=np.float64))
+
+
+def nbt(R: Matrix) -> float | None:
+    """Return LIBERO's negative backward transfer, the mean over k < K-1 of NBT_k.
+
+    NBT_k is the mean over i > k of R[k, k] - R[i, k]; the last task has none. Liu et al. 2023,
+    arXiv 2306.03310.
+    """
+    return _mean(np.array([np.mean(R[k, k] - R[k + 1 :, k]) for k in range(len(R) - 1)]))
+
+
+def auc(R: Matrix, areas: Sequence[float | None]) -> float | None:
+    """Return LIBERO's area under the success curve, the mean over the tasks of AUC_k.
+
+    AUC_k is the mean of FWT_k, in `areas`, and of R[i, k] of all i > k. Liu et al. 2023,
+    arXiv 2306.03310.
+    """
+    first = np.array(areas, dtype=np.float64)
+    return _mean(np.array([np.mean([first[k], *R[k + 1 :, k]]) for k in range(len(R))]))
+
+
+def forward_transfer(
+    areas: Sequence[float | None], reference: Sequence[float | None]
+) -> float | None:
+    """Return Continual World's forward transfer, the mean of (AUC_i - AUC_i^b) / (1 - AUC_i^b).
+
+    Both are `learning_area` of every task, of the run and of one that learns each task from fresh
+    weights. A task that the reference has at 1 throughout has no term. Wolczyk et al. 2021, arXiv
+    2105.10919.
+    """
+    learned, alone = np.array([areas, reference], dtype=np.float64)
+    room = ~(alone >= 1)  # NaN is kept, so that it shows
+    return _mean((learned[room] - alone[room]) / (1 - alone[room]))
+
+
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a success rate from n independent rollouts."""
     if not 0 <= successes <= n or n < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ class TaskRecovery:
 class ProbeCurve:
     """An earlier task's success against the updates on a later one, on the same episodes.
 
-    `just_learned` is its success on these episodes when it had just been learned.
+    `just_learned` is its success on these episodes when it had just been learned. Among `learning`
+    both names are of the task that was learned.
     """
 
     task: str
@@ -68,6 +69,15 @@ class LowestShare:
     update: int
     success: float
     share: float
+
+
+@dataclass(frozen=True)
+class Libero:
+    """LIBERO's metrics; FWT and AUC need probes of the current task, NBT an earlier task."""
+
+    fwt: float | None
+    nbt: float | None
+    auc: float | None
 
 
 @dataclass(frozen=True)
@@ -110,8 +120,11 @@ class Summary:
     probes: list[ProbeCurve]
     seconds: Seconds
     peak_memory_mib: int
+    # Files of before have none of these:
+    lowest_share: LowestShare | None = None  # of all transitions
+    learning: list[ProbeCurve] = field(default_factory=list)  # of the task being learned
+    libero: Libero | None = None
     memory_bytes: int | None = None  # kept of past tasks; None where a reference keeps all data
-    lowest_share: LowestShare | None = None  # of all transitions; files of before have none
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -127,7 +140,8 @@ class Summary:
             raise ReconvergeError(f"{where}: updates_per_task and n_rollouts must be at least 1")
         if len(summary.average_success_ci95) != 2:
             raise ReconvergeError(f"{where}: average_success_ci95 must be two numbers")
-        for curve in summary.probes:
+        curves = [*summary.probes, *summary.learning]
+        for curve in curves:
             if (
                 len(curve.updates) != len(curve.success)
                 or not curve.updates
@@ -139,13 +153,13 @@ class Summary:
         rates = {
             "average_success": [summary.average_success, *summary.average_success_ci95],
             "success": [rate for row in summary.success for rate in row if rate is not None],
-            "probes": [r for curve in summary.probes for r in (*curve.success, curve.just_learned)],
+            "probes": [r for curve in curves for r in (*curve.success, curve.just_learned)],
         }
         for name, values in rates.items():
             if wrong := [rate for rate in values if not 0 <= rate <= 1]:
                 raise ReconvergeError(f"{where}: {name} holds {wrong[0]}: must be 0 to 1")
         pairs = [(entry.task, entry.while_learning) for entry in summary.recovery]
-        for pair in pairs + [(curve.task, curve.while_learning) for curve in summary.probes]:
+        for pair in pairs + [(curve.task, curve.while_learning) for curve in curves]:
             if not set(pair) <= set(summary.tasks):
                 raise ReconvergeError(
                     f"{where}: {' while learning '.join(pair)} is not of its tasks "
@@ -169,7 +183,8 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
     rows = success_rows(progress, len(names))
     matrix = metrics.success_matrix(rows)
     n_rollouts = len(progress.successes[0][0]) if progress.successes else 0
-    curves = probe_curves(progress, names)
+    curves, learning = probe_curves(progress, names), learning_curves(progress, names)
+    areas = learning_areas(learning, names)
     lowest = min(lowest_shares(curves), key=lambda found: found.share, default=None)
     complete = len(progress.successes) == len(names)
     interval = metrics.average_success_interval(matrix, n_rollouts) if complete else None
@@ -193,6 +208,12 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
         "recovery": [asdict(entry) for entry in recovery_table(progress, names)],
         "probes": [asdict(curve) for curve in curves],
         "lowest_share": None if lowest is None else asdict(lowest),
+        "learning": [asdict(curve) for curve in learning],
+        "libero": {
+            "fwt": metrics.fwt(areas),
+            "nbt": metrics.nbt(matrix),
+            "auc": metrics.auc(matrix, areas),
+        },
     }
 
 
@@ -237,22 +258,36 @@ def lowest_shares(curves: Sequence[ProbeCurve]) -> list[LowestShare]:
     return found
 
 
+def learning_areas(curves: Sequence[ProbeCurve], names: Sequence[str]) -> list[float | None]:
+    """Return `metrics.learning_area` of every task; None where it was not probed."""
+    found = {curve.task: metrics.learning_area(curve.success) for curve in curves}
+    return [found.get(name) for name in names]
+
+
 def probe_curves(progress: Progress, names: Sequence[str]) -> list[ProbeCurve]:
-    """Return the curves of all probes, by the task being learned, then the earlier task."""
-    curves = []
-    for later in range(1, len(names)):
-        for task in range(later):
-            probes = [p for p in progress.probes if (p.task, p.while_learning) == (task, later)]
-            if probes:
-                n = len(probes[0].successes)
-                curves.append(
-                    ProbeCurve(
-                        task=names[task],
-                        while_learning=names[later],
-                        n_rollouts=n,
-                        just_learned=rate(progress.successes[task][task][:n]),
-                        updates=[probe.update for probe in probes],
-                        success=[rate(probe.successes) for probe in probes],
-                    )
-                )
-    return curves
+    """Return the curves of earlier tasks, by the task being learned, then the earlier task."""
+    pairs = [(task, later) for later in range(len(names)) for task in range(later)]
+    return [curve for pair in pairs for curve in _curve(progress, names, *pair)]
+
+
+def learning_curves(progress: Progress, names: Sequence[str]) -> list[ProbeCurve]:
+    """Return the curve of every task that was probed while it was learned itself."""
+    return [curve for k in range(len(names)) for curve in _curve(progress, names, k, k)]
+
+
+def _curve(progress: Progress, names: Sequence[str], task: int, later: int) -> list[ProbeCurve]:
+    """Return the curve of a task at a transition, or nothing where it was not probed."""
+    probes = [p for p in progress.probes if (p.task, p.while_learning) == (task, later)]
+    if not probes:
+        return []
+    n = len(probes[0].successes)
+    return [
+        ProbeCurve(
+            task=names[task],
+            while_learning=names[later],
+            n_rollouts=n,
+            just_learned=rate(progress.successes[task][task][:n]),
+            updates=[probe.update for probe in probes],
+            success=[rate(probe.successes) for probe in probes],
+        )
+    ]

@@ -42,6 +42,7 @@ def two_tasks(**changes):
         for target, (updates, censored_at) in back.items()
     ]
     curve = {"task": "a", "while_learning": "b", "n_rollouts": 10, "just_learned": 1.0}
+    learned = {"n_rollouts": 10, "just_learned": 1.0, "updates": [100, 200]}
     value = {
         **FACTS,
         "updates_per_task": 200,
@@ -69,6 +70,11 @@ def two_tasks(**changes):
             "success": 0.1,
             "share": 0.1,
         },
+        "learning": [
+            {**learned, "task": task, "while_learning": task, "success": success}
+            for task, success in (("a", [0.5, 1.0]), ("b", [0.0, 1.0]))
+        ],
+        "libero": {"fwt": 0.625, "nbt": 0.2, "auc": 0.6375},
     }
     return {**value, **changes}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,24 @@ from reconverge.policy.reports.rows.cells import (
 )
 from reconverge.policy.reports.rows.groups import Groups, find_reference, group
 from reconverge.policy.reports.rows.recovery import first_task_returns, recovery_by_method
-from reconverge.policy.runs.summary import Summary, read_summary
+from reconverge.policy.runs import metrics
+from reconverge.policy.runs.summary import Summary, learning_areas, read_summary
 
-MEASURES: dict[str, Callable[[Summary], float | None]] = {
+Measures = dict[str, Callable[[Summary], float | None]]
+MEASURES: Measures = {
     "average success (%)": lambda s: s.average_success,
     "forgetting (points)": lambda s: s.forgetting.just_learned_all,
     "forgetting without the last task (points)": lambda s: s.forgetting.just_learned_without_last,
     "forgetting from the best (points)": lambda s: s.forgetting.max_without_last,
     "backward transfer (points)": lambda s: s.backward_transfer,
-    "lowest probe (% of its best)": lambda s: s.lowest_share and s.lowest_share.share,
 }
 """Columns, from fractions."""
+TRANSFER: Measures = {
+    "FWT (%)": lambda s: s.libero.fwt if s.libero else None,
+    "NBT (points)": lambda s: s.libero.nbt if s.libero else None,
+    "AUC (%)": lambda s: s.libero.auc if s.libero else None,
+    "lowest probe (% of its best)": lambda s: s.lowest_share.share if s.lowest_share else None,
+}
 DECIDING = (
     "method",
     "replay",
@@ -70,6 +78,7 @@ def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str,
     """Return the tables that have rows, by name."""
     tables = {
         "success": success_table(groups),
+        "transfer": transfer_table(groups),
         "paired": paired_table(groups, find_reference(groups, reference)),
         "recovery": recovery_by_method(groups, "updates"),
         "first_reached": recovery_by_method(groups, "first_reached"),
@@ -80,13 +89,57 @@ def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str,
 def success_table(groups: Groups) -> Table:
     """One row a method: the means of every measure and of the minutes."""
     rows = []
-    for name, runs in groups.items():
+    for row, runs in zip(_means(groups, MEASURES), groups.values(), strict=True):
         minutes = float(np.mean([run.seconds.total for run in runs])) / 60
-        means = [mean_cell([get(run) for run in runs]) for get in MEASURES.values()]
-        seeds = Cell(str(len(runs)), len(runs))
-        rows.append([Cell(name), seeds, *means, Cell(number(minutes), minutes)])
+        rows.append([*row, Cell(number(minutes), minutes)])
     caption = "Means over seeds, with 95 % bootstrap intervals."
     return Table(caption, ["method", "seeds", *MEASURES, "minutes"], rows)
+
+
+def transfer_table(groups: Groups) -> Table | None:
+    """One row a method: the means of what a run has measured of transfer; None if nothing."""
+    every = [run for runs in groups.values() for run in runs]
+    alone = [run for run in every if run.method == "single"]
+    measures = {"forward transfer (%)": partial(_forward_transfer, alone=alone)} | TRANSFER
+    measures = {
+        name: get for name, get in measures.items() if any(get(run) is not None for run in every)
+    }
+    caption = (
+        "Forward transfer as in Continual World, against the runs of single; FWT, NBT and AUC as "
+        "in LIBERO; the lowest probe of an earlier task. Means over seeds, with 95 % bootstrap "
+        "intervals."
+    )
+    columns = ["method", "seeds", *measures]
+    return Table(caption, columns, _means(groups, measures)) if measures else None
+
+
+def _means(groups: Groups, measures: Measures) -> list[list[Cell]]:
+    return [
+        [
+            Cell(name),
+            Cell(str(len(runs)), len(runs)),
+            *(mean_cell([get(run) for run in runs]) for get in measures.values()),
+        ]
+        for name, runs in groups.items()
+    ]
+
+
+def _forward_transfer(run: Summary, alone: Sequence[Summary]) -> float | None:
+    """Continual World's, against the mean of `alone`: runs with a policy a task.
+
+    None for one of them, and where the current task was not probed or theirs not at the same
+    updates.
+    """
+    counts = [curve.updates for curve in run.learning]
+    areas = [
+        learning_areas(reference.learning, run.tasks)
+        for reference in alone
+        if [curve.updates for curve in reference.learning] == counts != []
+    ]
+    if not areas or run in alone:
+        return None
+    mean = np.array(areas, dtype=np.float64).mean(axis=0).tolist()
+    return metrics.forward_transfer(learning_areas(run.learning, run.tasks), mean)
 
 
 def paired_table(groups: Groups, reference: str) -> Table | None:

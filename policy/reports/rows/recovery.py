@@ -85,7 +85,7 @@ def lowest_table(probes: Sequence[ProbeCurve]) -> Table | None:
     return Table(
         "Lowest probe of the task of each row while learning the task of each column, in % of the "
         "best success measured of it before. *: below 90 %.",
-        ["task", *(f"while {later}" for later in transitions)],
+        ["task", *transitions],
         [
             [Cell(task), *(_share_cell(found.get((task, later))) for later in transitions)]
             for task in tasks

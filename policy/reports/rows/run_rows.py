@@ -11,10 +11,11 @@ from reconverge.policy.reports.rows.cells import Cell, Table, number, rate_cell
 from reconverge.policy.reports.rows.recovery import updates_cell
 from reconverge.policy.reports.run import ReplayQuality
 from reconverge.policy.runs import metrics
-from reconverge.policy.runs.summary import Rates, Summary, TaskRecovery
+from reconverge.policy.runs.summary import Libero, Rates, Summary, TaskRecovery
 
 SLOWEST = "slowest return to 90 %"
 LOWEST = "lowest probe"
+FWT = "LIBERO's FWT"
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,26 @@ def headlines(summary: Summary) -> list[Headline]:
     if summary.recovery:
         found.append(_slowest(summary.recovery))
     if low := summary.lowest_share:
-        note = f"of {low.task} while learning {low.while_learning}, after {low.update} updates"
-        found.append(Headline(LOWEST, f"{number(100 * low.share)} % of its best", note))
+        where = f"{low.task} while learning {low.while_learning}, after {low.update} updates"
+        found.append(Headline(LOWEST, f"{number(100 * low.share)} %", f"of its best: {where}"))
+    if summary.libero and (summary.libero.fwt, summary.libero.nbt) != (None, None):
+        found.append(_libero(summary.libero))
     minutes = {
         name: f"{getattr(summary.seconds, name) / 60:.1f}"
         for name in ("training", "evaluation", "total")
     }
     note = f"training {minutes['training']}, evaluation {minutes['evaluation']} minutes"
     return [*found, Headline("time", f"{minutes['total']} minutes", note)]
+
+
+def _libero(measured: Libero) -> Headline:
+    rates = {"NBT": (measured.nbt, "points"), "AUC": (measured.auc, "%")}
+    note = [
+        f"{name} {number(100 * v)} {unit}" for name, (v, unit) in rates.items() if v is not None
+    ]
+    if measured.fwt is None:
+        return Headline(FWT, "not measured", ", ".join([*note, "see evaluation.probe_current"]))
+    return Headline(FWT, f"{number(100 * measured.fwt)} %", ", ".join(note))
 
 
 def _slowest(entries: Sequence[TaskRecovery]) -> Headline:

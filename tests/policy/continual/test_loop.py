@@ -10,18 +10,21 @@ import torch
 
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.loop import (
+    COARSE,
+    DENSE,
     JointSource,
     LoopSettings,
     Probe,
+    Probing,
     Progress,
     learn_tasks,
 )
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import DivergenceError
-from reconverge.policy.continual.probing import Probing
 from support.tiny import make_method, make_policy, make_windows
 
-SETTINGS = LoopSettings(12, 16, checkpoint_every=5, seed=0, n_rollouts=4, probing=Probing(2))
+PROBING = Probing(rollouts=2, current=2)  # of the current task at updates 6 and 12
+SETTINGS = LoopSettings(12, 16, checkpoint_every=5, seed=0, n_rollouts=4, probing=PROBING)
 CASES = [(name, source) for name in METHODS for source in ("generator", "demonstrations")]
 CASES += [("er", "memory"), ("trust_region", "memory")]
 CHECKPOINTS = [(0, 5), (0, 10), (0, 12), (1, 0), (1, 5), (1, 10), (1, 12), (2, 0)]
@@ -83,8 +86,9 @@ def measured(progress):
 def test_learn_tasks_learns_probes_evaluates_and_saves_in_order():
     _, _, log = uninterrupted("trust_region", "generator")
     first = [("update", 0, i) for i in range(1, 13)]
-    for after, update in ((5, 5), (11, 10), (14, 12)):
-        first.insert(after, ("save", 0, update))
+    for after, event in ((5, ("save", 0, 5)), (7, ("probe", 0, 6)), (12, ("save", 0, 10))):
+        first.insert(after, event)
+    first.append(("save", 0, 12))
     first += [("generator", 0, i) for i in range(1, 6)] + [("end", 0, 1), ("save", 1, 0)]
     assert log.events[: len(first)] == first
     second = log.events[len(first) :]
@@ -102,14 +106,19 @@ def test_learn_tasks_learns_probes_evaluates_and_saves_in_order():
 def test_learn_tasks_measures_every_task_seen():
     _, progress, _ = uninterrupted("replay", "demonstrations")
     assert [[len(successes) for successes in row] for row in progress.successes] == [[4], [4, 4]]
-    assert [(p.while_learning, p.task, p.update) for p in progress.probes] == [
+    probes = [(p.while_learning, p.task, p.update) for p in progress.probes]
+    assert [found for found in probes if found[0] != found[1]] == [
         (1, 0, update) for update in (2, 4, 6, 8, 10, 12)
+    ]
+    assert [found for found in probes if found[0] == found[1]] == [
+        (task, task, update) for task in (0, 1) for update in (6, 12)
     ]
     assert (progress.task, progress.update) == (2, 0)
     assert progress.training_seconds > 0
     assert progress.evaluation_seconds > 0
     assert {len(p.successes) for p in progress.probes} == {2}
-    assert progress.probes[-1].successes == progress.successes[1][0][:2]
+    last = [p.successes for p in progress.probes if p.update == 12]
+    assert last == [progress.successes[k][task][:2] for k, task in ((0, 0), (1, 0), (1, 1))]
 
 
 UNPROBED = replace(SETTINGS, probing=Probing())
@@ -216,7 +225,7 @@ def test_learn_tasks_never_rolls_out_for_the_last_probe():
         return evaluate(policy, task, n)
 
     progress, _ = run(make_method("single"), measure=counting)
-    assert asked == [(0, 4), *5 * [(0, 2)], (0, 4), (1, 4)]
+    assert asked == [(0, 2), (0, 4), *3 * [(0, 2)], (1, 2), *2 * [(0, 2)], (0, 4), (1, 4)]
     assert progress.probes[-1].update == 12
 
 
@@ -247,3 +256,49 @@ def test_progress_from_json_reads_what_to_json_gave():
 def test_progress_from_json_names_the_damaged_field(changes, said):
     with pytest.raises(ReconvergeError, match=f"^manifest.json: {said}"):
         Progress.from_json({**Progress().to_json(), **changes}, "manifest.json")
+
+
+def counts(probing, learning, task, updates):
+    return [u for u in range(1, updates + 1) if task in probing.due(learning, u, updates)]
+
+
+def test_the_dense_grid_is_dense_early_and_ends_with_the_task():
+    early = [2, 4, 6, 8, 10, 15, 20, 30, 50]
+    probing = Probing(rollouts=1)
+    assert counts(probing, 1, 0, 1) == [1]
+    assert counts(probing, 1, 0, 2) == [2]
+    assert counts(probing, 1, 0, 50) == early
+    assert counts(probing, 1, 0, 2500) == [*early, 100, 200, 500, 1000, 2000, 2500]
+    assert counts(probing, 1, 0, 50_000)[-6:] == [1000, 2000, 5000, 10_000, 20_000, 50_000]
+
+
+def test_the_coarse_grid_is_part_of_the_dense_one():
+    assert set(COARSE) < set(DENSE)
+    assert counts(Probing(rollouts=1, dense=0), 1, 0, 1500) == [10, 50, 200, 1000, 1500]
+
+
+def test_the_first_tasks_are_probed_densely_the_others_coarsely():
+    probing = Probing(rollouts=1, dense=1)
+    assert [probing.due(3, update, 100) for update in (1, 2, 10, 100)] == [
+        [],
+        [0],
+        [0, 1, 2],
+        [0, 1, 2],
+    ]
+
+
+@pytest.mark.parametrize(("tasks", "probed"), [(None, [0, 1]), (2, [0, 1]), (1, [0])])
+def test_the_first_tasks_alone_are_probed(tasks, probed):
+    assert Probing(rollouts=1, tasks=tasks).due(2, 2, 100) == probed
+
+
+def test_nothing_is_probed_without_rollouts():
+    assert Probing(current=1).due(2, 100, 100) == []
+
+
+def test_the_current_task_is_probed_at_even_distances_to_its_end():
+    probing = Probing(rollouts=1, current=5)
+    assert counts(probing, 0, 0, 12) == [2, 4, 7, 9, 12]
+    assert counts(probing, 3, 3, 1500) == [300, 600, 900, 1200, 1500]
+    assert counts(Probing(rollouts=1, current=9), 0, 0, 3) == [1, 2, 3]
+    assert counts(Probing(rollouts=1), 0, 0, 12) == []

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from reconverge.policy.reports.charts import results as charts
 from reconverge.policy.reports.charts.style import STYLE
 from reconverge.policy.reports.run import success_curves
-from reconverge.policy.runs.summary import probe_curves, success_rows
+from reconverge.policy.runs.summary import ProbeCurve, probe_curves, success_rows
 from support.summaries import NAMES, finished
 
 
@@ -44,6 +44,13 @@ def test_success_goes_through_probes_and_evaluations():
     dashed = [line for line in panels[0].get_lines() if line.get_linestyle() == "--"]
     assert [line.get_xdata()[0] for line in dashed] == [1, 2]
     assert {axes.get_ylim()[0] for axes in panels} == {0}
+
+
+def test_success_begins_where_the_current_task_was_probed():
+    learning = ProbeCurve("b", "b", 4, 1.0, [10, 20], [0.25, 1.0])
+    found = success_curves(["a", "b"], [[1.0, None], [0.75, 1.0]], 4, [learning], 20)
+    b = drawn(charts.success(found, 2, 20))[1].get_lines()[-1].get_xydata().tolist()
+    assert b == [[pytest.approx(1 + np.log1p(10) / np.log1p(20)), 25], [2, 100]]
 
 
 def test_success_zooms_in_where_every_interval_is_high():

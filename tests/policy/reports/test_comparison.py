@@ -59,6 +59,30 @@ def test_write_comparison_holds_the_numbers_of_the_runs(write, tmp_path):
     assert iio.imread(tmp_path / "out" / "recovery.png").std() > 0
 
 
+def test_write_comparison_measures_forward_transfer_against_single(write, tmp_path):
+    """Areas 0.75 and 0.5, alone 0.5 and 0.5: (0.25 / 0.5 + 0) / 2."""
+    alone = summary("single", replay="none")
+    alone["learning"][0]["success"] = [0.0, 1.0]
+    write_comparison([write("r", summary()), write("s", alone)], tmp_path / "out")
+    replay, single = table(tmp_path / "out" / "transfer.csv")
+    assert (replay["forward transfer (%)"], single["forward transfer (%)"]) == ("25.0", "")
+    assert (replay["FWT (%)"], replay["NBT (points)"], replay["AUC (%)"]) == (
+        "62.5",
+        "20.0",
+        "63.7",
+    )
+    assert replay["lowest probe (% of its best)"] == "10.0"
+
+
+def test_write_comparison_has_no_forward_transfer_without_like_probes(write, tmp_path):
+    elsewhere = [curve | {"updates": [50, 200]} for curve in summary()["learning"]]
+    for i, learning in enumerate(([], elsewhere)):
+        alone = summary("single", replay="none", learning=learning)
+        runs = [write(f"{name}{i}", run) for name, run in (("r", summary()), ("s", alone))]
+        write_comparison(runs, tmp_path / "out")
+        assert "forward transfer (%)" not in table(tmp_path / "out" / "transfer.csv")[0]
+
+
 def test_first_task_returns_leaves_out_a_task_never_learned():
     nothing = two_tasks()["recovery"][1] | {"updates": None, "censored_at": None}
     runs = [read(summary(seed=0)), read(summary(seed=1, recovery=[nothing]))]
@@ -70,7 +94,8 @@ def test_write_comparison_of_one_seed_has_no_interval_and_of_one_method_no_pair(
     write_comparison([write("only", summary())], tmp_path / "out")
     assert table(tmp_path / "out" / "success.csv")[0]["average success (%)"] == "90.0"
     assert not (tmp_path / "out" / "paired.csv").exists()
-    write_comparison([write("unprobed", summary(recovery=[]))], tmp_path / "bare")
+    bare = summary(recovery=[], libero=None, lowest_share=None)
+    write_comparison([write("unprobed", bare)], tmp_path / "bare")
     assert {path.name for path in (tmp_path / "bare").iterdir()} == {"comparison.md", "success.csv"}
 
 

@@ -51,7 +51,7 @@ def test_lowest_table_marks_what_fell_below_90_percent_of_its_best():
         ProbeCurve("b", "c", 30, 0.5, [2], [0.6]),
     ]
     table = lowest_table(curves)
-    assert list(table.columns) == ["task", "while b", "while c"]
+    assert list(table.columns) == ["task", "b", "c"]
     assert texts(table) == [["a", "90", "90*"], ["b", "", "120"]]
     assert lowest_table([]) is None
     assert lowest_table([ProbeCurve("a", "b", 30, 0.0, [2], [0.0])]) is None

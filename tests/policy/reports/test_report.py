@@ -123,7 +123,7 @@ def test_write_report_holds_the_numbers(run):
     assert "95 % interval 59.1 to 88.2" in page  # of 23 of 30
     assert "&gt; 10" in page  # lift never came back while square was learned
     assert (
-        "<strong>0.0 % of its best</strong>" in page
+        "of its best: lift while learning square, after 2 updates" in page
     )  # lift at the first probe of that transition
     assert "1,234,567 parameters" in page
     assert "probe_rollouts: 4" in page

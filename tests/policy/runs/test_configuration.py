@@ -51,7 +51,7 @@ def test_from_yaml_reads_what_as_yaml_wrote(tmp_path, group, name):
         {"replay": GeneratorReplayOptions(pool=3, diffusion=DiffusionOptions(clip=None))},
         {"optimizer": OptimizerOptions(max_gradient_norm=float("inf"), warmup=0)},
         {
-            "evaluation": EvaluationOptions(probe_tasks=2, probe_dense=1),
+            "evaluation": EvaluationOptions(probe_tasks=2, probe_dense=1, probe_current=5),
             "workers": 3,
             "resume": "runs/x",
         },
@@ -122,6 +122,10 @@ def test_from_yaml_of_no_text_and_of_no_file_is_one_line(tmp_path):
         (
             {"evaluation": EvaluationOptions(n_rollouts=5)},
             "probe_rollouts=30: must be 0 to evaluation.n_rollouts=5",
+        ),
+        (
+            {"evaluation": EvaluationOptions(probe_rollouts=0, probe_current=5)},
+            "probe_current=5: needs evaluation.probe_rollouts of at least 1",
         ),
         ({"logger": "wandbb"}, "unknown logger 'wandbb'"),
     ],

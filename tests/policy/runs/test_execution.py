@@ -41,7 +41,8 @@ def runs(tmp_path_factory):
     whole = root / "whole"
     # The signals come between two checkpoints, when lines have been written that the resumed run
     # writes again: after the probes at 6 and at 8, while those at 8 and at 10 run.
-    extra = [UPDATES, "evaluation.probe_rollouts=1", "checkpoint_every=5"]
+    probes = ["evaluation.probe_rollouts=1", "evaluation.probe_current=2"]
+    extra = [UPDATES, *probes, "checkpoint_every=5"]
     undisturbed = start(options(demonstrations, whole, *extra), root)
     broken = root / "method=trust_region,seed=0"  # a name that hydra's grammar would stumble over
     process = start(options(demonstrations, f"'{broken}'", *extra), root)
@@ -119,6 +120,10 @@ def test_learn_resumed_measures_the_same_and_writes_no_line_twice(runs):
     for key in (
         "success",
         "recovery",
+        "probes",
+        "learning",
+        "libero",
+        "lowest_share",
         "forgetting",
         "average_success",
         "method",

@@ -31,6 +31,33 @@ def test_metrics_by_hand(metric, expected):
     assert getattr(metrics, metric)(R) == pytest.approx(expected)
 
 
+AREAS = [metrics.learning_area(rates) for rates in ([0.4, 0.8], [0.0, 0.6], [0.5, 1.0])]
+
+
+def test_liberos_metrics_by_hand():
+    """FWT 0.6, 0.3, 0.75; NBT (-0.1 + 0.4)/2 and -0.1; AUC (0.6 + 0.9 + 0.4)/3 and so on."""
+    assert pytest.approx([0.6, 0.3, 0.75]) == AREAS
+    assert metrics.fwt(AREAS) == pytest.approx(0.55)
+    assert metrics.nbt(R) == pytest.approx((0.15 - 0.1) / 2)
+    assert metrics.auc(R, AREAS) == pytest.approx((1.9 / 3 + (0.3 + 0.7) / 2 + 0.75) / 3)
+
+
+def test_liberos_metrics_of_what_was_not_measured_are_none():
+    assert metrics.fwt([0.5, N]) is None
+    assert metrics.auc(R, [0.6, N, 0.75]) is None
+    assert metrics.nbt(metrics.success_matrix([[0.7]])) is None
+    assert metrics.nbt(metrics.success_matrix([[0.7], [0.6, 0.5], [N, 0.5, 0.5]])) is None
+
+
+def test_forward_transfer_by_hand():
+    """(0.6 - 0.2)/0.8 and (0.3 - 0.5)/0.5; a reference of 1 leaves nothing to gain."""
+    assert metrics.forward_transfer([0.6, 0.3], [0.2, 0.5]) == pytest.approx((0.5 - 0.4) / 2)
+    assert metrics.forward_transfer([0.6, 0.3], [0.2, 1.0]) == pytest.approx(0.5)
+    assert metrics.forward_transfer([0.6], [1.0]) is None
+    assert metrics.forward_transfer([0.6, N], [0.2, 0.5]) is None
+    assert metrics.forward_transfer([0.6, 0.3], [0.2, N]) is None
+
+
 def test_the_papers_forgetting_counts_the_last_task_as_zero():
     ratio = metrics.just_learned_all(R) / metrics.just_learned_without_last(R)
     assert ratio == pytest.approx(2 / 3)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from reconverge.errors import ReconvergeError
-from reconverge.policy.continual.loop import Progress
+from reconverge.policy.continual.loop import Probe, Progress
 from reconverge.policy.runs.metrics import wilson
 from reconverge.policy.runs.summary import (
     LowestShare,
@@ -87,6 +87,24 @@ def test_summarize_names_the_lowest_probe():
     assert summarize(Progress(1, 0, [[HALF]]), NAMES[:1])["lowest_share"] is None
 
 
+def test_summarize_gives_liberos_metrics_where_the_current_task_was_probed():
+    progress = finished()
+    assert summarize(progress, NAMES)["learning"] == []
+    nbt = ((0.5 + 0.25) / 2 + 0.0) / 2
+    assert summarize(progress, NAMES)["libero"] == {"fwt": None, "nbt": nbt, "auc": None}
+    for task in range(3):
+        halfway, end = [task == 0, False], progress.successes[task][task][:2]
+        progress.probes += [Probe(task, task, 10, halfway), Probe(task, task, 20, end)]
+    summary = summarize(progress, NAMES)
+    assert [curve["success"] for curve in summary["learning"]] == [[0.5, 1.0], [0.0, 1.0], [0, 1]]
+    assert summary["libero"] == {
+        "fwt": pytest.approx((0.75 + 0.5 + 0.5) / 3),
+        "nbt": nbt,
+        "auc": pytest.approx(((0.75 + 0.5 + 0.75) / 3 + (0.5 + 0.5) / 2 + 0.5) / 3),
+    }
+    assert len(summary["probes"]) == 3
+
+
 def test_recovery_table_compares_the_probes_own_episodes():
     progress = finished()
     progress.successes[0][0] = [True, False, True, True]  # 0.75 of all, 0.5 of the probed episodes
@@ -142,6 +160,10 @@ def test_from_json_returns_what_to_json_wrote():
         (
             {"probes": [{**two_tasks()["probes"][0], "updates": [2]}]},
             "probes need a success of rollouts for each update",
+        ),
+        (
+            {"learning": [{**two_tasks()["learning"][0], "success": [0.5, 2.0]}]},
+            "probes holds 2.0: must be 0 to 1",
         ),
         ({"options": []}, r"options: must be a map, got \[\]"),
     ],
