@@ -19,6 +19,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.files import write_text
 from reconverge.policy.reports.charts import results as charts
 from reconverge.policy.reports.charts import training_charts
+from reconverge.policy.reports.charts.frontier import frontier
 from reconverge.policy.reports.charts.style import heat_css, svg
 from reconverge.policy.reports.rows import comparison
 from reconverge.policy.reports.rows.groups import group
@@ -105,6 +106,7 @@ def _comparison_context(runs: Sequence[Run]) -> dict[str, Any]:
     return context | {
         "tables": comparison.comparison_tables(groups),
         "averages": svg(charts.averages(averages, tasks)),
+        "frontier": svg(frontier(comparison.costs(groups))),
         "recovery_chart": svg(charts.recovery(returns, tasks, updates)) if returns else None,
     }
 

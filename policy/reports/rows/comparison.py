@@ -13,6 +13,7 @@ from scipy.stats import mannwhitneyu
 
 from reconverge.files import write_text
 from reconverge.policy.reports.charts import results as charts
+from reconverge.policy.reports.charts.frontier import Cost, frontier
 from reconverge.policy.reports.charts.style import write_png
 from reconverge.policy.reports.render import comma_separated, markdown
 from reconverge.policy.reports.rows.cells import (
@@ -57,9 +58,9 @@ DECIDING = (
 
 
 def write_comparison(paths: Sequence[Path], output: Path, reference: str | None = None) -> str:
-    """Write `comparison.md`, its tables as CSV and `recovery.png` into `output`; return the text.
+    """Write `comparison.md`, its tables as CSV and its pictures into `output`; return the text.
 
-    There is no picture where nothing was probed.
+    There is no `recovery.png` where nothing was probed.
     """
     groups = group([read_summary(path) for path in paths])
     first = next(iter(groups.values()))[0]
@@ -71,7 +72,18 @@ def write_comparison(paths: Sequence[Path], output: Path, reference: str | None 
     if returns := first_task_returns(groups):
         chart = charts.recovery(returns, first.tasks, first.updates_per_task)
         write_png(chart, output / "recovery.png")
+    write_png(frontier(costs(groups)), output / "frontier.png")
     return text
+
+
+def costs(groups: Groups) -> dict[str, list[Cost]]:
+    """Return what the runs of every method reached and took."""
+    return {name: [_cost(run) for run in runs] for name, runs in groups.items()}
+
+
+def _cost(run: Summary) -> Cost:
+    megabytes = None if run.memory_bytes is None else run.memory_bytes / 1e6
+    return Cost(run.average_success, megabytes, run.seconds.training_cpu)
 
 
 def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str, Table]:
@@ -91,9 +103,11 @@ def success_table(groups: Groups) -> Table:
     rows = []
     for row, runs in zip(_means(groups, MEASURES), groups.values(), strict=True):
         minutes = float(np.mean([run.seconds.total for run in runs])) / 60
-        rows.append([*row, Cell(number(minutes), minutes)])
-    caption = "Means over seeds, with 95 % bootstrap intervals."
-    return Table(caption, ["method", "seeds", *MEASURES, "minutes"], rows)
+        kept = [run.memory_bytes / 1e6 for run in runs if run.memory_bytes is not None]
+        memory = Cell(number(float(np.mean(kept))), float(np.mean(kept))) if kept else Cell("")
+        rows.append([*row, Cell(number(minutes), minutes), memory])
+    caption = "Means over seeds, with 95 % bootstrap intervals; what is kept of past tasks, in MB."
+    return Table(caption, ["method", "seeds", *MEASURES, "minutes", "memory (MB)"], rows)
 
 
 def transfer_table(groups: Groups) -> Table | None:

@@ -57,6 +57,7 @@ def test_write_comparison_holds_the_numbers_of_the_runs(write, tmp_path):
     assert "| replay | 2 | 85.0 (80.0 to 90.0) |" in text
     assert (tmp_path / "out" / "comparison.md").read_text() == text
     assert iio.imread(tmp_path / "out" / "recovery.png").std() > 0
+    assert iio.imread(tmp_path / "out" / "frontier.png").std() > 0
 
 
 def test_write_comparison_measures_forward_transfer_against_single(write, tmp_path):
@@ -96,7 +97,8 @@ def test_write_comparison_of_one_seed_has_no_interval_and_of_one_method_no_pair(
     assert not (tmp_path / "out" / "paired.csv").exists()
     bare = summary(recovery=[], libero=None, lowest_share=None)
     write_comparison([write("unprobed", bare)], tmp_path / "bare")
-    assert {path.name for path in (tmp_path / "bare").iterdir()} == {"comparison.md", "success.csv"}
+    found = {path.name for path in (tmp_path / "bare").iterdir()}
+    assert found == {"comparison.md", "success.csv", "frontier.png"}
 
 
 def test_write_comparison_pairs_the_same_seeds(write, tmp_path):

@@ -217,7 +217,7 @@ def test_write_report_compares_several_runs(tmp_path, run):
     assert "3 runs of lift, can, square" in page
     assert "bootstrap" in page
     assert "to trust region, rank-1 Fisher" in page
-    assert page.count('role="img"') == 2 * 2
+    assert page.count('role="img"') == 2 * 3
     assert "&#34;finetune&#34;" in page  # in the table of options
 
 
