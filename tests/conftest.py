@@ -16,7 +16,7 @@ threadpool_limits(1, user_api="blas")  # threads of BLAS fight over robosuite's 
 
 
 # numba cannot compile functions that the hook has wrapped
-COMPILED = ("native", "osc", "simulator", "__init__")
+COMPILED = ("native", "osc", "simulator", "stepping", "__init__")
 checked = [
     ".".join(("reconverge", *path.relative_to(ROOT).with_suffix("").parts))
     for path in (ROOT / "envs").rglob("*.py")

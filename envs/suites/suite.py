@@ -17,7 +17,9 @@ class Simulator(Protocol):
     """The simulator of one task. Different episodes may be used in different threads.
 
     An episode has `data` (MuJoCo's), and after a step `success` and `diverged`, which is true once
-    MuJoCo has found a bad state.
+    MuJoCo has found a bad state. `advance` takes each of n episodes through at most `limits` [n] of
+    its actions `chunks` [n, Ta, Da], until it succeeds or diverges, and returns observations
+    [n, Ta, Do] after every step, and how many steps were taken [n].
     """
 
     model: Any  # MuJoCo's
@@ -33,6 +35,9 @@ class Simulator(Protocol):
     def reset(self, episode: Any, seed: int) -> None: ...
     def restore(self, episode: Any, state: np.ndarray) -> None: ...
     def step(self, episode: Any, action: np.ndarray) -> None: ...
+    def advance(
+        self, episodes: list[Any], chunks: np.ndarray, limits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]: ...
     def success(self, episode: Any) -> bool: ...
     def observe(self, episodes: list[Any]) -> np.ndarray: ...
 
@@ -51,3 +56,25 @@ class Suite:
     camera: str = ""  # of films
     geom_groups: tuple[int, ...] = (0, 1, 2)  # MuJoCo's groups that a film shows
     site_groups: tuple[int, ...] = (0, 1, 2)
+
+
+def advance_by_steps(
+    step: Callable[[Any, np.ndarray], None],
+    read: Callable[[Any, np.ndarray], None],
+    episodes: list[Any],
+    chunks: np.ndarray,
+    limits: np.ndarray,
+    seen: np.ndarray,
+) -> np.ndarray:
+    """Do the work of `Simulator.advance` with one call of `step` a control step, after which `read`
+    fills its row of `seen` [n, Ta, ...]; return the steps [n].
+    """
+    steps = np.zeros(len(episodes), np.int64)
+    for i, episode in enumerate(episodes):
+        for action, row in zip(chunks[i, : limits[i]], seen[i], strict=False):
+            step(episode, action)
+            read(episode, row)
+            steps[i] += 1
+            if episode.success or episode.diverged:
+                break
+    return steps

@@ -1,10 +1,10 @@
 """Meta-World tasks (v3): start states, observations and success conditions from metaworld, stepping
 in parallel.
 
-Every episode has an environment of metaworld's own class. What is replaced: the physics of a
-control step and of the hand's way to its start run as one native call without the interpreter lock,
-and rewards are not computed. A reset of metaworld moves bodies and sites of the model, so every
-thread has a model of its own (20 MB), into which the places of the episode that it steps are
+Every episode has an environment of metaworld's own class, which resets it. Control steps are native
+(`envs.suites.metaworld.stepping`) where READINGS has the environment; elsewhere metaworld observes
+and judges. Rewards are not computed. A reset of metaworld moves bodies and sites of the model, so
+every thread has a model of its own (20 MB), into which the places of the episode that it steps are
 written.
 """
 
@@ -22,9 +22,11 @@ import numpy as np
 from metaworld import _encode_task
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
-from numba import njit
 
-from reconverge.envs.suites.native import failed, mj_forward, mj_step
+from reconverge.envs.suites.metaworld import stepping
+from reconverge.envs.suites.metaworld.conditions import READINGS, Reading
+from reconverge.envs.suites.native import failed
+from reconverge.envs.suites.suite import advance_by_steps
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 
@@ -88,17 +90,17 @@ class _Fast(SawyerXYZEnv):
 class Episode:
     """One running simulation: metaworld's environment with MuJoCo data of its own."""
 
-    def __init__(self, template: SawyerXYZEnv):
+    def __init__(self, template: SawyerXYZEnv, reading: Reading | None):
         self.data = mujoco.MjData(template.model)
         self.env: Any = object.__new__(type(template))
         self.env.__dict__.update(template.__dict__, data=self.data)
         self.observation = np.zeros(template.sawyer_observation_space.shape)
+        self.goal = np.zeros(3)
         self.action = np.zeros(4)  # of the last step
         self.diverged = self.success = False
         self._places = (template.model.body_pos.copy(), template.model.site_pos.copy())
-        data = self.data
-        self._arrays = (data.mocap_pos, data.mocap_quat, data.ctrl, data.qpos, data.warning.number)
-        self._limits = (template.mocap_low, template.mocap_high, float(template.action_scale))
+        own = (*self._places, self.goal, self.observation)
+        self.addresses = stepping.addresses(reading, self.data, own) if reading else ()
 
     def reset(self, model: mujoco.MjModel, seed: int) -> None:
         """Start as metaworld does with the random vector that its own rule draws first
@@ -113,57 +115,25 @@ class Episode:
         mujoco.mj_resetData(model, self.data)
         self._see(env.reset_model())
         self.observation[18:36] = self.observation[:18]
+        self.goal[:] = env._target_pos
         self.diverged = self.success = False
-        self._places = (model.body_pos.copy(), model.site_pos.copy())
+        for places, moved in zip(self._places, (model.body_pos, model.site_pos), strict=True):
+            places[:] = moved
 
     def step(self, model: mujoco.MjModel, action: np.ndarray) -> None:
-        """Advance one control step under `action` [4] in [-1, 1]."""
+        """Advance one control step under `action` [4] in [-1, 1] as metaworld does."""
         model.body_pos[:], model.site_pos[:] = self._places
-        self.action = action
-        low, high, scale = self._limits
-        # In the precision of the action, as metaworld.
-        shift = np.minimum(np.maximum(action[:3], -1.0), 1.0) * scale
-        self.diverged = _control_step(
-            model._address,
-            self.data._address,
-            shift.astype(np.float64),
-            float(action[3]),
-            low,
-            high,
-            self.env.frame_skip,
-            *self._arrays,
-        )
-        self._see(self.env._get_obs())
+        env, self.action, env.model = self.env, action, model
+        env.set_xyz_action(action[:3])
+        self.data.ctrl[:] = action[3], -action[3]
+        mujoco.mj_step(model, self.data, nstep=env.frame_skip)
+        mujoco.mj_forward(model, self.data)
+        self.diverged = bool(failed(self.data.warning.number, self.data.qpos))
+        self._see(env._get_obs())
 
     def _see(self, observation: np.ndarray) -> None:
         space = self.env.sawyer_observation_space
-        self.observation = np.clip(observation, space.low, space.high)
-
-
-@njit(cache=True, nogil=True)
-def _control_step(
-    model,
-    data,
-    shift,
-    effort,
-    low,
-    high,
-    substeps,
-    mocap_position,
-    mocap_quaternion,
-    control,
-    qpos,
-    warnings,
-):
-    """Step as metaworld does: move the hand's target, drive the fingers, step the physics."""
-    for i in range(3):
-        mocap_position[0, i] = min(max(mocap_position[0, i] + shift[i], low[i]), high[i])
-    mocap_quaternion[0] = np.array([1.0, 0.0, 1.0, 0.0])
-    control[0], control[1] = effort, -effort
-    for _ in range(substeps):
-        mj_step(model, data)
-    mj_forward(model, data)
-    return failed(warnings, qpos)
+        np.clip(observation, space.low, space.high, out=self.observation)
 
 
 class MetaworldSimulator:
@@ -184,6 +154,12 @@ class MetaworldSimulator:
         self._template.seeded_rand_vec = True
         self.model = self._template.model
         self._of_thread = threading.local()
+        self._low, self._high = task.low, task.high
+        self._reading = READINGS.get(task.simulator)
+        if self._reading is not None:
+            self.constants = stepping.constants(
+                self._reading, self._template, self._low, self._high
+            )
 
     @property
     def landmarks(self) -> dict[str, np.ndarray]:
@@ -208,7 +184,7 @@ class MetaworldSimulator:
 
     def new_episode(self) -> Episode:
         """Return an episode, to be reset before it is used."""
-        return Episode(self._template)
+        return Episode(self._template, self._reading)
 
     def reset(self, episode: Episode, seed: int) -> None:
         """Start `episode` from the state that metaworld's own distribution draws with `seed`."""
@@ -222,14 +198,56 @@ class MetaworldSimulator:
 
     def step(self, episode: Episode, action: np.ndarray) -> None:
         """Advance one control step and set `episode.success` and `episode.diverged`."""
-        episode.step(self._own_model(), action)
-        episode.success = not episode.diverged and self.success(episode)
+        if self._reading is not None:
+            self.advance([episode], np.asarray(action)[None, None], np.ones(1, np.int64))
+        else:
+            episode.step(self._own_model(), action)
+            episode.success = not episode.diverged and self.success(episode)
+
+    def advance(
+        self, episodes: list[Episode], chunks: np.ndarray, limits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Advance each episode by up to `limits` [n] of the actions `chunks` [n, Ta, 4], until it
+        succeeds or diverges; return observations [n, Ta, 39], float32, and steps [n].
+        """
+        seen = np.zeros((*chunks.shape[:2], len(self._low)), np.float32)
+        if self._reading is None:
+            steps = advance_by_steps(self.step, self._observe_one, episodes, chunks, limits, seen)
+        else:
+            steps = self._advance_natively(episodes, chunks, limits, seen)
+        return seen, steps
+
+    def _advance_natively(
+        self, episodes: list[Episode], chunks: np.ndarray, limits: np.ndarray, seen: np.ndarray
+    ) -> np.ndarray:
+        # In the precision of the actions, as metaworld.
+        shifts = np.clip(chunks[..., :3], -1.0, 1.0) * float(self._template.action_scale)
+        steps, success, diverged = stepping.advance(
+            self._native_model(),
+            self.constants,
+            np.array([episode.addresses for episode in episodes], stepping.ADDRESSES),
+            shifts.astype(np.float64),
+            chunks[..., 3].astype(np.float64),
+            limits,
+            seen,
+        )
+        for i, episode in enumerate(episodes):
+            episode.action = chunks[i, steps[i] - 1]
+            episode.success, episode.diverged = bool(success[i]), bool(diverged[i])
+        return steps
 
     def _own_model(self) -> mujoco.MjModel:
         """Return the calling thread's model."""
         if not hasattr(self._of_thread, "model"):
             self._of_thread.model = copy.copy(self.model)
         return self._of_thread.model
+
+    def _native_model(self) -> stepping.Model:
+        """Return the calling thread's model for compiled functions."""
+        if not hasattr(self._of_thread, "native"):
+            model = self._own_model()
+            self._of_thread.native = stepping.Model(model._address, model.body_pos, model.site_pos)
+        return self._of_thread.native
 
     def success(self, episode: Episode) -> bool:
         """Apply metaworld's own success condition to the episode's state."""
@@ -238,4 +256,7 @@ class MetaworldSimulator:
     def observe(self, episodes: list[Episode]) -> np.ndarray:
         """Return flat observations [n, 39], float32."""
         flat = np.array([episode.observation for episode in episodes], dtype=np.float32)
-        return np.clip(flat, self.task.low, self.task.high)
+        return np.clip(flat, self._low, self._high)
+
+    def _observe_one(self, episode: Episode, row: np.ndarray) -> None:
+        row[:] = self.observe([episode])[0]

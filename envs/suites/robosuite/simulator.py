@@ -14,6 +14,7 @@ import numpy as np
 from reconverge.envs.suites.robosuite.controller import Controller, Episode, read_controller
 from reconverge.envs.suites.robosuite.model import lean_model, make_robosuite, state_indices
 from reconverge.envs.suites.robosuite.starts import StartStates
+from reconverge.envs.suites.suite import advance_by_steps
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 
@@ -29,6 +30,7 @@ class RobosuiteSimulator:
 
     def __init__(self, task: Task):
         self.task = task
+        self._low, self._high = task.low, task.high
         self.env = make_robosuite(task)
         self.env.reset()
         self.controller: Controller = read_controller(self.env)
@@ -106,6 +108,16 @@ class RobosuiteSimulator:
         episode.step(self.controller, action)
         episode.success = not episode.diverged and self.success(episode)
 
+    def advance(
+        self, episodes: list[Episode], chunks: np.ndarray, limits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Advance each episode by up to `limits` [n] of the actions `chunks` [n, Ta, 7], until it
+        succeeds or diverges; return observations [n, Ta, Do] and steps [n].
+        """
+        raw = np.zeros((*chunks.shape[:2], 16))
+        steps = advance_by_steps(self.step, self._read, episodes, chunks, limits, raw)
+        return self._flat(raw.reshape(-1, 16)).reshape(*raw.shape[:2], -1), steps
+
     def success(self, episode: Episode) -> bool:
         """Apply robosuite's own success condition to the episode's state."""
         with self._one_at_a_time:
@@ -123,10 +135,14 @@ class RobosuiteSimulator:
         raw = np.empty((len(episodes), 16))
         for row, episode in zip(raw, episodes, strict=True):
             self._read(episode, row)
+        return self._flat(raw)
+
+    def _flat(self, raw: np.ndarray) -> np.ndarray:
+        """Return flat observations [n, Do] of what `_read` has read [n, 16]."""
         eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
         parts = self.task.scene.layout(eef, eef_quat, raw[:, 9:12], raw[:, 12:16])
         flat = np.concatenate([*parts, eef, eef_quat, fingers], axis=1).astype(np.float32)
-        return np.clip(flat, self.task.low, self.task.high)
+        return np.clip(flat, self._low, self._high)
 
     def _read(self, episode: Episode, row: np.ndarray) -> None:
         """Write end-effector position, hand quaternion, fingers, object position and object
