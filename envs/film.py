@@ -23,7 +23,7 @@ from reconverge.envs.pictures import GREEN, RED, Grid, caption
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.suite import Suite
 from reconverge.envs.task import Task
-from reconverge.envs.vector import VectorEnv
+from reconverge.envs.vector import Advanced, VectorEnv
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import replacing
 
@@ -102,6 +102,8 @@ class FilmedEnv(VectorEnv):
     `camera`: None for the task's own.
     """
 
+    stride = 1
+
     def __init__(
         self,
         task: Task,
@@ -133,21 +135,22 @@ class FilmedEnv(VectorEnv):
         self._show(self._frame())
         return observations
 
-    def step(
-        self, slots: Sequence[int], actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        observations, success, diverged = super().step(slots, actions)
+    def advance(
+        self, slots: Sequence[int], chunks: np.ndarray, limits: Sequence[int] | None = None
+    ) -> Advanced:
+        """Advance one control step: chunks [n, 1, Da]."""
+        done = super().advance(slots, chunks, limits)
         for i, slot in enumerate(slots):
             self._steps[slot] += 1
-            if success[i]:
+            if done.success[i]:
                 self._outcomes[slot] = "success"
-            elif diverged[i] or self._steps[slot] >= self.task.max_steps:
-                self._outcomes[slot] = "diverged" if diverged[i] else "failure"
+            elif done.diverged[i] or self._steps[slot] >= self.task.max_steps:
+                self._outcomes[slot] = "diverged" if done.diverged[i] else "failure"
             self._picture(slot)
         frame = self._frame()
         for _ in range(LAST_PICTURE_FRAMES if all(self._outcomes) else 1):
             self._show(frame)
-        return observations, success, diverged
+        return done
 
     def close(self) -> None:
         self._camera.close()

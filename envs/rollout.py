@@ -61,22 +61,27 @@ class _Batch:
         """Plan once for every running episode, execute the chunks, and yield the ended episodes."""
         slots = sorted(self.running)
         chunks = self.actor.act(slots, np.stack([self.running[slot].history for slot in slots]))
-        chunk_of = dict(zip(slots, chunks, strict=True))
-        for step in range(chunks.shape[1]):
-            if not slots:
-                return
-            actions = np.stack([chunk_of[slot][step] for slot in slots])
-            observations, success, diverged = self.env.step(slots, actions)
-            for i, slot in enumerate(slots):
-                episode = self.running[slot]
-                episode.steps += 1
-                episode.history = np.concatenate([episode.history[1:], observations[i : i + 1]])
-                if success[i] or diverged[i] or episode.steps >= self.max_steps:
-                    del self.running[slot]
-                    yield Rollout(
-                        episode.seed, slot, bool(success[i]), episode.steps, bool(diverged[i])
-                    )
-            slots = sorted(self.running)
+        length = chunks.shape[1]
+        stride = self.env.stride or length
+        for start in range(0, length, stride):
+            rows = [row for row, slot in enumerate(slots) if slot in self.running]
+            if rows:
+                piece = chunks[rows, start : start + stride]
+                yield from self._execute([slots[row] for row in rows], piece)
+
+    def _execute(self, slots: Sequence[int], chunks: np.ndarray) -> Iterator[Rollout]:
+        """Execute chunks [n, Ta, Da]; yield the ended episodes, those of fewer steps first."""
+        episodes = [self.running[slot] for slot in slots]
+        done = self.env.advance(slots, chunks, [self.max_steps - each.steps for each in episodes])
+        for row in np.argsort(done.steps, kind="stable"):
+            slot, episode, taken = slots[row], episodes[row], int(done.steps[row])
+            episode.steps += taken
+            past = np.concatenate([episode.history, done.observations[row, :taken]])
+            episode.history = past[-self.actor.n_obs_steps :]
+            success, diverged = bool(done.success[row]), bool(done.diverged[row])
+            if success or diverged or episode.steps >= self.max_steps:
+                del self.running[slot]
+                yield Rollout(episode.seed, slot, success, episode.steps, diverged)
 
 
 def rollout(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,11 +12,21 @@ from reconverge.envs.task import Task
 from reconverge.envs.workers import WorkerError, Workers, available_cores
 from reconverge.errors import ReconvergeError
 
-TIMEOUT = 120.0  # seconds that a control step or a reset may take before it counts as hanging
+TIMEOUT = 120.0  # seconds that a job may take before it counts as hanging
+STEPS_A_JOB = 8  # control steps, beside which Python's share of a job is small
 
 
 class SimulationError(ReconvergeError):
     """A simulation failed or hangs; names the task and the seed."""
+
+
+class Advanced(NamedTuple):
+    """What `VectorEnv.advance` returns for n slots."""
+
+    observations: np.ndarray  # [n, Ta, Do] after every step that was taken
+    steps: np.ndarray  # [n] control steps that were taken
+    success: np.ndarray  # [n]
+    diverged: np.ndarray  # [n] a failed simulation, not a success
 
 
 def check_action(task: Task, action: np.ndarray) -> None:
@@ -36,6 +47,8 @@ class VectorEnv:
     `timeout` seconds. MuJoCo's fatal errors (out of memory) end the process. Actions are given in
     the task's input frame.
     """
+
+    stride: int | None = None  # the most control steps of one `advance` in a rollout; None: a chunk
 
     def __init__(
         self, task: Task, slots: int, workers: int | None = None, timeout: float = TIMEOUT
@@ -59,8 +72,8 @@ class VectorEnv:
         for slot, seed in zip(slots, seeds, strict=True):
             self._seeds[slot] = seed
         self._run(
-            lambda slot, seed: self.simulator.reset(self.episodes[slot], seed),
-            zip(slots, seeds, strict=True),
+            lambda slot, seed: self.simulator.reset(self.episodes[slot[0]], seed),
+            [((slot,), seed) for slot, seed in zip(slots, seeds, strict=True)],
         )
         return self.observe(slots)
 
@@ -80,16 +93,36 @@ class VectorEnv:
         """Advance one control step; return observations [n, Do], success [n], diverged [n] (a
         failed simulation, not a success).
         """
-        for action in actions:
-            check_action(self.task, action)
-        self._run(
-            lambda slot, action: self.simulator.step(self.episodes[slot], action),
-            zip(slots, actions, strict=True),
-        )
+        done = self.advance(slots, np.asarray(actions)[:, None])
+        return done.observations[:, 0], done.success, done.diverged
+
+    def advance(
+        self, slots: Sequence[int], chunks: np.ndarray, limits: Sequence[int] | None = None
+    ) -> Advanced:
+        """Advance each of `slots` by its actions in `chunks` [n, Ta, Da], at least one and at most
+        `limits` [n] of them, until its episode succeeds or diverges.
+        """
+        n, length = chunks.shape[:2]
+        if n != len(slots):
+            raise ValueError(f"{self.task.name}: actions of {n} slots for {len(slots)}")
+        check_action(self.task, chunks[0, 0])
+        most = np.minimum(length if limits is None else limits, np.full(n, length))
+        observations = np.zeros((n, length, self.task.observation_size), np.float32)
+        steps = np.zeros(n, np.int64)
+
+        def job(group: Sequence[int], rows: slice) -> None:
+            episodes = [self.episodes[slot] for slot in group]
+            observations[rows], steps[rows] = self.simulator.advance(
+                episodes, chunks[rows], most[rows]
+            )
+
+        size = max(1, min(-(-n // self.workers), STEPS_A_JOB // length))
+        groups = [slice(i, i + size) for i in range(0, n, size)]
+        self._run(job, [(slots[rows], rows) for rows in groups])
         episodes = [self.episodes[slot] for slot in slots]
         success = np.array([episode.success for episode in episodes], dtype=bool)
         diverged = np.array([episode.diverged for episode in episodes], dtype=bool)
-        return self.simulator.observe(episodes), success, diverged
+        return Advanced(observations, steps, success, diverged)
 
     def observe(self, slots: Sequence[int]) -> np.ndarray:
         """Return flat observations [n, Do] of `slots`."""
@@ -105,7 +138,8 @@ class VectorEnv:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _run(self, function: Callable[..., None], jobs) -> None:
+    def _run(self, function: Callable[..., None], jobs: list[tuple[Sequence[int], Any]]) -> None:
+        """Let the workers do the jobs, whose first argument is their slots."""
         try:
             self.pool.run(function, jobs)
         except WorkerError as error:

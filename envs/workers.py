@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-Job = tuple[Any, ...]  # arguments of the function; the first is the slot
+Job = tuple[Any, ...]  # arguments of the function; the first is the sequence of its slots
 CHECKS_PER_TIMEOUT = 4  # of all workers, within the time that a job may take
 
 
@@ -81,7 +81,10 @@ class Workers:
                 pairs = zip(list(self._current), running, strict=True)
                 running = [(job, n + 1 if job is before else 1) for job, (before, n) in pairs]
                 hanging = [
-                    job[0] for job, n in running if job is not None and n > CHECKS_PER_TIMEOUT
+                    slot
+                    for job, n in running
+                    if job is not None and n > CHECKS_PER_TIMEOUT
+                    for slot in job[0]
                 ]
                 if hanging:
                     raise WorkerError(hanging, f"no answer in {self.timeout:g} s") from None
@@ -109,6 +112,6 @@ class Workers:
             try:
                 function(*job)
             except BaseException as error:  # whatever it was, the caller is told
-                failure = WorkerError([job[0]], f"{type(error).__name__}: {error}")
+                failure = WorkerError(list(job[0]), f"{type(error).__name__}: {error}")
                 failure.__cause__ = error
                 return failure

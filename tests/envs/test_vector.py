@@ -9,7 +9,7 @@ import pytest
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.vector import SimulationError, VectorEnv
 from reconverge.errors import ReconvergeError
-from support.simulators import use_simulators
+from support.simulators import succeed_always, use_simulators
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_step_reports_a_diverged_simulation_alone(
     make_env, simulator_of, task, monkeypatch, tmp_path, damage
 ):
     monkeypatch.chdir(tmp_path)  # MuJoCo logs its warnings to the working directory
-    monkeypatch.setattr(simulator_of(task), "success", lambda episode: True, raising=False)
+    succeed_always(monkeypatch, simulator_of(task))
     name, value = damage
     action = np.full((1, task.action_size), 0.5)
     with make_env(2, 1) as env:
@@ -90,12 +90,12 @@ def test_vector_env_has_workers_for_cores_and_slots(make_env, monkeypatch):
 def test_step_names_the_seed_of_a_failing_simulation(make_env, task, monkeypatch):
     with make_env(2, 2) as env:
         env.reset([0, 1], [10, 11])
-        monkeypatch.setattr(
-            env.simulator,
-            "step",
-            lambda episode, _: 1 / (episode is env.episodes[0]),
-            raising=False,
-        )
+        advance = env.simulator.advance
+
+        def fail(episodes, chunks, limits):
+            return 1 / 0 if env.episodes[1] in episodes else advance(episodes, chunks, limits)
+
+        monkeypatch.setattr(env.simulator, "advance", fail, raising=False)
         with pytest.raises(
             SimulationError, match=f"{task.name}: simulation of seed 11 failed: ZeroDivisionError"
         ):

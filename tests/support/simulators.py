@@ -2,9 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from reconverge.envs.suites import SUITES
+from reconverge.envs.suites.metaworld.conditions import NEAR
 
 
 def use_simulators(patch, suite, make):
     """Let the suite make its simulators by `make(task)`."""
     patch.setitem(SUITES, suite, replace(SUITES[suite], make=make))
+
+
+def succeed_always(patch, simulator):
+    """Let every state meet the success condition."""
+    if simulator.task.suite == "metaworld":
+        anywhere = simulator.constants._replace(condition=NEAR, limit=np.inf)
+        patch.setattr(simulator, "constants", anywhere)
+    else:
+        patch.setattr(simulator, "success", lambda episode: True, raising=False)
