@@ -22,6 +22,7 @@ COMMANDS = {
     "stress": ("tools.stress", "the trust region against replay alone, setting by setting"),
     "meta-alignment": ("tools.meta_alignment", "a run's steps against MAML's meta-gradient"),
     "benchmark simulation": ("tools.benchmark.simulation", "stepping, resets and evaluation"),
+    "benchmark equality": ("tools.benchmark.equality", "Meta-World against metaworld's own steps"),
     "benchmark update": ("tools.benchmark.update", "an update of trust_region and of replay"),
     "benchmark learning-speed": ("tools.benchmark.learning_speed", "success after few updates"),
     "benchmark conversion": ("tools.benchmark.conversion", "seconds of every conversion"),

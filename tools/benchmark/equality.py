@@ -1,0 +1,100 @@
+"""Whether our episodes are metaworld's own: observation and success after every control step.
+
+python -m tools.benchmark.equality env=cw10 episodes=1000
+
+metaworld's environment steps beside ours, from the same start, under the same actions: the expert's
+and random ones mixed, so that many episodes come to succeed and some to leave success again. The
+last line is one JSON object; the exit status is 1 where something differs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from reconverge.configs import commandline
+from reconverge.configs.store import Command
+from reconverge.envs.catalog import task_sequence
+from reconverge.envs.seeds import EVALUATION
+from reconverge.envs.suites import make_simulator
+from reconverge.envs.suites.suite import Simulator
+from reconverge.options import option
+from reconverge.policy.runs.provenance import commit
+from reconverge.tools.benchmark.stock import StockMetaworld
+
+AFTER_SUCCESS = 20  # control steps that an episode goes on
+PACKAGES = ("mujoco", "metaworld", "scipy", "numpy", "numba")
+
+
+@dataclass(frozen=True)
+class EqualityOptions:
+    """Compare Meta-World's episodes with metaworld's own."""
+
+    env: list[str] = option(["cw10"], "tasks of Meta-World to compare: env=push,hammer or env=cw10")
+    episodes: int = option(1000, "episodes a task", at_least=1)
+
+
+COMMAND = Command(
+    "benchmark_equality", "python -m tools.benchmark.equality env=cw10", EqualityOptions
+)
+
+
+def main() -> None:
+    commandline.run(COMMAND, run)
+
+
+def run(options: EqualityOptions) -> None:
+    """Compare every task; print a line for each and one JSON line."""
+    found = {}
+    for task in task_sequence(options.env):
+        simulator = make_simulator(task)
+        found[task.name] = compare(simulator, EVALUATION[: options.episodes])
+        print(task.name, found[task.name], flush=True)
+    versions = {name: version(name) for name in PACKAGES}
+    print(json.dumps({"tasks": found, "commit": commit(), "versions": versions}))
+    if any(row["other_success"] or row["other_observation"] for row in found.values()):
+        raise SystemExit(1)
+
+
+def compare(simulator: Simulator, seeds: range) -> dict[str, int]:
+    """Count episodes, those that succeeded, control steps, those in success, and those after which
+    success or a bit of the observation differs from metaworld's.
+    """
+    stock, counts = StockMetaworld(simulator.task), np.zeros(5, np.int64)
+    for seed in tqdm(seeds, desc=simulator.task.name, unit="episode", mininterval=10.0):
+        counts += _compare_episode(simulator, stock, seed)
+    names = ("succeeded", "steps", "in_success", "other_success", "other_observation")
+    return {"episodes": len(seeds), **dict(zip(names, counts.tolist(), strict=True))}
+
+
+def _compare_episode(simulator: Simulator, stock: StockMetaworld, seed: int) -> np.ndarray:
+    task, rng = simulator.task, np.random.default_rng([seed, 3])
+    share = rng.uniform(0.0, 0.5)  # of random actions
+    episode, expert = simulator.new_episode(), task.expert(simulator.landmarks)
+    simulator.reset(episode, seed)
+    stock.start(seed)
+    successes, other_success, other_observation = [], 0, 0
+    while len(successes) < task.max_steps and sum(successes) < AFTER_SUCCESS:
+        action = rng.uniform(-1.0, 1.0, task.action_size)
+        if rng.random() >= share:
+            action = expert.act(task.split(simulator.observe([episode])[0]))
+        successes.append(_step(simulator, episode, action))
+        observation, success = stock.advance(action)
+        other_success += successes[-1] != success
+        other_observation += episode.observation.tobytes() != observation.tobytes()
+    counts = any(successes), len(successes), sum(successes), other_success, other_observation
+    return np.array(counts, np.int64)
+
+
+def _step(simulator: Simulator, episode: Any, action: np.ndarray) -> bool:
+    simulator.step(episode, action)
+    return episode.success
+
+
+if __name__ == "__main__":
+    main()
