@@ -13,7 +13,7 @@ from reconverge.envs.workers import WorkerError, Workers, available_cores
 from reconverge.errors import ReconvergeError
 
 TIMEOUT = 120.0  # seconds that a job may take before it counts as hanging
-STEPS_A_JOB = 8  # control steps, beside which Python's share of a job is small
+STEPS_A_JOB = 16  # control steps, beside which Python's share of a job is small
 
 
 class SimulationError(ReconvergeError):
@@ -116,9 +116,7 @@ class VectorEnv:
                 episodes, chunks[rows], most[rows]
             )
 
-        size = max(1, min(-(-n // self.workers), STEPS_A_JOB // length))
-        groups = [slice(i, i + size) for i in range(0, n, size)]
-        self._run(job, [(slots[rows], rows) for rows in groups])
+        self._run(job, [(slots[rows], rows) for rows in self._shares(n, length)])
         episodes = [self.episodes[slot] for slot in slots]
         success = np.array([episode.success for episode in episodes], dtype=bool)
         diverged = np.array([episode.diverged for episode in episodes], dtype=bool)
@@ -137,6 +135,14 @@ class VectorEnv:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    def _shares(self, n: int, length: int) -> list[slice]:
+        """Return rows of n slots for as many jobs as each worker can do alike, of STEPS_A_JOB
+        control steps at least where there are as many.
+        """
+        jobs = self.workers * max(1, n * length // (self.workers * STEPS_A_JOB))
+        size = -(-n // jobs)
+        return [slice(i, i + size) for i in range(0, n, size)]
 
     def _run(self, function: Callable[..., None], jobs: list[tuple[Sequence[int], Any]]) -> None:
         """Let the workers do the jobs, whose first argument is their slots."""

@@ -42,6 +42,24 @@ def test_step_does_not_depend_on_workers_slots_or_other_episodes(make_env, task)
     assert len(np.unique(together[-1, :, 0])) == len(seeds)
 
 
+def test_advance_takes_the_steps_that_its_limits_allow(make_env, task):
+    actions = np.random.default_rng(0).uniform(-1, 1, (3, 4, task.action_size))
+    limits = [4, 1, 9]
+    with make_env(3, 2) as env:
+        env.reset([0, 1, 2], [5, 6, 7])
+        done = env.advance([0, 1, 2], actions, limits)
+        assert done.steps.tolist() == [4, 1, 4]
+        assert not done.success.any()
+        assert not done.diverged.any()
+        env.reset([0, 1, 2], [5, 6, 7])
+        for step in range(4):
+            rows = [row for row in range(3) if step < limits[row]]
+            observations, *_ = env.step(rows, actions[rows, step])
+            np.testing.assert_array_equal(done.observations[rows, step], observations)
+        with pytest.raises(ValueError, match="actions of 3 slots for 2"):
+            env.advance([0, 1], actions)
+
+
 def test_reset_observes_the_start_state_of_each_seed(make_env, task):
     with make_env(3, 1) as env:
         observations = env.reset([2, 0], [4, 5])

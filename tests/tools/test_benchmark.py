@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from reconverge.envs.catalog import TASKS
+from reconverge.envs.seeds import EVALUATION
+from reconverge.tools.benchmark.equality import compare
 from reconverge.tools.benchmark.simulation import RATIOS
 from reconverge.tools.benchmark.stock import STOCK
 from support.simulators import use_simulators
@@ -55,3 +57,17 @@ def test_step_of_stock_without_seeds_left_does_nothing(simulator_of, monkeypatch
     observation, reward, terminated, truncated, _ = stock.step(np.ones(4))
     assert (reward, terminated, truncated) == (0.0, False, False)
     assert observation.shape == (39,)
+
+
+@pytest.mark.parametrize("physics", [True, False])
+def test_equality_counts_steps_that_differ(simulator_of, monkeypatch, physics):
+    simulator = simulator_of(TASKS["faucet-close"])
+    found = compare(simulator, EVALUATION[:2], physics)
+    assert (found["episodes"], found["other_success"], found["other_observation"]) == (2, 0, 0)
+    assert found["steps"] > found["in_success"] > 0
+    other = simulator.constants
+    other = other._replace(limit=0.9 * other.limit, raised=other.raised + 1e-12)
+    monkeypatch.setattr(simulator, "constants", other)
+    found = compare(simulator, EVALUATION[:1], physics)
+    assert found["other_success"] > 0
+    assert found["other_observation"] == found["steps"]

@@ -3,8 +3,9 @@
 python -m tools.benchmark.equality env=cw10 episodes=1000
 
 metaworld's environment steps beside ours, from the same start, under the same actions: the expert's
-and random ones mixed, so that many episodes come to succeed and some to leave success again. The
-last line is one JSON object; the exit status is 1 where something differs.
+and random ones mixed, so that many episodes come to succeed and some to leave success again. With
+physics=false it observes and judges the states of ours, several times as fast. The last line is one
+JSON object; the exit status is 1 where something differs.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class EqualityOptions:
 
     env: list[str] = option(["cw10"], "tasks of Meta-World to compare: env=push,hammer or env=cw10")
     episodes: int = option(1000, "episodes a task", at_least=1)
+    physics: bool = option(True, "metaworld steps its own physics; false: it is shown our states")
 
 
 COMMAND = Command(
@@ -53,7 +55,7 @@ def run(options: EqualityOptions) -> None:
     found = {}
     for task in task_sequence(options.env):
         simulator = make_simulator(task)
-        found[task.name] = compare(simulator, EVALUATION[: options.episodes])
+        found[task.name] = compare(simulator, EVALUATION[: options.episodes], options.physics)
         print(task.name, found[task.name], flush=True)
     versions = {name: version(name) for name in PACKAGES}
     print(json.dumps({"tasks": found, "commit": commit(), "versions": versions}))
@@ -61,39 +63,61 @@ def run(options: EqualityOptions) -> None:
         raise SystemExit(1)
 
 
-def compare(simulator: Simulator, seeds: range) -> dict[str, int]:
+class OwnStep:
+    """metaworld's environment with its own physics."""
+
+    def __init__(self, simulator: Simulator, seeds: range):
+        self._stock = StockMetaworld(simulator.task, seeds)
+
+    def start(self, episode: Any, seed: int) -> None:
+        self._stock.start(seed)
+
+    def advance(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        return self._stock.advance(action)
+
+
+class OurState:
+    """metaworld's observation and success condition of our episode's state."""
+
+    def start(self, episode: Any, seed: int) -> None:
+        self._env = episode.env
+
+    def advance(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        space = self._env.sawyer_observation_space
+        observation = np.clip(self._env._get_obs(), space.low, space.high)
+        return observation, bool(self._env.evaluate_state(observation, action)[1]["success"])
+
+
+def compare(simulator: Simulator, seeds: range, physics: bool = True) -> dict[str, int]:
     """Count episodes, those that succeeded, control steps, those in success, and those after which
     success or a bit of the observation differs from metaworld's.
     """
-    stock, counts = StockMetaworld(simulator.task), np.zeros(5, np.int64)
+    theirs = OwnStep(simulator, seeds) if physics else OurState()
+    counts = np.zeros(5, np.int64)
     for seed in tqdm(seeds, desc=simulator.task.name, unit="episode", mininterval=10.0):
-        counts += _compare_episode(simulator, stock, seed)
+        counts += _compare_episode(simulator, theirs, seed)
     names = ("succeeded", "steps", "in_success", "other_success", "other_observation")
     return {"episodes": len(seeds), **dict(zip(names, counts.tolist(), strict=True))}
 
 
-def _compare_episode(simulator: Simulator, stock: StockMetaworld, seed: int) -> np.ndarray:
+def _compare_episode(simulator: Simulator, theirs: OwnStep | OurState, seed: int) -> np.ndarray:
     task, rng = simulator.task, np.random.default_rng([seed, 3])
     share = rng.uniform(0.0, 0.5)  # of random actions
     episode, expert = simulator.new_episode(), task.expert(simulator.landmarks)
     simulator.reset(episode, seed)
-    stock.start(seed)
+    theirs.start(episode, seed)
     successes, other_success, other_observation = [], 0, 0
     while len(successes) < task.max_steps and sum(successes) < AFTER_SUCCESS:
         action = rng.uniform(-1.0, 1.0, task.action_size)
         if rng.random() >= share:
             action = expert.act(task.split(simulator.observe([episode])[0]))
-        successes.append(_step(simulator, episode, action))
-        observation, success = stock.advance(action)
+        simulator.step(episode, action)
+        observation, success = theirs.advance(action)
+        successes.append(episode.success)
         other_success += successes[-1] != success
         other_observation += episode.observation.tobytes() != observation.tobytes()
     counts = any(successes), len(successes), sum(successes), other_success, other_observation
     return np.array(counts, np.int64)
-
-
-def _step(simulator: Simulator, episode: Any, action: np.ndarray) -> bool:
-    simulator.step(episode, action)
-    return episode.success
 
 
 if __name__ == "__main__":

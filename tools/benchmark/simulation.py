@@ -47,6 +47,7 @@ from reconverge.tools.benchmark.stock import STOCK, StockRobosuite, make_stock
 
 TRACES = 3  # expert episodes whose states and actions are stepped
 SLOTS = 48  # episodes that run at the same time in ours
+CHUNK = 2  # control steps in a call of ours: as many as policies execute by default
 RESETS, HARD_RESETS = 20, 1
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 RATIOS = (
@@ -213,13 +214,15 @@ def _step_ours(env: VectorEnv, traces: list[Trace]) -> float:
     chosen = [traces[slot % len(traces)] for slot in range(len(env))]
     env.reset(range(len(env)), [trace.seed for trace in chosen])
     spent, steps = 0.0, 0
-    for step in range(max(len(trace.actions) for trace in traces)):
-        slots = [slot for slot, trace in enumerate(chosen) if step < len(trace.actions)]
-        actions = np.stack([chosen[slot].actions[step] for slot in slots])
+    for step in range(0, max(len(trace.actions) for trace in traces), CHUNK):
+        slots = [slot for slot, trace in enumerate(chosen) if step + CHUNK <= len(trace.actions)]
+        if not slots:
+            break
+        chunks = np.stack([chosen[slot].actions[step : step + CHUNK] for slot in slots])
         begun = time.perf_counter()
-        env.step(slots, actions)
+        done = env.advance(slots, chunks)
         spent += time.perf_counter() - begun
-        steps += len(slots)
+        steps += int(done.steps.sum())
     return steps / spent
 
 

@@ -100,7 +100,7 @@ class Episode:
         self.diverged = self.success = False
         self._places = (template.model.body_pos.copy(), template.model.site_pos.copy())
         own = (*self._places, self.goal, self.observation)
-        self.addresses = stepping.addresses(reading, self.data, own) if reading else ()
+        self.addresses = stepping.addresses(reading, self.data, own) if reading else b""
 
     def reset(self, model: mujoco.MjModel, seed: int) -> None:
         """Start as metaworld does with the random vector that its own rule draws first
@@ -155,6 +155,7 @@ class MetaworldSimulator:
         self.model = self._template.model
         self._of_thread = threading.local()
         self._low, self._high = task.low, task.high
+        self._scale = float(self._template.action_scale)
         self._reading = READINGS.get(task.simulator)
         if self._reading is not None:
             self.constants = stepping.constants(
@@ -179,7 +180,7 @@ class MetaworldSimulator:
             "environment": self.task.simulator,
             "control_frequency": self._template.metadata["render_fps"],
             "substeps": self._template.frame_skip,
-            "action_scale": float(self._template.action_scale),
+            "action_scale": self._scale,
         }
 
     def new_episode(self) -> Episode:
@@ -221,11 +222,11 @@ class MetaworldSimulator:
         self, episodes: list[Episode], chunks: np.ndarray, limits: np.ndarray, seen: np.ndarray
     ) -> np.ndarray:
         # In the precision of the actions, as metaworld.
-        shifts = np.clip(chunks[..., :3], -1.0, 1.0) * float(self._template.action_scale)
+        shifts = np.minimum(np.maximum(chunks[..., :3], -1.0), 1.0) * self._scale
         steps, success, diverged = stepping.advance(
             self._native_model(),
             self.constants,
-            np.array([episode.addresses for episode in episodes], stepping.ADDRESSES),
+            np.frombuffer(b"".join([each.addresses for each in episodes]), stepping.ADDRESSES),
             shifts.astype(np.float64),
             chunks[..., 3].astype(np.float64),
             limits,

@@ -98,9 +98,9 @@ ADDRESSES = np.dtype(
 )
 
 
-def addresses(reading: Reading, data: mujoco.MjData, own: tuple[np.ndarray, ...]) -> tuple:
-    """Return the entries of ADDRESSES. `own`: the episode's body_pos, site_pos, goal and
-    observation.
+def addresses(reading: Reading, data: mujoco.MjData, own: tuple[np.ndarray, ...]) -> bytes:
+    """Return one entry of ADDRESSES, as bytes, which are joined fastest. `own`: the episode's
+    body_pos, site_pos, goal and observation.
     """
 
     def position(part: Part | None) -> int:
@@ -118,7 +118,7 @@ def addresses(reading: Reading, data: mujoco.MjData, own: tuple[np.ndarray, ...]
 
     objects = reading.objects
     arrays = (data.mocap_pos, data.mocap_quat, data.ctrl, data.qpos)
-    return (
+    entry = (
         data._address,
         *(array.ctypes.data for array in arrays),
         len(data.qpos),
@@ -129,6 +129,7 @@ def addresses(reading: Reading, data: mujoco.MjData, own: tuple[np.ndarray, ...]
         position(reading.success.part),
         *(array.ctypes.data for array in own),
     )
+    return np.array(entry, ADDRESSES).tobytes()
 
 
 @njit(cache=True, nogil=True)

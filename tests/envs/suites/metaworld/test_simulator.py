@@ -9,6 +9,7 @@ from metaworld import _encode_task
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from reconverge.envs.catalog import ALIASES, TASKS
+from reconverge.envs.suites.metaworld.conditions import READINGS
 from reconverge.envs.suites.metaworld.simulator import MetaworldSimulator
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -116,6 +117,47 @@ def test_step_is_metaworlds(simulator_of, task, precision):
             assert simulator.success(episode) == success
         successes += success
     assert successes > 0
+
+
+@pytest.mark.parametrize("name", ["push", "stick-pull"])
+def test_step_is_the_same_without_a_reading(simulator_of, monkeypatch, name):
+    """An environment that has no row in READINGS is observed and judged by metaworld's Python."""
+    native, task = simulator_of(TASKS[name]), TASKS[name]
+    monkeypatch.delitem(READINGS, task.simulator)
+    simulator, rng = MetaworldSimulator(task), np.random.default_rng(0)
+    found, expected = start(simulator, 1), start(native, 1)
+    for _ in range(10):
+        chunk = rng.uniform(-1.5, 1.5, (1, 3, 4))
+        seen, steps = simulator.advance([found], chunk, np.array([2]))
+        wanted, _ = native.advance([expected], chunk, np.array([2]))
+        assert steps.tolist() == [2]
+        np.testing.assert_array_equal(seen, wanted)
+        np.testing.assert_array_equal(found.observation, expected.observation)
+        np.testing.assert_array_equal(
+            state(simulator.model, found.data), state(native.model, expected.data)
+        )
+        assert (found.success, found.diverged) == (expected.success, expected.diverged)
+
+
+def test_advance_takes_episodes_through_their_actions_until_success(simulator_of, task):
+    """As control steps one at a time do, which metaworld's are held to."""
+    simulator, seeds, chunks, ends = simulator_of(task), range(3), [], []
+    for seed in seeds:
+        episode, expert = start(simulator, seed), task.expert(simulator.landmarks)
+        actions = np.zeros((task.max_steps, 4))
+        for step in range(task.max_steps):
+            actions[step] = expert.act(task.split(simulator.observe([episode])[0]))
+            simulator.step(episode, actions[step])
+            if episode.success:
+                break
+        chunks.append(actions)
+        ends.append((step + 1, episode.success, simulator.observe([episode])[0]))
+    episodes = [start(simulator, seed) for seed in seeds]
+    seen, steps = simulator.advance(episodes, np.stack(chunks), np.full(3, task.max_steps))
+    for i, (last, success, observation) in enumerate(ends):
+        assert (steps[i], episodes[i].success) == (last, success)
+        np.testing.assert_array_equal(seen[i, last - 1], observation)
+        assert not seen[i, last:].any()
 
 
 def test_observe_stays_within_the_declared_bounds(simulator_of, task):
