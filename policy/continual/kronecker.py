@@ -168,6 +168,11 @@ class KroneckerForm:
             layer.move(theta, E / (1.0 + step * layer.curvatures) - E)
         return self.value(theta)
 
+    def spectrum(self) -> Float[Tensor, " n"]:
+        """Return the curvatures of all layers, the eigenvalues where there is one past task."""
+        layers = [layer for anchor in self.anchors for layer in anchor.layers]
+        return torch.cat([torch.zeros(0), *(layer.curvatures.flatten() for layer in layers)])
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the anchors as tensors; empty without any."""
         state = {}

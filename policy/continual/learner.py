@@ -126,7 +126,9 @@ class Learner:
             self.teacher.load_state_dict(self.optimization.average.state_dict())
         self._old = self._draw_replay()
         if self.region is not None:
-            self.region.begin_task(self.teacher, self._old, self.stream(Purpose.METRIC))
+            updates, rate = self.optimization.updates, self.optimization.options.rate
+            rates = [rate(update, updates) for update in range(updates)]
+            self.region.begin_task(self.teacher, self._old, self.stream(Purpose.METRIC), rates)
 
     @property
     def starts_from_earlier_task(self) -> bool:

@@ -32,6 +32,7 @@ class QuadraticForm(Protocol):
     def gradient(self, theta: Tensor) -> Tensor: ...
     def shrink(self, theta: Tensor, step: float) -> float: ...
     def project(self, theta: Tensor, radius: float) -> float: ...
+    def spectrum(self) -> Tensor: ...  # its eigenvalues, without those that are always zero
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
 
@@ -143,6 +144,13 @@ class LowRankForm:
         moved = V @ (z * step / (1.0 + step * a) * (a > 0))
         theta.addmv_(self.directions.T, (s * moved).to(theta), alpha=-1)
         return self.value(theta)
+
+    def spectrum(self) -> Float[Tensor, "R"]:
+        """Return the eigenvalues of the form, of its directions alone."""
+        if self.directions is None:
+            return torch.zeros(0, dtype=torch.float64)
+        roots = self.curvatures.sqrt()
+        return torch.linalg.eigvalsh(roots[:, None] * self.gram * roots).clamp(min=0.0)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the anchors as tensors; empty without any."""
@@ -274,6 +282,10 @@ class DiagonalForm:
         )
         theta.copy_(self.centre + offset / (1.0 + step * A))
         return self.value(theta)
+
+    def spectrum(self) -> Float[Tensor, "P"]:
+        """Return the curvatures; none before the first task."""
+        return torch.zeros(0) if self.curvatures is None else self.curvatures
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the anchors as tensors; empty without any."""

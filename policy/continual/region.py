@@ -6,7 +6,7 @@ Wang et al. 2026, arXiv 2602.02417, eq. 6 and 8.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from reconverge.policy.continual.denoising import (
     imagined,
 )
 from reconverge.policy.continual.fisher import Fisher
-from reconverge.policy.continual.quadratic import QuadraticForm
+from reconverge.policy.continual.quadratic import QuadraticForm, least_step
 
 CENTRES = {
     "before_task": "around the policy before the task, the strength shared between the past tasks "
@@ -42,6 +42,10 @@ def centre_meaning(choices: Iterable[str]) -> str:
 
 STRENGTH_MEANING = (
     "lambda, the penalty's weight; F is taken of half the summed squared error of a sample"
+)
+SHARE_MEANING = (
+    "share of the network's parameters that the penalty holds, in effective number; it chooses "
+    "the strength of every task, with method.centre=replayed"
 )
 RADIUS_MEANING = (
     "a number: a hard limit on the quadratic form (eq. 6), instead of the penalty; null: the "
@@ -76,27 +80,40 @@ class TrustRegion:
     Fisher is taken at that policy, on the mixture of all replayed samples. "each_optimum_shared"
     only shares the strength, "newest_optimum" only moves the centre. Before a past task is added,
     the metric of those before it is multiplied by `decay`.
+
+    `share`, with "replayed", chooses the strength of every task: a direction of curvature c that
+    is left to itself keeps about 1 / (1 + Lambda c) of its way over a task, Lambda the sum of
+    rate times strength, so that sum_c Lambda c / (1 + Lambda c) is the effective number of
+    parameters that are held (MacKay 1992, Neural Computation 4). One share serves sequences whose
+    curvatures lie orders of magnitude apart, where no strength does.
     """
 
     def __init__(
         self,
         fisher: Fisher,
         *,
-        strength: float,
+        strength: float | None = None,
+        share: float | None = None,
         radius: float | None = None,
         centre: str,
         decay: float = 1.0,
     ):
         if centre not in CENTRES:
             raise unknown("method.centre", centre, CENTRES)
-        if not (math.isfinite(strength) and strength >= 0):
+        if strength is None and radius is None and (share is None or centre != "replayed"):
+            raise ReconvergeError(
+                f"method.strength=null with method.centre={centre}: give a number, such as 1e5 for "
+                "fisher=diagonal; a share of the parameters is for method.centre=replayed"
+            )
+        if strength is not None and not (math.isfinite(strength) and strength >= 0):
             raise ReconvergeError(f"strength={strength}: give a finite number of at least 0")
         if radius is not None and not (math.isfinite(radius) and radius >= 0):
             raise ReconvergeError(
                 f"radius={radius}: give a finite number of at least 0, or null for the penalty"
             )
-        self.fisher, self.strength, self.radius, self.centre = fisher, strength, radius, centre
-        self.decay = decay
+        self.fisher, self.radius, self.centre, self.decay = fisher, radius, centre, decay
+        self.strength = strength or 0.0  # with a share, of the task that is being learned
+        self.share = None if strength is not None else share
         self.form: QuadraticForm = fisher.form()
 
     @property
@@ -105,12 +122,28 @@ class TrustRegion:
         return sum(tensor.nbytes for tensor in self.state_dict().values())
 
     def begin_task(
-        self, before: Denoiser, replayed: Source | None, stream: torch.Generator
+        self,
+        before: Denoiser,
+        replayed: Source | None,
+        stream: torch.Generator,
+        rates: Sequence[float],
     ) -> None:
-        """Take the metric at the model before the task, where `centre` is "replayed"."""
-        if self.centre == "replayed" and replayed is not None:
-            self.form = self.fisher.form()
-            self.form.add(self._estimate(before, replayed, stream))
+        """Take the metric at the model before the task, where `centre` is "replayed".
+
+        `rates` are the learning rates of the task's updates.
+        """
+        if self.centre != "replayed" or replayed is None:
+            return
+        self.form = self.fisher.form()
+        self.form.add(self._estimate(before, replayed, stream))
+        if self.share is not None:
+            size = sum(p.numel() for p in before.network.parameters())
+            self.strength = self.strength_of(self.form, rates, size)
+
+    def strength_of(self, form: QuadraticForm, rates: Sequence[float], size: int) -> float:
+        """Return the strength by which `form` holds the share of `size` parameters."""
+        way = sum(rate * (1 - i / len(rates)) for i, rate in enumerate(rates))
+        return step_that_holds(form, (self.share or 0.0) * size) / max(way, 1e-30)
 
     def end_task(
         self, denoiser: Denoiser, data: Source, theta: Float[Tensor, P], stream: torch.Generator
@@ -150,7 +183,7 @@ class TrustRegion:
             return {}
         strength = self.strength_at(update, updates)
         value = self.form.shrink(theta, PENALTY_EVERY * rate * strength)
-        return {"penalty": 0.5 * strength * value}
+        return {"penalty": 0.5 * strength * value, "strength": strength}
 
     def strength_at(self, update: int, updates: int) -> float:
         """Return the strength that every past task has after `update` of a task's `updates`."""
@@ -165,3 +198,12 @@ class TrustRegion:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self.form.load_state_dict(state)
+
+
+def step_that_holds(form: QuadraticForm, count: float) -> float:
+    """Return the step at which the form holds an effective number of `count` parameters.
+
+    The greatest step there is, where it cannot hold as many.
+    """
+    spectrum = form.spectrum()
+    return least_step(lambda step: float((1 / (1 + step * spectrum)).sum()), len(spectrum) - count)

@@ -77,7 +77,7 @@ class DemonstrationReplayOptions:
 
 @dataclass(frozen=True)
 class NoReplayOptions:
-    """No replay; method=trust_region is then EWC."""
+    """No replay; method=trust_region method.centre=before_task is then EWC."""
 
     name: str = "none"
 
@@ -99,7 +99,7 @@ DEFAULT_CHOICES = {
     "method": "trust_region",
     "network": "mlp",
     "replay": "generator",
-    "fisher": "diagonal",
+    "fisher": "kfac",
 }
 
 

@@ -31,6 +31,7 @@ from reconverge.policy.continual.denoising import (
 from reconverge.policy.continual.fisher import DiagonalFisher, LowRank, Rank1
 from reconverge.policy.continual.kfac import Kfac
 from reconverge.policy.continual.parameter_vector import concatenate, split
+from reconverge.policy.continual.quadratic import QuadraticForm
 from reconverge.policy.continual.region import TrustRegion
 from reconverge.policy.continual.rehearsal import ReplaySource
 from reconverge.policy.demonstrations.fit import in_frames_of
@@ -142,12 +143,17 @@ def _compare(
     fisher, optimum, sample = learned.options.fisher, _vector(learned.policies[i]), query
     if fisher.targets == "policy":
         sample = imagined(learned.policies[i], query, stream)
-    before_task = learned.region is not None and learned.region.centre == "before_task"
+    before_task = learned.region is not None and learned.region.centre in (
+        "before_task",
+        "replayed",
+    )
     centre = _vector(learned.policies[k - 1 if before_task else i])
-    penalty = penalty_gradient(fisher, learned.policies[i], sample, centre)
+    form = penalty_form(fisher, learned.policies[i], sample, centre)
     product = fisher_product(policy, optimum, sample)
-    task = OldTask(**losses, optimum=optimum, fisher=product, penalty=penalty)
-    aligned = align(task, _vector(policy), inner_rate, _strength(learned, k))
+    task = OldTask(
+        **losses, optimum=optimum, fisher=product, penalty=lambda v: 0.5 * form.gradient(v)
+    )
+    aligned = align(task, _vector(policy), inner_rate, _strength(learned, k, form))
     move = _vector(policy) - optimum
     return aligned | _metrics(learned.policies[i], move, support, query, stream)
 
@@ -167,20 +173,24 @@ def _metrics(
     exact, found = gauss_newton_product(policy, unseen)(move), {}
     for name, fisher in METRICS.items():
         sample = imagined(policy, seen, stream) if fisher.targets == "policy" else seen
-        product = penalty_gradient(fisher, policy, sample, optimum)(optimum + move)
+        product = 0.5 * penalty_form(fisher, policy, sample, optimum).gradient(optimum + move)
         found[f"error_{name}"] = error(product, exact)
         found[f"cosine_{name}"] = cosine(product, exact)
     return found
 
 
-def _strength(learned: LearnedRun, tasks: int) -> float:
-    if learned.region is None:
+def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm) -> float:
+    region, updates = learned.region, learned.options.updates_per_task
+    if region is None:
         return 0.0
-    policy = learned.policies[0]
-    entries = policy.horizon * policy.action_size
-    shared = 1 if learned.region.centre == "each_optimum" else tasks
+    policy, rate = learned.policies[0], learned.options.optimizer.rate
+    if region.share is not None:
+        rates = [rate(update, updates) for update in range(updates)]
+        region.strength = region.strength_of(form, rates, len(form.spectrum()))
+    shared = 1 if region.centre in ("each_optimum", "replayed") else tasks
     weight = learned.options.method.distillation_weight
-    return 0.5 * entries * learned.region.strength / weight / shared
+    entries = policy.horizon * policy.action_size
+    return 0.5 * entries * region.strength / weight / shared
 
 
 def _loss(policy: DiffusionPolicy, sample: NoisySample) -> Loss:
@@ -222,14 +232,14 @@ def gauss_newton_product(
     return product
 
 
-def penalty_gradient(
+def penalty_form(
     fisher: Any, policy: DiffusionPolicy, sample: NoisySample, centre: Tensor
-) -> Callable[[Tensor], Tensor]:
-    """Return theta -> F (theta - centre), F estimated by `fisher` at the policy's parameters."""
+) -> QuadraticForm:
+    """Return the form of F around `centre`, F estimated by `fisher` at the policy's parameters."""
     form, parameters = fisher.form(), dict(policy.network.named_parameters())
     form.add(fisher.estimate(half_squared_errors(policy), parameters, [sample.tensors]))
     form.recentre(centre)
-    return lambda theta: 0.5 * form.gradient(theta)
+    return form
 
 
 def _vector(policy: DiffusionPolicy) -> Tensor:

@@ -106,7 +106,8 @@ def _compare_episode(simulator: Simulator, theirs: OwnStep | OurState, seed: int
     episode, expert = simulator.new_episode(), task.expert(simulator.landmarks)
     simulator.reset(episode, seed)
     theirs.start(episode, seed)
-    successes, other_success, other_observation = [], 0, 0
+    successes: list[bool] = []
+    other_success = other_observation = 0
     while len(successes) < task.max_steps and sum(successes) < AFTER_SUCCESS:
         action = rng.uniform(-1.0, 1.0, task.action_size)
         if rng.random() >= share:

@@ -3,8 +3,9 @@
 L(theta) = L_t(theta; D_t) + beta sum_{i<t} L_GD,i(theta)
            + (lambda/2) sum_{i<t} (theta - theta*_i)^T F_i (theta - theta*_i)
 
-Wang et al. 2026, arXiv 2602.02417 eq. 8. With centre=before_task, the default, all theta*_i are
-the policy before the task (`TrustRegion` says why). Without replay it is EWC.
+Wang et al. 2026, arXiv 2602.02417 eq. 8. With centre=replayed, the default, all theta*_i are the
+policy before the task, and the F_i one Fisher of replayed samples (`TrustRegion` says why). With
+centre=before_task and without replay it is EWC.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from reconverge.policy.continual.learner import DISTILLATION_MEANING, Learner, M
 from reconverge.policy.continual.region import (
     CENTRES,
     RADIUS_MEANING,
+    SHARE_MEANING,
     STRENGTH_MEANING,
     TrustRegion,
     centre_meaning,
@@ -23,24 +25,26 @@ from reconverge.policy.continual.rehearsal import required
 
 @dataclass(frozen=True)
 class TrustRegionOptions:
-    """Replay and a Fisher penalty together.
-
-    One strength serves lift-can-square and CW10: F is the Fisher proper, in units of the actions'
-    normalised errors, and does not vanish as a task is learned. With 3e4 square is learned better
-    and the first task of CW10 does not always come back (docs/results.md).
-    """
+    """Replay and a Fisher penalty together."""
 
     name: str = "trust_region"
     distillation_weight: float = option(1.0, DISTILLATION_MEANING, at_least=0)
-    strength: float = option(1e5, STRENGTH_MEANING, at_least=0)
-    centre: str = option("before_task", centre_meaning(CENTRES), choices=tuple(CENTRES))
+    share: float = option(0.2, SHARE_MEANING, above=0, below=1)
+    strength: float | None = option(
+        None, STRENGTH_MEANING + "; null: as method.share says", at_least=0
+    )
+    centre: str = option("replayed", centre_meaning(CENTRES), choices=tuple(CENTRES))
     radius: float | None = option(None, RADIUS_MEANING, at_least=0)
 
     def build(self, setting: Setting) -> Method:
         if self.centre == "replayed":
             required(setting.replay, f"{self.name} method.centre=replayed")
         region = TrustRegion(
-            setting.fisher, strength=self.strength, radius=self.radius, centre=self.centre
+            setting.fisher,
+            strength=self.strength,
+            share=self.share,
+            radius=self.radius,
+            centre=self.centre,
         )
         return Learner(
             setting,

@@ -35,7 +35,10 @@ def frontier(groups: Mapping[str, Sequence[Cost]]) -> Chart:
         figure.set_figheight((6.4 if narrow else 3.4) + 0.2 * (len(groups) // (1 if narrow else 3)))
         memory, time = figure.subplots(2, 1) if narrow else figure.subplots(1, 2, sharey=True)
         for i, (name, costs) in enumerate(groups.items()):
-            style: dict[str, Any] = {"color": COLORS[i % len(COLORS)], "marker": MARKS[i % len(MARKS)]}
+            style: dict[str, Any] = {
+                "color": COLORS[i % len(COLORS)],
+                "marker": MARKS[i % len(MARKS)],
+            }
             kept = [c for c in costs if c.megabytes is not None]
             _place(memory, [max(c.megabytes or 0.0, NOTHING) for c in kept], kept, style)
             timed = [c for c in costs if c.cpu_seconds is not None]

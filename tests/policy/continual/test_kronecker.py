@@ -100,6 +100,12 @@ def test_several_past_tasks_add_up_and_cannot_be_projected():
         form.project(theta, 0.1)
 
 
+def test_spectrum_is_that_of_the_matrix():
+    form, F, _, _ = make()
+    found = form.spectrum().double().sort().values
+    torch.testing.assert_close(found, torch.linalg.eigvalsh(F)[-len(found) :], atol=1e-9, rtol=1e-6)
+
+
 def test_state_dict_gives_the_same_form_back():
     form, _, _, theta = make(0)
     form.add(make(1)[0].anchors[0])

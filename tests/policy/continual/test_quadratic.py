@@ -237,3 +237,15 @@ def test_add_refuses_anchors_of_another_network():
     form, _, _ = random_form("diagonal")
     with pytest.raises(ValueError, match="anchor of 2 parameters beside anchors of 30"):
         form.add(Diagonal(torch.zeros(2), torch.zeros(2)))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_spectrum_is_that_of_the_summed_matrix(name):
+    form, dense, _ = random_form(name)
+    eigenvalues = torch.linalg.eigvalsh(sum(F for F, _ in dense))
+    found = form.spectrum().sort().values
+    torch.testing.assert_close(
+        found, eigenvalues[-len(found) :].clamp(min=0.0), atol=1e-9, rtol=1e-9
+    )
+    assert float(eigenvalues[: -len(found)].abs().sum()) < 1e-9
+    assert len(FORMS[name]().spectrum()) == 0

@@ -30,7 +30,8 @@ def test_hold_pulls_with_half_the_strength_times_the_form():
     form, _, theta = random_form()
     moved = theta.clone()
     metrics = make_region(form, 3.0).hold(moved, 0.01, PENALTY_EVERY, 100)
-    assert metrics == {"penalty": pytest.approx(1.5 * form.value(moved), rel=1e-6)}
+    penalty = pytest.approx(1.5 * form.value(moved), rel=1e-6)
+    assert metrics == {"penalty": penalty, "strength": 3.0}
     # stationarity of |x - theta|^2 / (2 rate) + strength/2 value(x)
     gradient = (moved - theta) / (PENALTY_EVERY * 0.01) + 1.5 * form.gradient(moved)
     assert gradient.abs().max() < 1e-8
@@ -60,7 +61,7 @@ def test_hold_before_a_task_falls_to_nothing_over_the_task():
     expected = make_region(form, 1.0).hold(constant, 0.01, 60, 80)
     assert region.hold(falling, 0.01, 60, 80) == expected
     assert torch.equal(falling, constant)
-    assert region.hold(falling, 0.01, 80, 80) == {"penalty": 0.0}
+    assert region.hold(falling, 0.01, 80, 80) == {"penalty": 0.0, "strength": 0.0}
     assert torch.equal(falling, constant)
 
 
@@ -158,10 +159,38 @@ def test_begin_task_takes_the_metric_anew_on_replayed_samples(name):
     moved = theta + 0.1
     values = []
     for task in (0, 0, 1):
-        region.begin_task(policy, make_windows(task), random_stream(cpu, 1))
+        region.begin_task(policy, make_windows(task), random_stream(cpu, 1), [1.0])
         assert len(region.form) == 1
         assert region.form.value(theta) == pytest.approx(0, abs=1e-9)
         values.append(region.form.value(moved))
     assert values[0] == values[1] != values[2]
-    region.begin_task(policy, None, random_stream(cpu, 1))
+    region.begin_task(policy, None, random_stream(cpu, 1), [1.0])
     assert region.form.value(moved) == values[2]
+
+
+@pytest.mark.parametrize("name", ["diagonal", "kfac"])
+def test_share_chooses_the_strength_by_the_effective_number_of_parameters(name):
+    fisher = FISHERS[name](samples=100)
+    region = TrustRegion(fisher, share=0.1, centre="replayed")
+    policy, rates = make_policy(seed=1), [0.0, 2e-3, 1e-3, 0.0]
+    region.begin_task(policy, make_windows(0), random_stream(torch.device("cpu"), 1), rates)
+    size = sum(p.numel() for p in policy.network.parameters())
+    way = 2e-3 * 0.75 + 1e-3 * 0.5  # the strength falls to zero by the last update
+    held = region.strength * way * region.form.spectrum()
+    assert float((held / (1 + held)).sum()) == pytest.approx(0.1 * size, rel=1e-4)
+    assert region.strength_at(2, 4) == pytest.approx(0.5 * region.strength)
+
+
+def test_a_share_that_the_metric_cannot_hold_is_held_as_far_as_it_can():
+    region = TrustRegion(FISHERS["rank1"](samples=100), share=0.9, centre="replayed")
+    windows = make_windows(0)
+    region.begin_task(make_policy(), windows, random_stream(torch.device("cpu"), 1), [1e-3])
+    assert region.strength > 1e30
+
+
+def test_region_needs_a_strength_where_a_share_chooses_none():
+    with pytest.raises(ReconvergeError, match=r"method\.strength=null with method\.centre=before_"):
+        TrustRegion(FISHERS["diagonal"](), share=0.1, centre="before_task")
+    assert (
+        TrustRegion(FISHERS["diagonal"](), strength=3.0, share=0.1, centre="replayed").share is None
+    )

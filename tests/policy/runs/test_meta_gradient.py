@@ -11,7 +11,7 @@ from reconverge.policy.runs.meta_gradient import (
     fisher_product,
     gauss_newton_product,
     measure_run,
-    penalty_gradient,
+    penalty_form,
 )
 from support.tiny import make_policy, make_windows
 
@@ -56,11 +56,12 @@ def test_penalty_gradient_is_the_estimate_times_the_displacement(problem):
     policy, sample, optimum, rows = problem
     v = torch.randn(len(optimum), generator=torch.Generator().manual_seed(0))
     centre = optimum + 1.0
-    penalty = penalty_gradient(Rank1(), policy, sample, centre)
+    form = penalty_form(Rank1(), policy, sample, centre)
     mu = rows.mean(0)
     curvature = (rows @ mu).square().mean() / mu.norm() ** 4
     expected = curvature * mu * (0.01 * mu @ v)
-    torch.testing.assert_close(penalty(centre + 0.01 * v), expected, rtol=1e-3, atol=1e-6)
+    penalty = 0.5 * form.gradient(centre + 0.01 * v)
+    torch.testing.assert_close(penalty, expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("rate", "windows"), [(0.0, 8), (float("nan"), 8), (0.1, 0)])
