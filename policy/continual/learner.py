@@ -128,7 +128,8 @@ class Learner:
         if self.region is not None:
             updates, rate = self.optimization.updates, self.optimization.options.rate
             rates = [rate(update, updates) for update in range(updates)]
-            self.region.begin_task(self.teacher, self._old, self.stream(Purpose.METRIC), rates)
+            stream = self.stream(Purpose.METRIC)
+            self.region.begin_task(self.teacher, self._old, stream, rates, self.task)
 
     @property
     def starts_from_earlier_task(self) -> bool:

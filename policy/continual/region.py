@@ -44,8 +44,9 @@ STRENGTH_MEANING = (
     "lambda, the penalty's weight; F is taken of half the summed squared error of a sample"
 )
 SHARE_MEANING = (
-    "share of the network's parameters that the penalty holds, in effective number; it chooses "
-    "the strength of every task, with method.centre=replayed"
+    "share of the free parameters that every past task takes, so that the penalty holds "
+    "1 - (1 - share)^t of them after t tasks, in effective number; it chooses the strength of "
+    "every task, with method.centre=replayed"
 )
 RADIUS_MEANING = (
     "a number: a hard limit on the quadratic form (eq. 6), instead of the penalty; null: the "
@@ -84,8 +85,9 @@ class TrustRegion:
     `share`, with "replayed", chooses the strength of every task: a direction of curvature c that
     is left to itself keeps about 1 / (1 + Lambda c) of its way over a task, Lambda the sum of
     rate times strength, so that sum_c Lambda c / (1 + Lambda c) is the effective number of
-    parameters that are held (MacKay 1992, Neural Computation 4). One share serves sequences whose
-    curvatures lie orders of magnitude apart, where no strength does.
+    parameters that are held (MacKay 1992, Neural Computation 4). After t tasks it is
+    1 - (1 - share)^t of them all. One share serves sequences whose curvatures lie orders of
+    magnitude apart, where no strength does.
     """
 
     def __init__(
@@ -127,10 +129,11 @@ class TrustRegion:
         replayed: Source | None,
         stream: torch.Generator,
         rates: Sequence[float],
+        past: int,
     ) -> None:
         """Take the metric at the model before the task, where `centre` is "replayed".
 
-        `rates` are the learning rates of the task's updates.
+        `rates` are the learning rates of the task's updates, `past` the number of past tasks.
         """
         if self.centre != "replayed" or replayed is None:
             return
@@ -138,12 +141,15 @@ class TrustRegion:
         self.form.add(self._estimate(before, replayed, stream))
         if self.share is not None:
             size = sum(p.numel() for p in before.network.parameters())
-            self.strength = self.strength_of(self.form, rates, size)
+            self.strength = self.strength_of(self.form, rates, size, past)
 
-    def strength_of(self, form: QuadraticForm, rates: Sequence[float], size: int) -> float:
-        """Return the strength by which `form` holds the share of `size` parameters."""
+    def strength_of(
+        self, form: QuadraticForm, rates: Sequence[float], size: int, past: int
+    ) -> float:
+        """Return the strength by which `form` holds what `past` tasks take of `size` parameters."""
         way = sum(rate * (1 - i / len(rates)) for i, rate in enumerate(rates))
-        return step_that_holds(form, (self.share or 0.0) * size) / max(way, 1e-30)
+        held = 1 - (1 - (self.share or 0.0)) ** past
+        return step_that_holds(form, held * size) / max(way, 1e-30)
 
     def end_task(
         self, denoiser: Denoiser, data: Source, theta: Float[Tensor, P], stream: torch.Generator

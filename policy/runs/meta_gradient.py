@@ -186,7 +186,7 @@ def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm) -> float:
     policy, rate = learned.policies[0], learned.options.optimizer.rate
     if region.share is not None:
         rates = [rate(update, updates) for update in range(updates)]
-        region.strength = region.strength_of(form, rates, len(form.spectrum()))
+        region.strength = region.strength_of(form, rates, len(form.spectrum()), tasks)
     shared = 1 if region.centre in ("each_optimum", "replayed") else tasks
     weight = learned.options.method.distillation_weight
     entries = policy.horizon * policy.action_size

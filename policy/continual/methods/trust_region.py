@@ -29,7 +29,7 @@ class TrustRegionOptions:
 
     name: str = "trust_region"
     distillation_weight: float = option(1.0, DISTILLATION_MEANING, at_least=0)
-    share: float = option(0.2, SHARE_MEANING, above=0, below=1)
+    share: float = option(0.1, SHARE_MEANING, above=0, below=1)
     strength: float | None = option(
         None, STRENGTH_MEANING + "; null: as method.share says", at_least=0
     )

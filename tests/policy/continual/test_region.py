@@ -159,12 +159,12 @@ def test_begin_task_takes_the_metric_anew_on_replayed_samples(name):
     moved = theta + 0.1
     values = []
     for task in (0, 0, 1):
-        region.begin_task(policy, make_windows(task), random_stream(cpu, 1), [1.0])
+        region.begin_task(policy, make_windows(task), random_stream(cpu, 1), [1.0], 1)
         assert len(region.form) == 1
         assert region.form.value(theta) == pytest.approx(0, abs=1e-9)
         values.append(region.form.value(moved))
     assert values[0] == values[1] != values[2]
-    region.begin_task(policy, None, random_stream(cpu, 1), [1.0])
+    region.begin_task(policy, None, random_stream(cpu, 1), [1.0], 1)
     assert region.form.value(moved) == values[2]
 
 
@@ -173,18 +173,19 @@ def test_share_chooses_the_strength_by_the_effective_number_of_parameters(name):
     fisher = FISHERS[name](samples=100)
     region = TrustRegion(fisher, share=0.1, centre="replayed")
     policy, rates = make_policy(seed=1), [0.0, 2e-3, 1e-3, 0.0]
-    region.begin_task(policy, make_windows(0), random_stream(torch.device("cpu"), 1), rates)
+    stream = random_stream(torch.device("cpu"), 1)
+    region.begin_task(policy, make_windows(0), stream, rates, past=2)
     size = sum(p.numel() for p in policy.network.parameters())
     way = 2e-3 * 0.75 + 1e-3 * 0.5  # the strength falls to zero by the last update
     held = region.strength * way * region.form.spectrum()
-    assert float((held / (1 + held)).sum()) == pytest.approx(0.1 * size, rel=1e-4)
+    assert float((held / (1 + held)).sum()) == pytest.approx((1 - 0.9**2) * size, rel=1e-4)
     assert region.strength_at(2, 4) == pytest.approx(0.5 * region.strength)
 
 
 def test_a_share_that_the_metric_cannot_hold_is_held_as_far_as_it_can():
     region = TrustRegion(FISHERS["rank1"](samples=100), share=0.9, centre="replayed")
     windows = make_windows(0)
-    region.begin_task(make_policy(), windows, random_stream(torch.device("cpu"), 1), [1e-3])
+    region.begin_task(make_policy(), windows, random_stream(torch.device("cpu"), 1), [1e-3], 1)
     assert region.strength > 1e30
 
 
