@@ -29,7 +29,7 @@ class MasOptions:
     """Penalty by each parameter's effect on the network's output, no replay."""
 
     name: str = "mas"
-    strength: float = option(100.0, "lambda, the penalty's weight", at_least=0)
+    strength: float = option(1e3, "lambda, the penalty's weight", at_least=0)
     samples: int = option(
         512, SAMPLES_MEANING.replace("the Fisher is", "the importances are"), at_least=1
     )
