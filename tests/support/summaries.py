@@ -75,6 +75,7 @@ def two_tasks(**changes):
             for task, success in (("a", [0.5, 1.0]), ("b", [0.0, 1.0]))
         ],
         "libero": {"fwt": 0.625, "nbt": 0.2, "auc": 0.6375},
+        "memory_bytes": 5000,
     }
     return {**value, **changes}
 
