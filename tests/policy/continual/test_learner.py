@@ -52,7 +52,7 @@ class Linear(nn.Module):
 def test_update_follows_the_first_two_terms_of_equation_8(monkeypatch, name, beta):
     """One update against L_t + beta L_GD written out sample by sample, on a linear network."""
     policy = make_policy(network=LinearOptions())
-    optimizer = OptimizerOptions(learning_rate=0.1, warmup=0, weight_decay=0.0)
+    optimizer = OptimizerOptions(0.1, warmup=0, weight_decay=0.0, precision="float32")
     method = make_method(name, policy=policy, optimizer=optimizer, distillation_weight=beta)
     learn(method, 0, 3)
     teacher = copy.deepcopy(method.model)

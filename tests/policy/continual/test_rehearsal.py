@@ -47,7 +47,7 @@ def distance(batch, task):
 
 def make_large():
     """A generator that can learn the distributions, and how it is trained."""
-    options = OptimizerOptions(learning_rate=4e-3, warmup=10, ema_decay=0.98)
+    options = OptimizerOptions(4e-3, warmup=10, ema_decay=0.98, precision="float32")
     return make_generator(width=64, depth=2, context=32), options
 
 
