@@ -13,7 +13,7 @@ from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.robosuite.scene import Scene
 from reconverge.envs.suites.robosuite.simulator import RobosuiteSimulator
-from reconverge.envs.suites.suite import Suite
+from reconverge.envs.suites.suite import Suite, advance_by_steps
 from reconverge.options import option
 from reconverge.policy import train
 from reconverge.policy.continual.learner import Learner
@@ -160,6 +160,13 @@ class Point:
     def step(self, episode, action):
         episode.x = episode.x + 0.2 * action
         episode.success = bool(np.abs(episode.x).max() < 0.1)
+
+    def advance(self, episodes, chunks, limits):
+        seen = np.zeros((*chunks.shape[:2], 2), np.float32)
+        return seen, advance_by_steps(self.step, self.read, episodes, chunks, limits, seen)
+
+    def read(self, episode, row):
+        row[:] = episode.x
 
     def observe(self, episodes):
         return np.stack([e.x for e in episodes]).astype(np.float32)

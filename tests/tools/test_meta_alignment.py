@@ -10,6 +10,7 @@ from PIL import Image
 from reconverge.policy.continual.methods.ewc import EwcOptions
 from reconverge.policy.continual.methods.replay import ReplayOptions
 from reconverge.policy.continual.methods.single import SingleOptions
+from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
 from reconverge.policy.runs.configuration import NoReplayOptions
 from reconverge.policy.runs.folder import record_options, recorded_options
 from reconverge.policy.train import main as train
@@ -22,7 +23,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alignment")
     demonstrations = make_demonstrations(folder / "demonstrations", ["lift", "can"])
     with pytest.MonkeyPatch.context() as patch:
-        assert call(train, options(demonstrations, folder / "run"), patch) == 0
+        penalty = "fisher=diagonal method.centre=before_task method.strength=1e5".split()
+        chosen = options(demonstrations, folder / "run", *penalty)
+        assert call(train, chosen, patch) == 0
     return folder / "run"
 
 
@@ -63,12 +66,15 @@ def test_main_names_bad_arguments(run, change, said, capsys):
     assert said in capsys.readouterr().err
 
 
+AS_EWC = TrustRegionOptions(centre="before_task", strength=1.0)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"method": EwcOptions()},
         {"method": SingleOptions()},
-        {"replay": NoReplayOptions()},
+        {"replay": NoReplayOptions(), "method": AS_EWC},
         {"method": ReplayOptions(distillation_weight=0.0)},
     ],
     ids=str,

@@ -217,13 +217,16 @@ def test_check_parts_refuses_what_only_the_parts_can_tell(changes, said):
         check_parts(options, task_sequence(options.env))
 
 
+EWC = TrustRegionOptions(centre="before_task", strength=1.0)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {},
         {"batch_size": 1, "method": FinetuneOptions()},  # trains no generator
         {"batch_size": 1, "replay": DemonstrationReplayOptions()},
-        {"replay": NoReplayOptions()},  # trust_region is EWC then
+        {"replay": NoReplayOptions(), "method": EWC},
     ],
     ids=str,
 )

@@ -86,7 +86,7 @@ def edited(old, new):
         (edited("name: trust_region", "name: trust_regoin"), "unknown method 'trust_regoin'"),
         (edited("name: mlp", "name: [mlp]"), "unknown network ['mlp']"),
         (edited("name: mlp", "name: {a: b}"), "unknown network"),
-        (edited("  name: diagonal\n", ""), "Missing key name"),
+        (edited("  name: kfac\n", ""), "Missing key name"),
         (edited("method:\n", "method:\nx:\n"), "not the options of a run"),
         (edited("optimizer:\n", "optimizer: 3\nx:\n"), "not the options of a run"),
     ],
