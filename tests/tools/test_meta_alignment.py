@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alignment")
     demonstrations = make_demonstrations(folder / "demonstrations", ["lift", "can"])
     with pytest.MonkeyPatch.context() as patch:
-        penalty = "fisher=diagonal method.centre=before_task method.strength=1e5".split()
+        penalty = ["fisher=diagonal", "method.centre=before_task", "method.strength=1e5"]
         chosen = options(demonstrations, folder / "run", *penalty)
         assert call(train, chosen, patch) == 0
     return folder / "run"

@@ -26,6 +26,7 @@ WORDS = {
     "ftml": "FTML",
     "vr_mcl": "VR-MCL",
     "rank1": "rank-1",
+    "kfac": "K-FAC",
     "low_rank": "low-rank",
     "centre before_task": "centred before the task",
     "centre each_optimum": "centred on each optimum",
