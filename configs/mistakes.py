@@ -22,6 +22,14 @@ def explained(command: Command, error: Exception, overrides: list[str]) -> Recon
     found = re.search(r"Could not override '([^']+)'", str(error))
     if found:
         return _unknown_option(command, found[1], overrides)
+    found = re.search(r"In 'experiment/([^']+)'.*full_key: ([\w.]+)", str(error), re.DOTALL)
+    if found:
+        group = found[2].partition(".")[0]
+        return ReconvergeError(
+            f"experiment={found[1]} sets {found[2]}, which {group}="
+            f"{_choice(command, group, overrides)} does not have; leave experiment= out and give "
+            "the other options of configs/experiment/ one by one"
+        )
     cause = error if isinstance(error, ValidationError) else error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         return _wrong_type(command, error, cause, overrides)

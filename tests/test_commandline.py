@@ -78,6 +78,7 @@ REFUSED = [
     ("network.down_dims=3", ["network=mlp has no option 'down_dims'; network=unet1d has"]),
     ("replay.width=3", ["'replay.width'", "--help"]),
     ("method.momentum=1", ["method=trust_region has no option 'momentum'; method=vr_mcl has"]),
+    ("experiment=cw10 replay=none", ["experiment=cw10 sets replay.", "replay=none does not have"]),
     ("hydra.run.dr=x", ["hydra.run.dr"]),
     ("seed", ["'seed': options are name=value, for example env=lift,can,square"]),
     ("lift", ["'lift': options are name=value"]),

@@ -58,13 +58,9 @@ class Factors:
         """Return E = U_G^T (W - W*) U_A."""
         return self.U_G.T @ ((self.block.matrix(theta) - self.centre) @ self.U_A)
 
-    def embedded(self, E: Float[Tensor, "p q"]) -> Float[Tensor, "O J"]:
-        """Return U_G E U_A^T."""
-        return (self.U_G @ E) @ self.U_A.T
-
     def move(self, theta: Float[Tensor, P], E: Float[Tensor, "p q"]) -> None:
         """Add U_G E U_A^T to W in the parameter vector."""
-        self.block.write(theta, self.block.matrix(theta) + self.embedded(E))
+        self.block.write(theta, self.block.matrix(theta) + (self.U_G @ E) @ self.U_A.T)
 
     def scaled(self, factor: float) -> Factors:
         """Return the same Fisher times a factor."""

@@ -126,8 +126,7 @@ class Learner:
             self.teacher.load_state_dict(self.optimization.average.state_dict())
         self._old = self._draw_replay()
         if self.region is not None:
-            updates, rate = self.optimization.updates, self.optimization.options.rate
-            rates = [rate(update, updates) for update in range(updates)]
+            rates = self.optimization.options.rates(self.optimization.updates)
             stream = self.stream(Purpose.METRIC)
             self.region.begin_task(self.teacher, self._old, stream, rates, self.task)
 

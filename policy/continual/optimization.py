@@ -16,6 +16,7 @@ from reconverge.policy.continual.parameter_vector import flatten_gradients, flat
 
 Model = TypeVar("Model", bound=nn.Module)
 
+BFLOAT16_UNITS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # of torch.cpu
 PRECISIONS = ("auto", "float32", "bfloat16")
 SETTLED = 100.0  # updates that a settled average spans at least
 SHARE = 1 / 15  # of a task's updates, where that is fewer
@@ -49,14 +50,18 @@ class OptimizerOptions:
         warm = min(1.0, (update + 1) / max(1, self.warmup))
         return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * update / updates))
 
+    def rates(self, updates: int) -> list[float]:
+        """Return the learning rates of all updates of a task."""
+        return [self.rate(update, updates) for update in range(updates)]
+
 
 def precision_on(device: torch.device, wanted: str) -> str:
     """Return the precision of matrix products on `device`, where `wanted` may be "auto"."""
     if wanted != "auto":
         return wanted
-    has = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if has and units else "float32"
+    library = device.type == "cpu" and torch.backends.mkldnn.is_available()
+    units = any(getattr(torch.cpu, name, bool)() for name in BFLOAT16_UNITS)
+    return "bfloat16" if library and units else "float32"
 
 
 class DivergenceError(ReconvergeError):

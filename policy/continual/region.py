@@ -22,7 +22,7 @@ from reconverge.policy.continual.denoising import (
     imagined,
 )
 from reconverge.policy.continual.fisher import Fisher
-from reconverge.policy.continual.quadratic import QuadraticForm, least_step
+from reconverge.policy.continual.quadratic import LowRankForm, QuadraticForm, least_step
 
 CENTRES = {
     "before_task": "around the policy before the task, the strength shared between the past tasks "
@@ -102,7 +102,13 @@ class TrustRegion:
     ):
         if centre not in CENTRES:
             raise unknown("method.centre", centre, CENTRES)
-        if strength is None and radius is None and (share is None or centre != "replayed"):
+        by_share = strength is None and radius is None
+        if by_share and isinstance(fisher.form(), LowRankForm):
+            raise ReconvergeError(
+                f"method.strength=null with fisher={fisher.name}: its few directions are no share "
+                "of the parameters; give a number, such as 1e4, or fisher=kfac or diagonal"
+            )
+        if by_share and (share is None or centre != "replayed"):
             raise ReconvergeError(
                 f"method.strength=null with method.centre={centre}: give a number, such as 1e5 for "
                 "fisher=diagonal; a share of the parameters is for method.centre=replayed"
@@ -115,7 +121,7 @@ class TrustRegion:
             )
         self.fisher, self.radius, self.centre, self.decay = fisher, radius, centre, decay
         self.strength = strength or 0.0  # with a share, of the task that is being learned
-        self.share = None if strength is not None else share
+        self.share = share if by_share else None
         self.form: QuadraticForm = fisher.form()
 
     @property
@@ -209,7 +215,7 @@ class TrustRegion:
 def step_that_holds(form: QuadraticForm, count: float) -> float:
     """Return the step at which the form holds an effective number of `count` parameters.
 
-    The greatest step there is, where it cannot hold as many.
+    The greatest step there is, where it has not as many curvatures.
     """
     spectrum = form.spectrum()
     return least_step(lambda step: float((1 / (1 + step * spectrum)).sum()), len(spectrum) - count)

@@ -143,11 +143,8 @@ def _compare(
     fisher, optimum, sample = learned.options.fisher, _vector(learned.policies[i]), query
     if fisher.targets == "policy":
         sample = imagined(learned.policies[i], query, stream)
-    before_task = learned.region is not None and learned.region.centre in (
-        "before_task",
-        "replayed",
-    )
-    centre = _vector(learned.policies[k - 1 if before_task else i])
+    around = learned.region.centre if learned.region is not None else ""
+    centre = _vector(learned.policies[k - 1 if around in ("before_task", "replayed") else i])
     form = penalty_form(fisher, learned.policies[i], sample, centre)
     product = fisher_product(policy, optimum, sample)
     task = OldTask(
@@ -180,17 +177,16 @@ def _metrics(
 
 
 def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm) -> float:
-    region, updates = learned.region, learned.options.updates_per_task
+    region, options, policy = learned.region, learned.options, learned.policies[0]
     if region is None:
         return 0.0
-    policy, rate = learned.policies[0], learned.options.optimizer.rate
+    strength = region.strength
     if region.share is not None:
-        rates = [rate(update, updates) for update in range(updates)]
-        region.strength = region.strength_of(form, rates, len(form.spectrum()), tasks)
+        rates = options.optimizer.rates(options.updates_per_task)
+        strength = region.strength_of(form, rates, len(_vector(policy)), tasks)
     shared = 1 if region.centre in ("each_optimum", "replayed") else tasks
-    weight = learned.options.method.distillation_weight
     entries = policy.horizon * policy.action_size
-    return 0.5 * entries * region.strength / weight / shared
+    return 0.5 * entries * strength / options.method.distillation_weight / shared
 
 
 def _loss(policy: DiffusionPolicy, sample: NoisySample) -> Loss:

@@ -23,6 +23,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alignment")
     demonstrations = make_demonstrations(folder / "demonstrations", ["lift", "can"])
     with pytest.MonkeyPatch.context() as patch:
+        # At the default's policy first order holds only below the steps that float32 resolves.
         penalty = ["fisher=diagonal", "method.centre=before_task", "method.strength=1e5"]
         chosen = options(demonstrations, folder / "run", *penalty)
         assert call(train, chosen, patch) == 0

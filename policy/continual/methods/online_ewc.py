@@ -4,7 +4,8 @@ L(theta) = L_t(theta; D_t) + (lambda/2) (theta - theta*_{t-1})^T F_{t-1} (theta 
 F_t = gamma F_{t-1} + Fisher of task t at theta*_t
 
 Schwarz et al. 2018, arXiv 1805.06370, section 3.2; their further factor gamma in the penalty is
-part of lambda. With fisher=diagonal, the default, two vectors hold all past tasks.
+part of lambda. With fisher=diagonal two vectors hold all past tasks; fisher=kfac keeps
+the factors of each.
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ from torch import nn
 from reconverge.errors import ReconvergeError
 from reconverge.options import check_options
 from reconverge.policy.continual.optimization import (
+    BFLOAT16_UNITS,
     DivergenceError,
     Optimization,
     OptimizerOptions,
@@ -188,10 +189,10 @@ def test_products_in_bfloat16_give_nearly_the_same_gradient_and_leave_the_rest_f
 
 @pytest.mark.parametrize("has_units", [False, True])
 def test_precision_is_bfloat16_where_the_processor_has_it(monkeypatch, has_units):
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda: has_units)
+    for name in BFLOAT16_UNITS:
+        monkeypatch.setattr(torch.cpu, name, lambda: has_units, raising=False)
     here = precision_on(torch.device("cpu"), "auto")
-    supported = has_units and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    supported = has_units and torch.backends.mkldnn.is_available()
     assert here == ("bfloat16" if supported else "float32")
     assert precision_on(torch.device("cuda"), "auto") == "float32"
     for wanted in ("float32", "bfloat16"):
