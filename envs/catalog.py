@@ -41,6 +41,11 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
+def widest(suite: str) -> int:
+    """Return the number of entries of the largest observation among a suite's tasks."""
+    return max(task.observation_size for task in TASKS.values() if task.suite == suite)
+
+
 def task_sequence(names: str | Sequence[str]) -> list[Task]:
     """Return tasks in learning order, from `"lift,can"` or a list, with aliases expanded.
 

@@ -35,8 +35,10 @@ DISTILLATION_MEANING = (
 class Method(Protocol):
     """Learns tasks in turn: `begin_task`, an `update` for every batch, `end_task` to its end.
 
-    To resume within a task, `load_state_dict` and then `begin_task(..., continued=True)`. All
-    randomness is keyed by seed, task and update, so that it goes on as it would have.
+    `end_task` comes when there is a next task, so that a sequence may always go on. To resume
+    within a task or at its end, `load_state_dict` and then `begin_task(..., continued=True)`; its
+    number of updates may have changed. All randomness is keyed by seed, task and update, so that it
+    goes on as it would have.
     """
 
     @property
@@ -50,7 +52,7 @@ class Method(Protocol):
     def model_of(self, task: int) -> Any: ...  # the one to evaluate on a task
     def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None: ...
     def update(self, batch: Batch) -> Metrics: ...
-    def end_task(self, data: Source, last: bool) -> Iterator[GeneratorUpdate]: ...
+    def end_task(self, data: Source) -> Iterator[GeneratorUpdate]: ...
     def state_dict(self) -> dict[str, Tensor]: ...
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 
@@ -121,7 +123,9 @@ class Learner:
     def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None:
         """Start `task`: fresh optimiser, previous model frozen as the teacher, replay drawn."""
         self.task = task
-        if not continued:
+        if continued:
+            self.optimization.updates = updates
+        else:
             self.optimization.begin(updates, settled=self.starts_from_earlier_task)
             self.teacher.load_state_dict(self.optimization.average.state_dict())
         self._old = self._draw_replay()
@@ -177,13 +181,8 @@ class Learner:
         self.optimization.follow()
         return numbers
 
-    def end_task(self, data: Source, last: bool) -> Iterator[GeneratorUpdate]:
-        """Anchor the model just learned and prepare replay of its task; yield generator updates.
-
-        Nothing is prepared after the `last` task.
-        """
-        if last:
-            return
+    def end_task(self, data: Source) -> Iterator[GeneratorUpdate]:
+        """Anchor the model just learned and prepare replay of its task; yield generator updates."""
         if self.region is not None:
             at = self.optimization
             self.region.end_task(at.average, data, at.average_vector, self.stream(Purpose.FISHER))

@@ -136,7 +136,9 @@ def learn_tasks(
     """Learn the tasks of `data` in order, from `progress` on; `resume` is the method's state there.
 
     Every task seen is evaluated after each task; `settings.probing` says which are probed in
-    between. A DivergenceError (a loss that is not finite) leaves the last checkpoint in place.
+    between. A task is ended, its replay prepared, when the next one begins: at the end of `data`
+    nothing tells whether there will be more, and the sequence may go on from there. A
+    DivergenceError (a loss that is not finite) leaves the last checkpoint in place.
     """
 
     def begun(task: int) -> list[bool]:
@@ -145,13 +147,13 @@ def learn_tasks(
 
     if resume is not None:
         method.load_state_dict(resume)
+    if resume is not None and progress.task and not progress.update:
+        method.begin_task(progress.task - 1, settings.updates_per_task, continued=True)
     while progress.task < len(data):
+        if progress.task and not progress.update:
+            _end_task(method, data[progress.task - 1](), observer, progress)
         source = data[progress.task]()
         _learn_task(method, source, evaluate, observer, settings, progress)
-        last = progress.task == len(data) - 1
-        with _Clock(progress, "training_seconds"):
-            for update, updates, loss in method.end_task(source, last):
-                observer.generator_updated(progress, update, updates, loss)
         with _Clock(progress, "evaluation_seconds"):
             n, seen = settings.n_rollouts, range(progress.task + 1)
             row = [evaluate(method.model_of(task), task, n) for task in seen]
@@ -161,6 +163,13 @@ def learn_tasks(
         progress.task, progress.update = progress.task + 1, 0
         observer.save(progress, method.state_dict(), ended=True)
     return progress
+
+
+def _end_task(method: Method, source: Source, observer: Observer, progress: Progress) -> None:
+    """End the task before the one to come."""
+    with _Clock(progress, "training_seconds"):
+        for update, updates, loss in method.end_task(source):
+            observer.generator_updated(progress, update, updates, loss)
 
 
 def _learn_task(

@@ -118,7 +118,7 @@ def example_sampler(
     """Draw observations within each task's bounds, tasks in turn, and noise."""
     generator = torch.Generator().manual_seed(seed)
     low, high = policy.normalizer.low, policy.normalizer.high
-    task = torch.arange(batch) % len(low)
+    task = torch.arange(batch) % int(policy.normalizer.is_set.sum())
     share = torch.rand((batch, policy.n_obs_steps, low.shape[1]), generator=generator)
     observations = low[task, None] + share * (high - low)[task, None]
     noise = torch.randn((batch, policy.horizon, policy.action_size), generator=generator)

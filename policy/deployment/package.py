@@ -44,11 +44,13 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
             "largest_difference": difference,
         }
         write_json(folder / "config.json", about)
-        write_text(folder / "README.md", readme(loaded.spec, contracts, difference))
+        write_text(
+            folder / "README.md", readme(loaded.spec, contracts, loaded.policy.n_tasks, difference)
+        )
     return difference
 
 
-def readme(spec: PolicySpec, contracts: list[Contract], difference: float) -> str:
+def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: float) -> str:
     """Return the README of a package, which says how to act with `sampler.onnx` alone."""
     size = spec.observation_size
     padded = any(sum(part.size for part in c.observation) < size for c in contracts)
@@ -67,7 +69,7 @@ def readme(spec: PolicySpec, contracts: list[Contract], difference: float) -> st
         padding=f", then zeros up to {size} entries" if padded else "",
         prediction=spec.diffusion["prediction_type"],
         octaves=spec.fourier_octaves,
-        one_hot="; then the task, one-hot" if embedded else "",
+        one_hot=f"; then the task, one-hot of {rows}" if embedded else "",
         error=f"{difference:.1e}",
         batches=", ".join(map(str, onnx.BATCHES)),
         tasks="\n\n".join(map(to_markdown, contracts)),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.datasets.windows import Windows
+from reconverge.envs.catalog import widest
 from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.seeds import REPLAY
 from reconverge.envs.task import Task
@@ -69,9 +70,9 @@ ReadWindows = Callable[[], TaskWindows]
 def check_parts(options: TrainOptions, tasks: Sequence[Task]) -> None:
     """Build policy, generator and method once and drop them, to raise what they refuse."""
     spec = make_spec(options, tasks)
-    normalizer = make_normalizer([(task.low, task.high) for task in tasks])
-    replay = make_replay(options, normalizer, spec.action_size, [], None)
-    make_method(options, make_policy(spec, normalizer), replay, None)
+    normalizer = make_normalizer(spec, tasks)
+    replay = make_replay(options, spec, normalizer, [], None)
+    make_method(options, spec, make_policy(spec, normalizer), replay, None)
 
 
 def make_spec(options: TrainOptions, tasks: Sequence[Task]) -> PolicySpec:
@@ -81,7 +82,7 @@ def make_spec(options: TrainOptions, tasks: Sequence[Task]) -> PolicySpec:
         network=asdict(options.network),
         diffusion=asdict(options.diffusion),
         **asdict(options.policy),
-        observation_size=max(task.observation_size for task in tasks),
+        observation_size=max(widest(task.suite) for task in tasks),
         action_size=tasks[0].action_size,
         input_frames={t.label: t.input_frame for t in tasks if t.input_frame != "base"},
     )
@@ -116,8 +117,8 @@ def pad(observations: np.ndarray, size: int) -> np.ndarray:
 
 def make_replay(
     options: TrainOptions,
+    spec: PolicySpec,
     normalizer: Normalizer,
-    action_size: int,
     windows: Sequence[ReadWindows],
     evaluator: Evaluator | None,
 ) -> Replay | None:
@@ -130,12 +131,12 @@ def make_replay(
         budget = Budget(chosen.budget, chosen.budget_unit, options.seed)
         source = EpisodicMemory(lambda task: windows[task](), budget)
         if chosen.budget is not None:
-            budget.check(_episode_bytes(windows, normalizer.low.shape[0])[:-1])
+            budget.check(_episode_bytes(windows, len(spec.tasks))[:-1])
     elif chosen.name == "rollout":
         source = DrawnReplay(_rollouts(evaluator))
     else:
         source = GeneratedReplay(
-            make_generator(options, normalizer, action_size),
+            make_generator(options, normalizer, spec.action_size),
             OptimizerOptions(
                 learning_rate=chosen.learning_rate, precision=options.optimizer.precision
             ),
@@ -165,6 +166,7 @@ def make_generator(
 
 def make_method(
     options: TrainOptions,
+    spec: PolicySpec,
     policy: DiffusionPolicy,
     replay: Replay | None,
     windows: Sequence[ReadWindows] | None,
@@ -177,7 +179,7 @@ def make_method(
         fisher=options.fisher,
         all_tasks=None if windows is None else lambda: JointSource([read() for read in windows]),
         batch_size=options.batch_size,
-        tasks=policy.normalizer.low.shape[0],
+        tasks=len(spec.tasks),
         seed=options.seed,
     )
     method: Method = options.method.build(setting)

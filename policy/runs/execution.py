@@ -101,13 +101,13 @@ def _learn_all(
     tasks = in_frames_of(tasks, stores)
     collected = time.perf_counter() - started
     torch.manual_seed(options.seed)
-    normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
     spec = make_spec(options, tasks)
+    normalizer = make_normalizer(spec, tasks).to(device)
     pairs = zip(tasks, stores, strict=True)
     windows = [make_windows(options, spec, store, task, device) for task, store in pairs]
     evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
-    replay = make_replay(options, normalizer, spec.action_size, windows, evaluator)
-    method = make_method(options, make_policy(spec, normalizer), replay, windows)
+    replay = make_replay(options, spec, normalizer, windows, evaluator)
+    method = make_method(options, spec, make_policy(spec, normalizer), replay, windows)
     facts = _facts(options, spec, method, episodes_from_elsewhere(tasks, stores, wanted.episodes))
     progress, state, facts = _resume(folder, spec, facts, collected)
     manifest = {"policy": spec.to_json(), "facts": facts}

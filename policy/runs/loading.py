@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from reconverge.envs.catalog import get_task, task_sequence
@@ -22,6 +21,8 @@ from reconverge.policy.model.policy import DiffusionPolicy, PolicyOptions
 from reconverge.policy.runs.checkpoint import CheckpointError, load, newest
 from reconverge.schema import read_record
 
+TASK_ROWS = 32
+"""Tasks that a policy has room for, a multiple of it for more: no shape tells of tasks to come."""
 OF_ONE_TASK = ("single", "packnet")
 """Methods whose earlier tasks use other weights than those of a checkpoint, or a part of them."""
 
@@ -36,7 +37,7 @@ class PolicySpec:
     n_obs_steps: int
     horizon: int
     n_action_steps: int
-    observation_size: int  # of the largest task; smaller ones are padded
+    observation_size: int  # of the largest task of the suite; smaller ones are padded
     action_size: int
     task_conditioning: str
     fourier_octaves: int
@@ -108,7 +109,7 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
     manifest, file = checkpoint.manifest, folder / "manifest.json"
     spec = PolicySpec.from_json(manifest.get("policy"), file)
     try:
-        policy = make_policy(spec, Normalizer(len(spec.tasks), spec.observation_size).to(place))
+        policy = make_policy(spec, make_normalizer(spec, []).to(place))
         policy.load_state_dict(checkpoint.weights)
         tasks = tuple(spec.task(name) for name in spec.tasks)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -158,11 +159,12 @@ def make_policy(spec: PolicySpec, normalizer: Normalizer) -> DiffusionPolicy:
     return DiffusionPolicy(policy, network, diffusion, normalizer, spec.action_size).to(device)
 
 
-def make_normalizer(bounds: list[tuple[np.ndarray, np.ndarray]]) -> Normalizer:
-    """Build the normaliser of tasks with these bounds (low, high), padded to the largest Do."""
-    normalizer = Normalizer(len(bounds), max(len(low) for low, _ in bounds))
-    for task, (low, high) in enumerate(bounds):
-        normalizer.set_task(task, torch.as_tensor(low), torch.as_tensor(high))
+def make_normalizer(spec: PolicySpec, tasks: Sequence[Task]) -> Normalizer:
+    """Build the normaliser of a policy, with the declared bounds of these tasks, its first ones."""
+    rows = TASK_ROWS * -(-len(spec.tasks) // TASK_ROWS)
+    normalizer = Normalizer(rows, spec.observation_size)
+    for row, task in enumerate(tasks):
+        normalizer.set_task(row, task.low, task.high)
     return normalizer
 
 

@@ -91,7 +91,7 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
     pairs: list[Pair] = []
     with tqdm(total=len(found) * (len(found) - 1) // 2, unit="pair") as bar:
         for k in range(1, len(found)):
-            learned.replay.load_state_dict(_part(checkpoint.load(found[k - 1]).state, "replay/"))
+            learned.replay.load_state_dict(_part(checkpoint.load(found[k]).state, "replay/"))
             for i in range(k):
                 values = _compare(learned, k, i, inner_rate, windows)
                 pairs.append({"after": names[k], "task": names[i], "since": k - i, **values})
@@ -112,8 +112,8 @@ def _read(run: Path, options: TrainOptions, policies: Sequence[DiffusionPolicy])
     windows = [make_windows(options, spec, store, task, cpu) for task, store in pairs]
     evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
     normalizer = policies[0].normalizer
-    replay = make_replay(options, normalizer, spec.action_size, windows, evaluator)
-    method = make_method(options, policies[0], replay, windows)
+    replay = make_replay(options, spec, normalizer, windows, evaluator)
+    method = make_method(options, spec, policies[0], replay, windows)
     weight = asdict(options.method).get("distillation_weight", 0.0)
     if replay is None or not method.uses_replay or not weight:
         raise ReconvergeError(

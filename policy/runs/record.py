@@ -78,15 +78,16 @@ class RunRecord:
             self._log(progress, {f"success/{name}": success})
 
     def generator_updated(self, progress: Progress, update: int, updates: int, loss: float) -> None:
-        bar = self._bar_for(f"replay generator of {self.names[progress.task]}", updates, update - 1)
+        learned = progress.task - 1
+        bar = self._bar_for(f"replay generator of {self.names[learned]}", updates, update - 1)
         bar.update()
         if update % LOG_EVERY == 0:
             bar.set_postfix(loss=f"{loss:.2g}", refresh=False)
-            self._write("generator", progress, {"generator_update": update, "loss": loss})
+            self._write_line(
+                "generator", learned, self._updates, generator_update=update, loss=loss
+            )
             for logger in self._loggers:
-                logger.log(
-                    {f"generator/{self.names[progress.task]}": loss}, update, "generator_update"
-                )
+                logger.log({f"generator/{self.names[learned]}": loss}, update, "generator_update")
 
     def task_ended(self, progress: Progress) -> None:
         self._close_bar()
@@ -133,8 +134,10 @@ class RunRecord:
             logger.log(values, progress.task * self._updates + progress.update, "update")
 
     def _write(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
-        name = self.names[progress.task]
-        where = {"kind": kind, "task": name, "task_index": progress.task, "update": progress.update}
+        self._write_line(kind, progress.task, progress.update, **values)
+
+    def _write_line(self, kind: str, task: int, update: int, **values: Any) -> None:
+        where = {"kind": kind, "task": self.names[task], "task_index": task, "update": update}
         self._lines.write(json.dumps({**where, **values, "time": time.time()}) + "\n")
 
     def _bar_for(self, title: str, total: int, done: int) -> tqdm:
@@ -167,8 +170,16 @@ def _drop_lines_after(path: Path, progress: Progress) -> None:
             entry = json.loads(line)
         except json.JSONDecodeError:  # the line that a kill cut short
             continue
-        if (entry["task_index"], entry["update"]) <= (progress.task, progress.update) and not (
-            entry["task_index"] == progress.task and entry["kind"] in ("generator", "evaluation")
-        ):
+        if _was_before(entry, progress):
             kept.append(line)
     write_text(path, "".join(kept))
+
+
+def _was_before(entry: dict[str, Any], progress: Progress) -> bool:
+    """Return whether a line of metrics.jsonl was written on the way to `progress`."""
+    task = entry["task_index"]
+    if entry["kind"] == "generator":  # trained between its task and the next one's first update
+        return (task + 1, 0) < (progress.task, progress.update)
+    if entry["kind"] == "evaluation":
+        return task < progress.task
+    return (task, entry["update"]) <= (progress.task, progress.update)

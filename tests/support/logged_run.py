@@ -44,8 +44,6 @@ def interrupted(folder, logger):
     run = make_record(folder, progress, logger)
     for progress.update in range(1, UPDATES + 1):
         run.updated(progress, {"loss": 1.0 / progress.update})
-    for update in range(1, 11):
-        run.generator_updated(progress, update, 10, 0.25)
     progress.successes.append([[True, False]])
     run.task_ended(progress)
     run.close()
@@ -55,6 +53,8 @@ def resumed(folder, logger):
     """Learn the second task of that run."""
     progress = Progress(task=1, update=0, successes=[[[True, False]]])
     run = make_record(folder, progress, logger)
+    for update in range(1, 11):
+        run.generator_updated(progress, update, 10, 0.25)
     for progress.update in range(1, UPDATES + 1):
         run.updated(progress, {"loss": 2.0 / progress.update})
     progress.successes.append([[True, True], [False, False]])

@@ -70,8 +70,8 @@ def make_checkpoint(folder, name="lift", *, index=0, seed=0, facts=None, **chang
     """Save and load `<index>_<name>` in `folder`."""
     torch.manual_seed(seed)
     spec = make_spec(**changes)
-    bounds = [(TASKS[task].low, TASKS[task].high) for task in spec.tasks]
-    policy = awake(make_policy(spec, make_normalizer(bounds)), seed + 1)
+    normalizer = make_normalizer(spec, [TASKS[task] for task in spec.tasks])
+    policy = awake(make_policy(spec, normalizer), seed + 1)
     manifest = {"policy": spec.to_json(), "facts": facts or {}}
     saved = Checkpoint(policy.state_dict(), {}, manifest)
     return load_policy(save(folder, index, name, None, saved))

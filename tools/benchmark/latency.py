@@ -52,7 +52,7 @@ def run(options: TrainOptions) -> None:
     tasks = task_sequence(options.env)
     torch.manual_seed(options.seed)
     spec = make_spec(options, tasks)
-    policy = make_policy(spec, make_normalizer([(task.low, task.high) for task in tasks])).eval()
+    policy = make_policy(spec, make_normalizer(spec, tasks)).eval()
     with tempfile.TemporaryDirectory() as folder:
         export_denoiser(policy, Path(folder) / "denoiser.onnx")
         export_sampler(policy, Path(folder) / "sampler.onnx")

@@ -61,8 +61,8 @@ def measure(options: TrainOptions) -> dict[str, Any]:
     spent = 0.0
     for task, store in zip(tasks, stores, strict=True):
         torch.manual_seed(options.seed)
-        policy = make_policy(spec, make_normalizer([(row.low, row.high) for row in tasks]))
-        method = make_method(options, policy, None, None)
+        policy = make_policy(spec, make_normalizer(spec, tasks))
+        method = make_method(options, spec, policy, None, None)
         windows = make_windows(options, spec, store, task, cpu)()
         start = time.process_time()
         method.begin_task(0, options.updates_per_task)

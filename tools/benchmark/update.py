@@ -77,15 +77,15 @@ def _prepared(options: TrainOptions, device: torch.device) -> Method:
     """Return the method in its third task, after one update on each of the first two."""
     tasks = task_sequence(SEQUENCE)
     torch.manual_seed(options.seed)
-    normalizer = make_normalizer([(task.low, task.high) for task in tasks]).to(device)
     spec = make_spec(options, tasks)
-    replay = make_replay(options, normalizer, spec.action_size, [], None)
-    method = make_method(options, make_policy(spec, normalizer), replay, None)
+    normalizer = make_normalizer(spec, tasks).to(device)
+    replay = make_replay(options, spec, normalizer, [], None)
+    method = make_method(options, spec, make_policy(spec, normalizer), replay, None)
     for task in range(2):
         source = _windows(options, task, device)
         method.begin_task(task, 1)
         method.update(source.sample(options.batch_size, random_stream(torch.device("cpu"), task)))
-        for _ in method.end_task(source, last=False):
+        for _ in method.end_task(source):
             pass
     method.begin_task(2, (ROUNDS + 2) * UPDATES)
     return method

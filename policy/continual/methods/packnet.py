@@ -66,7 +66,11 @@ class PackNet(Learner):
     def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None:
         is_last = task == self._tasks - 1
         self._retraining = 0 if is_last else round(self._share * updates)
-        super().begin_task(task, updates - self._retraining, continued=continued)
+        pruned = len(self._masks) > task
+        before = updates - self._retraining
+        super().begin_task(
+            task, max(1, self._retraining) if pruned else before, continued=continued
+        )
         self._moving = self._free()
 
     def update(self, batch: Batch) -> Metrics:

@@ -55,10 +55,9 @@ class Single(Learner):
     def starts_from_earlier_task(self) -> bool:
         return False
 
-    def end_task(self, data: Source, last: bool) -> Iterator[GeneratorUpdate]:
-        if not last:
-            self._learned.append(self.optimization.average_vector.clone())
-        yield from super().end_task(data, last)
+    def end_task(self, data: Source) -> Iterator[GeneratorUpdate]:
+        self._learned.append(self.optimization.average_vector.clone())
+        yield from super().end_task(data)
 
     def state_dict(self) -> dict[str, Tensor]:
         learned = {"single/learned": torch.stack(self._learned)} if self._learned else {}

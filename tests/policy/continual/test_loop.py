@@ -89,7 +89,7 @@ def test_learn_tasks_learns_probes_evaluates_and_saves_in_order():
     for after, event in ((5, ("save", 0, 5)), (7, ("probe", 0, 6)), (12, ("save", 0, 10))):
         first.insert(after, event)
     first.append(("save", 0, 12))
-    first += [("generator", 0, i) for i in range(1, 6)] + [("end", 0, 1), ("save", 1, 0)]
+    first += [("end", 0, 1), ("save", 1, 0)] + [("generator", 1, i) for i in range(1, 6)]
     assert log.events[: len(first)] == first
     second = log.events[len(first) :]
     assert [e[2] for e in second if e[0] == "update"] == list(range(1, 13))
@@ -161,6 +161,30 @@ def test_learn_tasks_resumed_at_any_checkpoint_ends_the_same(name, source, check
     whole = [e for e in log.events if e[0] in ("update", "end")]
     rest = [e for e in after.events if e[0] in ("update", "end")]
     assert rest == whole[len(whole) - len(rest) :]
+
+
+@pytest.mark.parametrize(("name", "source"), CASES)
+def test_learn_tasks_told_of_one_task_and_then_of_another_ends_the_same(name, source):
+    state, progress, log = uninterrupted(name, source)
+    alone = make_method(name, source)
+    first, _ = run(alone, tasks=1)
+    method = make_method(name, source, policy=make_policy(seed=77))
+    both, after = run(method, first, alone.state_dict())
+    assert same(method.state_dict(), state)
+    assert measured(both) == measured(progress)
+    assert after.events == log.events[-len(after.events) :]
+
+
+def test_learn_tasks_takes_more_updates_of_the_last_task():
+    method = make_method("trust_region", "generator")
+    run(method, log=(log := Log()))
+    at, saved, _ = log.saved[CHECKPOINTS.index((1, 12))]
+    more = make_method("trust_region", "generator")
+    after, log = run(more, at, saved, settings=replace(SETTINGS, updates_per_task=20))
+    assert [e[2] for e in log.events if e[0] == "update"] == list(range(13, 21))
+    rates = [metrics["learning_rate"] for metrics in log.metrics]
+    assert rates == more.optimization.options.rates(20)[12:]
+    assert (after.task, after.update, len(after.successes)) == (2, 0, 2)
 
 
 @pytest.mark.parametrize("update", [3, 17])

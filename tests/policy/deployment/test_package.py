@@ -62,7 +62,7 @@ def test_write_package_exports_the_network(source, exported):
     policy, generator = source.policy, torch.Generator().manual_seed(0)
     sample = torch.randn((5, 4, 7), generator=generator)
     step = torch.randint(20, (5,), generator=generator)
-    condition = torch.randn((5, 2 * 23 * 3 + 2), generator=generator)
+    condition = torch.randn((5, 2 * 23 * 3 + source.policy.n_tasks), generator=generator)
     inputs = {"sample": sample, "step": step, "condition": condition}
     session = onnxruntime.InferenceSession(exported / "denoiser.onnx")
     assert {entry.name for entry in session.get_inputs()} == set(inputs)

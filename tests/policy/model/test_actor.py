@@ -77,7 +77,9 @@ def test_act_does_not_depend_on_the_episodes_beside(width, sizes, most_threads):
     )
     torch.manual_seed(0)
     low, high = -np.ones(observation_size, np.float32), np.ones(observation_size, np.float32)
-    policy = from_spec(spec, make_normalizer([(low, high)]))
+    normalizer = make_normalizer(spec, [])
+    normalizer.set_task(0, low, high)
+    policy = from_spec(spec, normalizer)
     for parameter in policy.network.parameters():  # away from the zeros of the start
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ from reconverge.datasets.windows import Windows
 from reconverge.envs.catalog import task_sequence
 from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.seeds import REPLAY
+from reconverge.envs.suites.metaworld.cw10 import CW10
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
@@ -34,13 +35,15 @@ from reconverge.policy.runs.configuration import (
     NoReplayOptions,
     RolloutReplayOptions,
 )
-from reconverge.policy.runs.loading import make_normalizer, make_policy
+from reconverge.policy.runs.loading import TASK_ROWS, make_normalizer, make_policy
 from support.tiny import make_normalizer as make_tiny_normalizer
 from support.tiny import make_policy as make_tiny_policy
 from support.tiny import make_windows as make_tiny_windows
+from support.tiny_checkpoint import make_spec as make_tiny_spec
 from support.tiny_run import make_options
 
 CPU = torch.device("cpu")
+TINY = make_tiny_spec(action_size=2, observation_size=3)
 
 
 def test_task_windows_sample_batches_of_their_task():
@@ -67,13 +70,13 @@ def test_make_spec_describes_the_policy_that_make_policy_builds():
     tasks = task_sequence(options.env)
     spec = make_spec(options, tasks)
     assert (spec.tasks, spec.observation_size, spec.action_size) == (["lift", "can"], 23, 7)
-    policy = make_policy(spec, make_normalizer([(task.low, task.high) for task in tasks]))
+    policy = make_policy(spec, make_normalizer(spec, tasks))
     assert len(policy.network.blocks) == 2
     assert policy.options == options.policy
     assert policy.diffusion.options == options.diffusion
     assert spec.network["name"] == "mlp"  # building it takes nothing from the spec
     seen, task = torch.zeros(3, 2, 23), torch.tensor([0, 1, 0])
-    assert policy.condition(seen, task).shape == (3, 2 * 23 * 7 + 2)
+    assert policy.condition(seen, task).shape == (3, 2 * 23 * 7 + TASK_ROWS)
 
 
 def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):
@@ -85,7 +88,7 @@ def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):
         last = np.arange(length) == length - 1
         store.append(Episode(task.split(seen), actions, last.astype(np.float32), last))
     options = make_options(env=["lift"], demonstrations=DemonstrationOptions(episodes=2))
-    spec = make_spec(options, task_sequence(["lift", "can"]))  # can observes more
+    spec = make_spec(options, [task])  # can, of the same suite, observes more
     windows = make_windows(options, spec, store, task, CPU)()
     batch = windows.sample(200, torch.Generator().manual_seed(0))
     assert batch.observations.shape == (200, 2, 23)
@@ -102,7 +105,7 @@ def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):
 @pytest.mark.parametrize("name", REPLAYS)
 def test_make_replay_makes_every_source(name):
     options = make_options(replay=REPLAYS[name]())
-    replay = make_replay(options, make_tiny_normalizer(), 2, [], None)
+    replay = make_replay(options, TINY, make_tiny_normalizer(), [], None)
     if name == "none":
         assert replay is None
         return
@@ -114,7 +117,7 @@ def test_make_replay_makes_every_source(name):
 def test_make_replay_of_demonstrations_draws_from_the_stores():
     options = make_options(replay=DemonstrationReplayOptions())
     windows = [lambda task=task: make_tiny_windows(task) for task in (0, 1)]
-    replay = make_replay(options, make_tiny_normalizer(), 2, windows, None)
+    replay = make_replay(options, TINY, make_tiny_normalizer(), windows, None)
     stream = torch.Generator().manual_seed(0)
     drawn = replay.source.draw(None, 1, 5, stream)
     expected = make_tiny_windows(1).sample(5, torch.Generator().manual_seed(0))
@@ -146,7 +149,7 @@ def test_make_replay_of_few_demonstrations_keeps_what_the_budget_allows():
     for unit, amount in (("episodes", 3), ("bytes", 4 * 32 - 1)):
         chosen = DemonstrationReplayOptions(budget=amount, budget_unit=unit)
         options = make_options(replay=chosen)
-        source = make_replay(options, make_tiny_normalizer(), 2, windows, None).source
+        source = make_replay(options, TINY, make_tiny_normalizer(), windows, None).source
         list(source.end_task(0, windows[0](), torch.Generator()))
         kept[unit] = len(source.kept(0).episode_bytes)
         assert source.memory_bytes == 3 * 32
@@ -160,11 +163,12 @@ def test_make_replay_of_few_demonstrations_keeps_what_the_budget_allows():
 )
 def test_make_replay_refuses_a_budget_without_an_episode_of_each_task(amount, unit, read):
     windows = [lambda task=task: make_episodes(task, [2] * 9) for task in range(4)]
-    normalizer = make_normalizer([(np.zeros(3), np.ones(3))] * 4)
+    spec = make_tiny_spec([task.name for task in CW10[:4]])
+    normalizer = make_normalizer(spec, [])
     chosen = DemonstrationReplayOptions(budget=amount, budget_unit=unit)
     least = 3 if unit == "episodes" else 3 * 31 + 3
     with pytest.raises(ReconvergeError, match=f"budget={amount} {unit}: .*at least {least}, or"):
-        make_replay(make_options(replay=chosen), normalizer, 2, windows if read else [], None)
+        make_replay(make_options(replay=chosen), spec, normalizer, windows if read else [], None)
 
 
 class Rollouts(Evaluator):
@@ -185,7 +189,7 @@ class Rollouts(Evaluator):
 def test_make_replay_of_rollouts_keeps_the_successes_of_the_policy():
     evaluator = Rollouts({REPLAY[3], REPLAY[5]})
     options = make_options(replay=RolloutReplayOptions())
-    replay = make_replay(options, make_tiny_normalizer(), 2, [], evaluator)
+    replay = make_replay(options, TINY, make_tiny_normalizer(), [], evaluator)
     policy = make_tiny_policy()
     drawn = replay.source.draw(policy, 0, 40, torch.Generator().manual_seed(0))
     assert evaluator.asked == REPLAY[:ROLLOUT_EPISODES]
@@ -239,7 +243,7 @@ def test_make_method_of_multitask_reads_the_windows_of_all_tasks():
     options = make_options(method=GROUPS["method"]["multitask"](), batch_size=4)
     read = []
     windows = [lambda task=task: read.append(task) or make_tiny_windows(task) for task in (0, 1)]
-    method = make_method(options, make_tiny_policy(), None, windows)
+    method = make_method(options, TINY, make_tiny_policy(), None, windows)
     method.begin_task(0, 2)
     assert read == []
     for _ in range(2):

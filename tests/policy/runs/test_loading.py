@@ -32,8 +32,7 @@ def run(tmp_path_factory):
 def test_load_policy_needs_the_checkpoint_alone(tmp_path):
     torch.manual_seed(0)
     spec = make_spec()
-    bounds = [(TASKS[name].low, TASKS[name].high) for name in spec.tasks]
-    policy = make_policy(spec, make_normalizer(bounds))
+    policy = make_policy(spec, make_normalizer(spec, [TASKS[name] for name in spec.tasks]))
     saved = Checkpoint(policy.state_dict(), {}, {"policy": spec.to_json()})
     folder = save(tmp_path / "checkpoints", 0, "lift", None, saved)
     for path in (folder, str(tmp_path)):  # the checkpoint, and the run that holds it

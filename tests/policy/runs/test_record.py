@@ -64,8 +64,8 @@ def test_run_record_of_a_resumed_run_has_every_line_once(tmp_path):
     kinds = [(e["kind"], e["task"], e.get("evaluated")) for e in lines(tmp_path)]
     assert kinds == [
         *2 * [("update", "lift", None)],
-        ("generator", "lift", None),
         ("evaluation", "lift", "lift"),
+        ("generator", "lift", None),
         *2 * [("update", "can", None)],
         ("evaluation", "can", "lift"),
         ("evaluation", "can", "can"),
@@ -82,8 +82,26 @@ def test_run_record_drops_lines_after_the_last_checkpoint(tmp_path):
         make_record(tmp_path, progress).close()
         assert [e["kind"] for e in lines(tmp_path)] == ["update"] * kept
     path.write_text(whole + cut)
-    make_record(tmp_path, Progress(task=1, successes=[[[True]]])).close()
+    at_the_end_of_lift = Progress(task=1, successes=[[[True]]])
+    record = make_record(tmp_path, at_the_end_of_lift)
+    record.generator_updated(at_the_end_of_lift, 10, 20, 0.25)
+    record.close()
+    assert lines(tmp_path)[-1] == {
+        "kind": "generator",
+        "task": "lift",
+        "task_index": 0,
+        "update": UPDATES,
+        "generator_update": 10,
+        "loss": 0.25,
+    }
+    make_record(tmp_path, at_the_end_of_lift).close()  # the generator will be trained again
     assert path.read_text() == whole
+    path.write_text(whole)
+    record = make_record(tmp_path, at_the_end_of_lift)
+    record.generator_updated(at_the_end_of_lift, 10, 20, 0.25)
+    record.close()
+    make_record(tmp_path, Progress(task=1, update=10, successes=[[[True]]])).close()
+    assert lines(tmp_path)[-1]["kind"] == "generator"
 
 
 @pytest.mark.parametrize(("ended", "name"), [(False, "1_can@7"), (True, "0_lift")])
