@@ -24,6 +24,8 @@ from reconverge.datasets.lock import writing
 from reconverge.errors import unknown
 from reconverge.files import creating
 
+EXPERT = "expert"  # attribute of every store that our own experts recorded
+
 
 class StoreVersionWarning(UserWarning):
     """A store was made with other simulator versions than the running ones."""
@@ -153,6 +155,21 @@ class DemonstrationStore:
             return dict(self.attributes["observation_sizes"])
         names = [name for name in self.names("data/") if name not in RESERVED]
         return {name: math.prod(self.columns[f"data/{name}"][1]) for name in names}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells these demonstrations from others, as JSON can say it.
+
+        `checksum` is that of the whole store, `origin` "scripted" (by our expert, with its noise in
+        `settings`) or "brought" (in the format that `settings` names, if known).
+        """
+        scripted = EXPERT in self.attributes
+        settings = (EXPERT, "noise") if scripted else ("source_format",)
+        return {
+            "checksum": layout.checksum(self.attributes),
+            "origin": "scripted" if scripted else "brought",
+            "episodes": len(self),
+            "settings": {name: self.attributes.get(name) for name in settings},
+        }
 
     def read(self, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Read arrays of one row a step, T rows, by name without the `data/`; all by default."""

@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from reconverge.datasets.store import DemonstrationStore, Episode
+from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode
 from reconverge.envs.rollout import Rollout, rollout
 from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Expert, Task
@@ -23,7 +23,6 @@ from reconverge.policy.demonstrations.fit import require_fit
 SLOTS = 50  # episodes that run at the same time
 EPISODES_PER_APPEND = 8
 MAX_TRIES_PER_SUCCESS = 20  # before giving up
-EXPERT = "expert"  # attribute of every store that is collected here
 
 
 @dataclass

@@ -177,6 +177,20 @@ def test_update_attributes_replaces_one_and_keeps_the_rest(path):
         store.update_attributes({"episodes": 5})
 
 
+def test_identity_tells_demonstrations_apart(path):
+    store = make_store(path, 2)
+    first = store.identity()
+    assert first == DemonstrationStore.open(path).identity() == json.loads(json.dumps(first))
+    assert (first["origin"], first["episodes"]) == ("brought", 2)
+    assert first["settings"] == {"source_format": None}
+    store.append(make_episode(2))
+    assert store.identity()["checksum"] != first["checksum"]
+    store.update_attributes({"expert": "reach"})
+    found = store.identity()
+    assert found["origin"] == "scripted"
+    assert found["settings"] == {"expert": "reach", "noise": 0.1}
+
+
 def test_open_reads_a_thousand_episodes_in_under_a_second(path, monkeypatch):
     monkeypatch.undo()
     store = make_store(path)
