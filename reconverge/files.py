@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
+import platform
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from reconverge.errors import ReconvergeError
+
+ABANDONED_AFTER = 7 * 24 * 3600  # seconds
+LOCK, HOST = "lock", "host"  # in the folder of a writer, beside what it makes
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}\.partial(\.(?!replaced).*)?")
 
 
 @contextmanager
@@ -21,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Make a file or a folder there. An existing file or folder at `path` is replaced. If anything
     is raised, `path` keeps its content and nothing is left beside it. An OSError (a full disk,
     missing rights) becomes a ReconvergeError; no error names the hidden path, which keeps the
-    suffix of `path`, since writers choose a format by it.
+    name of `path`, since writers choose a format by its suffix. What killed writers left beside
+    `path` is removed first.
     """
     with _hidden(path) as temporary:
         yield temporary
@@ -50,36 +60,77 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def partial_files(folder: Path) -> list[Path]:
-    """List the hidden files and folders that killed writers left in `folder`."""
+    """List the hidden files and folders of writers in `folder`, at work or killed."""
     return sorted(folder.glob(".*.partial*"))
 
 
 @contextmanager
+def lock(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock file `path`, which is removed in the end; wait for it for `timeout` seconds
+    (negative: without end).
+
+    Raises filelock.Timeout. A process that waits notices that the file is gone, and makes another.
+    """
+    with FileLock(path, timeout):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed writers left in `folder`, and finish a replacement that was all but done.
+
+    A lock, which the system releases with a process, tells them from writers at work. Where it may
+    not reach, on another host or in what lacks a host, they are given up after ABANDONED_AFTER.
+    """
+    for partial in filter(lambda path: _PARTIAL.fullmatch(path.name), partial_files(folder)):
+        with suppress(OSError, Timeout):
+            young = time.time() - partial.stat().st_mtime < ABANDONED_AFTER
+            if young and (partial / HOST).read_text(errors="replace") != platform.node():
+                continue
+            if not partial.is_dir():
+                partial.unlink()
+                continue
+            with lock(partial / LOCK, timeout=0):
+                for old in partial.glob("old/*"):
+                    if not (folder / old.name).exists():
+                        (partial / "new" / old.name).rename(folder / old.name)
+                _remove(partial)
+
+
+@contextmanager
 def _hidden(path: Path) -> Iterator[Path]:
-    temporary = path.parent / f".{path.stem}.{uuid.uuid4().hex}.partial{path.suffix}"
+    partial = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
+    temporary = partial / "new" / path.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
+        remove_abandoned(path.parent)
+        temporary.parent.mkdir(parents=True)
+        with lock(partial / LOCK):
+            (partial / HOST).write_text(platform.node())
+            yield temporary
     except ReconvergeError as error:
         error.args = (str(error).replace(str(temporary), str(path)),)
         raise
     except OSError as error:
-        reason = str(error).replace(str(temporary), str(path))
+        reason = str(error).replace(str(temporary), str(path)).replace(str(partial), str(path))
         raise ReconvergeError(
             f"{path}: cannot be written ({reason}); free disk space or check the rights"
         ) from error
     finally:
         with suppress(OSError):
-            _remove(temporary)
+            _remove(partial)
 
 
 def _take_name(temporary: Path, path: Path) -> None:
     """Rename; a folder is renamed aside first, so that a kill in between does not lose it."""
-    aside = temporary.with_name(f"{temporary.name}.replaced")
+    aside = temporary.parent.with_name("old") / path.name
     try:
         while True:
             if path.is_dir() or (path.exists() and temporary.is_dir()):
                 _remove(aside)
+                aside.parent.mkdir(exist_ok=True)
                 with suppress(FileNotFoundError):  # another writer renamed it first
                     path.rename(aside)
             try:
@@ -91,7 +142,6 @@ def _take_name(temporary: Path, path: Path) -> None:
     finally:
         if aside.exists() and not path.exists():
             aside.rename(path)
-        _remove(aside)
 
 
 def _remove(path: Path) -> None:

@@ -6,12 +6,24 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
 
 from reconverge.errors import ReconvergeError
-from reconverge.files import creating, partial_files, replacing, write_json, write_text
+from reconverge.files import (
+    ABANDONED_AFTER,
+    creating,
+    lock,
+    partial_files,
+    remove_abandoned,
+    replacing,
+    write_json,
+    write_text,
+)
 
 WRITERS = (replacing, creating)
 
@@ -98,18 +110,84 @@ from reconverge.files import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.mkdir()
     (temporary / "text").write_text("new")
-    Path.replace = lambda *_: os._exit(9)
+    if sys.argv[2] == "between":
+        Path.replace = lambda *_: os._exit(9)
+    elif sys.argv[2] == "while making":
+        os._exit(9)
+    print("made", flush=True)
+    if sys.argv[2] == "live":
+        input()
 """
 
 
-def test_replacing_keeps_both_folders_if_killed_between_its_renames(tmp_path):
+def kill(path, moment):
+    assert subprocess.run([sys.executable, "-c", KILL, str(path), moment]).returncode == 9
+
+
+def test_replacing_loses_nothing_if_killed_between_its_renames(tmp_path):
     make(tmp_path / "target", "folder", "old")
-    done = subprocess.run([sys.executable, "-c", KILL, str(tmp_path / "target")])
-    assert done.returncode == 9
-    new, old = partial_files(tmp_path)
-    assert content(old) == "old"
-    assert (new / "text").read_text() == "new"
+    kill(tmp_path / "target", "between")
+    (partial,) = partial_files(tmp_path)
+    assert content(partial / "old" / "target") == "old"
     assert not (tmp_path / "target").exists()
+    remove_abandoned(tmp_path)
+    assert (tmp_path / "target" / "text").read_text() == "new"
+    assert os.listdir(tmp_path) == ["target"]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_the_next_writer_removes_what_killed_ones_left(tmp_path, write):
+    kill(tmp_path / "a.x", "while making")
+    assert len(partial_files(tmp_path)) == 1
+    with write(tmp_path / "b") as temporary:
+        temporary.write_text("b")
+    assert os.listdir(tmp_path) == ["b"]
+
+
+def test_the_next_writer_leaves_one_at_work_alone(tmp_path):
+    live = subprocess.Popen(
+        [sys.executable, "-c", KILL, str(tmp_path / "a"), "live"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert live.stdout.readline() == "made\n"
+    write_text(tmp_path / "b", "b")
+    assert len(partial_files(tmp_path)) == 1
+    live.communicate("\n")
+    assert live.returncode == 0
+    assert (tmp_path / "a" / "text").read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_writers_of_other_hosts_are_given_up_after_a_week(tmp_path):
+    kill(tmp_path / "a", "while making")
+    (partial,) = partial_files(tmp_path)
+    (partial / "host").write_text("elsewhere")
+    remove_abandoned(tmp_path)
+    assert partial_files(tmp_path) == [partial]
+    before = time.time() - ABANDONED_AFTER - 1
+    os.utime(partial, (before, before))
+    remove_abandoned(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_lock_takes_turns_and_leaves_no_file(tmp_path):
+    path, inside, most = tmp_path / "x.lock", [], []
+
+    def work(_):
+        with lock(path):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.001)
+            inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(40)))
+    assert most == [1] * 40
+    assert os.listdir(tmp_path) == []
+    with lock(path), pytest.raises(Timeout), lock(path, timeout=0):
+        raise AssertionError("held twice")
 
 
 def _replace_often(path, name, failed):
@@ -155,8 +233,19 @@ def test_write_text_and_write_json_replace_a_file(tmp_path):
     assert os.listdir(path.parent) == ["b.json"]
 
 
-def test_partial_files_lists_only_what_writers_left(tmp_path):
+def test_partial_files_lists_only_those_of_writers(tmp_path):
     for name in (".a.0.partial", ".b.1.partial.mp4", "partial", "c.partial", ".d"):
         (tmp_path / name).touch()
     assert [path.name for path in partial_files(tmp_path)] == [".a.0.partial", ".b.1.partial.mp4"]
     assert partial_files(Path(tmp_path / "none")) == []
+
+
+def test_remove_abandoned_keeps_what_no_writer_named(tmp_path):
+    names = [".a.partial", f".a.{'0' * 32}.partial.replaced"]
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / f".a.{'0' * 32}.partial.mp4").touch()
+    os.utime(tmp_path / f".a.{'0' * 32}.partial.mp4", (0, 0))
+    remove_abandoned(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(names)

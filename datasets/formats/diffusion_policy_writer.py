@@ -2,7 +2,6 @@
 
 import zipfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numcodecs
 import numpy as np
@@ -25,9 +24,9 @@ def write_diffusion_policy(demonstrations: Demonstrations, path: Path) -> None:
         if path.suffix != ".zip":
             _write(demonstrations, temporary)
             return
-        with TemporaryDirectory(".partial", f".{path.name}.", path.parent) as folder:
-            _write(demonstrations, Path(folder))
-            _archive(Path(folder), temporary)
+        folder = temporary.with_suffix(".folder")
+        _write(demonstrations, folder)
+        _archive(folder, temporary)
 
 
 def _write(demonstrations: Demonstrations, folder: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
 from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode
@@ -18,6 +18,7 @@ from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Expert, Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
+from reconverge.files import lock, remove_abandoned
 from reconverge.policy.demonstrations.fit import require_fit
 
 SLOTS = 50  # episodes that run at the same time
@@ -159,16 +160,15 @@ def _alone(path: Path) -> Iterator[None]:
     if not os.access(path.parent, os.W_OK):
         yield
         return
-    lock = FileLock(f"{path}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(f"waiting for another process that records {path}")
-        lock.acquire()
-    try:
+    remove_abandoned(path.parent)
+    file = path.with_name(f"{path.name}.lock")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(file, timeout=0))
+        except Timeout:
+            tqdm.write(f"waiting for another process that records {path}")
+            stack.enter_context(lock(file))
         yield
-    finally:
-        lock.release()
 
 
 def collect(
