@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from reconverge.errors import ReconvergeError
     from reconverge.launch import train
     from reconverge.policy.demonstrations.scripted import collect
+    from reconverge.policy.deployment.package import Package, load_package
     from reconverge.policy.runs.evaluation import Evaluation, evaluate
     from reconverge.policy.runs.loading import LoadedPolicy, load_policy
     from reconverge.policy.runs.summary import Summary
@@ -37,6 +38,7 @@ __all__ = [
     "Episode",
     "Evaluation",
     "LoadedPolicy",
+    "Package",
     "ReconvergeError",
     "Rollout",
     "Summary",
@@ -46,6 +48,7 @@ __all__ = [
     "collect",
     "evaluate",
     "get_task",
+    "load_package",
     "load_policy",
     "rollout",
     "task_sequence",
@@ -63,6 +66,7 @@ _MODULES = {
     "errors": ("ReconvergeError",),
     "launch": ("train",),
     "policy.demonstrations.scripted": ("collect",),
+    "policy.deployment.package": ("Package", "load_package"),
     "policy.runs.evaluation": ("Evaluation", "evaluate"),
     "policy.runs.loading": ("LoadedPolicy", "load_policy"),
     "policy.runs.summary": ("Summary",),

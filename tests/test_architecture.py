@@ -20,6 +20,7 @@ FLOORS = {
     "reconverge/files.py": 0,
     "reconverge/options.py": 0,
     "reconverge/schema.py": 0,
+    "reconverge/seal.py": 0,
     "configs": 1,
     "envs": 1,
     "datasets": 1,
@@ -40,6 +41,8 @@ SAME_FLOOR = {
     ("reconverge/files.py", "reconverge/errors.py"),
     ("reconverge/options.py", "reconverge/errors.py"),
     ("reconverge/schema.py", "reconverge/errors.py"),
+    ("reconverge/seal.py", "reconverge/errors.py"),
+    ("reconverge/seal.py", "reconverge/files.py"),
     ("policy/continual", "policy/model"),
     ("policy/deployment", "policy/runs"),
 }

@@ -24,6 +24,7 @@ from reconverge.policy.runs import checkpoint, execution
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.tools import collect
 from support.simulators import use_simulators
+from support.tiny_checkpoint import rewrite
 from support.tiny_run import call, make_demonstrations, options, start
 
 
@@ -248,12 +249,21 @@ def test_a_run_its_directory_and_a_checkpoint_of_another_architecture(
     assert "another architecture" in line
     assert "restore" in line
 
-    manifest = folder / "checkpoints" / "1_can" / "manifest.json"
-    value = json.loads(manifest.read_text())
-    value["policy"]["network"]["width"] = 17
-    manifest.write_text(json.dumps(value))
+    newest = folder / "checkpoints" / "1_can"
+    policy = json.loads((newest / "manifest.json").read_text())["policy"]
+    policy["network"]["width"] = 17
+    rewrite(newest, policy=policy)
     line = fails([f"checkpoint={folder}", "n_rollouts=1"], evaluate.main)
     assert "do not fit the architecture" in line
+    (newest / "state.safetensors").write_bytes(b"")
+    before = f"use checkpoint={folder}/checkpoints/0_lift; delete it to resume from 0_lift"
+    for main, argument in (
+        (evaluate.main, f"checkpoint={folder}"),
+        (train.main, f"resume={folder}"),
+    ):
+        line = fails([argument], main)
+        assert "1_can: unusable checkpoint (state.safetensors is not as it was written)" in line
+        assert before in line
     assert "nope" in fails(["checkpoint=nope"], evaluate.main)
     assert "checkpoint" in fails([], evaluate.main)
 

@@ -50,9 +50,9 @@ class Sampler(nn.Module):
         return x.clamp(-1.0, 1.0)
 
 
-def require_packages() -> None:
-    """Raise ReconvergeError if a package that exporting needs is not installed."""
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+def require_packages(names: Sequence[str] = PACKAGES) -> None:
+    """Raise ReconvergeError if a package is not installed, of those that exporting needs."""
+    missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise ReconvergeError(
             f"{', '.join(missing)} not installed: pip install 'reconverge[export]'"

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from tqdm import tqdm
 
 from reconverge.errors import ReconvergeError
-from reconverge.files import replacing, write_json, write_text
+from reconverge.files import replacing, write_text
 from reconverge.policy.deployment import onnx
 from reconverge.policy.deployment.contract import Contract, make_contract, to_markdown
 from reconverge.policy.runs.checkpoint import write_tensors
 from reconverge.policy.runs.loading import LoadedPolicy, PolicySpec
 from reconverge.policy.runs.provenance import commit
+from reconverge.seal import SealError, read_sealed, seal
+
+SCHEMA = 1
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """An exported policy: one contract a task, and onnxruntime's session of its sampler.
+
+    `sampler.run(None, {"observations": [B, To, Do], "task": [B], "noise": [B, Tp, Da]})` returns a
+    list of one array: actions [B, Tp, Da].
+    """
+
+    spec: PolicySpec
+    contracts: tuple[Contract, ...]
+    sampler: Any
 
 
 def write_package(loaded: LoadedPolicy, target: Path) -> float:
@@ -43,11 +62,29 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
             "commit": commit(),
             "largest_difference": difference,
         }
-        write_json(folder / "config.json", about)
         write_text(
             folder / "README.md", readme(loaded.spec, contracts, loaded.policy.n_tasks, difference)
         )
+        seal(folder, CONFIG, SCHEMA, about)
     return difference
+
+
+def load_package(folder: Path | str, threads: int = 0) -> Package:
+    """Load an exported policy to act on `threads` cores (0: all).
+
+    ReconvergeError if a file is not as it was written.
+    """
+    onnx.require_packages(["onnxruntime"])
+    folder = Path(folder)
+    try:
+        about = read_sealed(folder, CONFIG, SCHEMA)
+    except SealError as error:
+        raise ReconvergeError(
+            f"{folder}: unusable package ({error}); export it again with python -m tools.export"
+        ) from error
+    spec = PolicySpec.from_json(about["policy"], folder / CONFIG)
+    contracts = tuple(Contract.from_json(one, str(folder / CONFIG)) for one in about["tasks"])
+    return Package(spec, contracts, onnx.open_session(folder / "sampler.onnx", threads))
 
 
 def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: float) -> str:

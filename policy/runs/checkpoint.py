@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from torch import Tensor
 
 from reconverge.errors import ReconvergeError
 from reconverge.files import partial_files, replacing
+from reconverge.seal import SealError, read_sealed, seal
 
-SCHEMA = 2
+SCHEMA = 3
+MANIFEST = "manifest.json"
+FILES = ("model.safetensors", "state.safetensors", MANIFEST)
 _NAME = re.compile(r"(\d+)_(?P<task>[^@]+)(@(?P<update>\d+))?")
 
 
@@ -37,16 +40,17 @@ class Checkpoint:
 def save(folder: Path, task: int, name: str, update: int | None, checkpoint: Checkpoint) -> Path:
     """Write `folder/<task>_<name>` of a learned task, or `<task>_<name>@<update>` within a task.
 
-    All other checkpoints within a task are deleted. ReconvergeError (a full disk, say) leaves
-    nothing half-written under a checkpoint's name.
+    Its manifest holds the digests of all its files. All other checkpoints within a task are
+    deleted. ReconvergeError (a full disk, say) leaves nothing half-written under a checkpoint's
+    name.
     """
     target = folder / (f"{task}_{name}" if update is None else f"{task}_{name}@{update}")
     with replacing(target) as temporary:
         temporary.mkdir()
         write_tensors(checkpoint.weights, temporary / "model.safetensors")
         write_tensors(checkpoint.state, temporary / "state.safetensors")
-        manifest = {"schema": SCHEMA, "task": task, "update": update, **checkpoint.manifest}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        about = {"name": target.name, "task": task, "update": update, **checkpoint.manifest}
+        seal(temporary, MANIFEST, SCHEMA, about)
         for file in temporary.iterdir():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
@@ -56,36 +60,31 @@ def save(folder: Path, task: int, name: str, update: int | None, checkpoint: Che
 
 
 def load(folder: Path | str) -> Checkpoint:
-    """Read the checkpoint in `folder`; CheckpointError names what is missing or damaged."""
+    """Read the checkpoint in `folder`, all of whose files are as they were written.
+
+    CheckpointError names what is missing, damaged or of another checkpoint, and the checkpoint
+    before it in its run that is whole.
+    """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not folder.exists():
         raise CheckpointError(
             f"{folder}: no such checkpoint; give a folder runs/<name>/checkpoints/<k>_<task>"
         )
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = _check(folder)
         weights = load_file(folder / "model.safetensors")
         state = load_file(folder / "state.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, SealError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder}: damaged or incomplete checkpoint ({error}); use another one"
+            f"{folder}: unusable checkpoint ({error}); restore it, or {_instead_of(folder)}"
         ) from error
-    if manifest.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"{folder}: checkpoint schema {manifest.get('schema')}, this version reads {SCHEMA}"
-        )
     return Checkpoint(weights, state, manifest)
 
 
 def newest(folder: Path | str) -> Path | None:
     """Return the checkpoint in `folder` that has learned most, or None if it holds none."""
-    found = []
-    for path in Path(folder).glob("*"):
-        match = _NAME.fullmatch(path.name)
-        if match:
-            update = match["update"]
-            found.append((int(match[1]), float("inf") if update is None else int(update), path))
-    return max(found)[2] if found else None
+    found = _in_order(Path(folder).glob("*"))
+    return found[-1] if found else None
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -94,6 +93,44 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         save_file(_contiguous(tensors), path)
     except SafetensorError as error:  # it wraps the system's error
         raise OSError(str(error)) from error
+
+
+def _check(folder: Path) -> dict[str, Any]:
+    """Return the manifest; SealError where a file is damaged, or the folder has another's name."""
+    manifest = read_sealed(folder, MANIFEST, SCHEMA)
+    name, found = folder.resolve().name, manifest.get("name")
+    if _NAME.fullmatch(name) and name != found:
+        raise SealError(f"it is {found}, as its {MANIFEST} says")
+    return manifest
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths that have a checkpoint's name, the one that has learned most last."""
+    found = []
+    for path in paths:
+        match = _NAME.fullmatch(path.name)
+        if match:
+            update = match["update"]
+            found.append((int(match[1]), float("inf") if update is None else int(update), path))
+    return [path for *_, path in sorted(found)]
+
+
+def _instead_of(folder: Path) -> str:
+    """Say what else to use: the last whole checkpoint before it, if there is one."""
+    run = _in_order(folder.parent.glob("*"))
+    place = run.index(folder) if folder in run else 0
+    whole = next((path for path in reversed(run[:place]) if _is_whole(path)), None)
+    use = f"use checkpoint={whole}" if whole else "use another one"
+    start = whole.name if whole else "the start"
+    return use + (f"; delete it to resume from {start}" if run[-1:] == [folder] else "")
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _check(folder)
+    except SealError:
+        return False
+    return True
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
 from reconverge.policy.model.networks import NETWORKS
 from reconverge.policy.model.normalizer import Normalizer
 from reconverge.policy.model.policy import DiffusionPolicy, PolicyOptions
-from reconverge.policy.runs.checkpoint import CheckpointError, load, newest
+from reconverge.policy.runs.checkpoint import FILES, MANIFEST, CheckpointError, load, newest
 from reconverge.schema import read_record
 
 TASK_ROWS = 32
@@ -106,7 +106,7 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
     place = find_device(device)
     folder = find_checkpoint(path)
     checkpoint = load(folder)
-    manifest, file = checkpoint.manifest, folder / "manifest.json"
+    manifest, file = checkpoint.manifest, folder / MANIFEST
     spec = PolicySpec.from_json(manifest.get("policy"), file)
     try:
         policy = make_policy(spec, make_normalizer(spec, []).to(place))
@@ -128,13 +128,14 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
 
 
 def find_checkpoint(path: Path | str | None) -> Path:
-    """Return `path` if it is a checkpoint, else the newest one of the run directory `path`."""
+    """Return `path` if it is a checkpoint, even a damaged one, else the newest one of a run."""
     if path is None:
         raise CheckpointError(
             "checkpoint= is missing; give runs/<name> or a folder in its checkpoints/"
         )
     path = Path(path)
-    if (path / "manifest.json").exists():
+    in_run = path.parent.name == "checkpoints" and path.exists()
+    if in_run or any((path / name).exists() for name in FILES):
         return path
     found = newest(path / "checkpoints")
     if found is None:

@@ -2,6 +2,7 @@
 each kind.
 """
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +15,14 @@ from reconverge.policy.deployment.onnx import export_sampler
 from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
 from reconverge.policy.model.networks.unet1d import UNet1dOptions
 from reconverge.policy.model.policy import DiffusionPolicy, PolicyOptions
-from reconverge.policy.runs.checkpoint import Checkpoint, save
+from reconverge.policy.runs.checkpoint import MANIFEST, SCHEMA, Checkpoint, save
 from reconverge.policy.runs.loading import (
     PolicySpec,
     load_policy,
     make_normalizer,
     make_policy,
 )
+from reconverge.seal import seal
 from support import tiny
 
 NETWORK = asdict(tiny.NETWORK)
@@ -75,6 +77,14 @@ def make_checkpoint(folder, name="lift", *, index=0, seed=0, facts=None, **chang
     manifest = {"policy": spec.to_json(), "facts": facts or {}}
     saved = Checkpoint(policy.state_dict(), {}, manifest)
     return load_policy(save(folder, index, name, None, saved))
+
+
+def rewrite(folder, **changes):
+    """Change entries of a checkpoint's manifest and seal it again; None removes an entry."""
+    changes |= {"schema": None, "sha256": None}  # of the old seal
+    manifest = {**json.loads((folder / MANIFEST).read_text()), **changes}
+    kept = {key: value for key, value in manifest.items() if value is not None}
+    seal(folder, MANIFEST, SCHEMA, kept)
 
 
 def make_case(index):

@@ -1,6 +1,7 @@
 """The exported folder: all that a robot needs, whole or not at all."""
 
 import json
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -11,7 +12,8 @@ from safetensors.numpy import load_file
 from reconverge.envs.catalog import TASKS
 from reconverge.errors import ReconvergeError
 from reconverge.policy.deployment import onnx
-from reconverge.policy.deployment.contract import Contract
+from reconverge.policy.deployment.contract import Contract, make_contract
+from reconverge.policy.deployment.package import load_package
 from reconverge.tools import export
 from reconverge.tools.benchmark import latency
 from support.tiny_checkpoint import make_checkpoint
@@ -103,6 +105,43 @@ def test_write_package_holds_weights_and_contracts(source, exported):
         )
     assert "| 19-22 | | padding: zeros" in readme
     assert "Execute the first 2 of the 4 actions" in readme
+
+
+def test_load_package_acts_as_the_policy(source, exported):
+    package = load_package(exported, threads=1)
+    assert package.spec == source.spec
+    assert package.contracts == tuple(make_contract(t, source.policy) for t in source.tasks)
+    inputs = onnx.example_sampler(source.policy, 3, seed=5)
+    feed = {key: value.numpy() for key, value in zip(onnx.SAMPLER[0], inputs, strict=True)}
+    (found,) = package.sampler.run(None, feed)
+    np.testing.assert_allclose(found, source.policy.plan(*inputs).numpy(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "config.json", "denoiser.onnx", "model.safetensors", "sampler.onnx"]
+)
+def test_load_package_notices_damage_to_any_file(exported, tmp_path, name):
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    content = (folder / name).read_bytes()
+    middle = len(content) // 2
+    for damaged in (
+        b"",
+        content[:middle],
+        content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+    ):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(
+            ReconvergeError, match=rf"copy: unusable package \({name} .*; export it again"
+        ):
+            load_package(folder)
+    (folder / name).unlink()
+    with pytest.raises(ReconvergeError, match=f"{name} is missing"):
+        load_package(folder)
+    (folder / name).write_bytes(content)
+    assert load_package(folder)
+    (folder / "notes.txt").write_text("")
+    with pytest.raises(ReconvergeError, match=r"notes.txt does not belong to it"):
+        load_package(folder)
 
 
 def test_check_export_refuses_a_file_that_differs(exported, tmp_path):

@@ -108,29 +108,90 @@ def test_save_on_a_disk_that_is_really_full_is_one_line(tmp_path):
     assert load(tmp_path / "0_lift").weights["x"].shape == (10,)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "state.safetensors", "manifest.json"])
-@pytest.mark.parametrize("damage", ["gone", "cut", "edited"])
+FILES = ["model.safetensors", "state.safetensors", "manifest.json"]
+
+
+def refused(folder, said):
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", ["gone", "cut", "edited", "empty", "folder"])
 def test_load_names_a_damaged_checkpoint(tmp_path, file, damage):
     folder = save(tmp_path, 0, "lift", None, example())
     content = (folder / file).read_bytes()
-    if damage == "gone":
-        (folder / file).unlink()
-    else:
-        (folder / file).write_bytes(
-            content[: len(content) // 2] if damage == "cut" else b"\xff\xff" + content[2:]
-        )
-    with pytest.raises(
-        CheckpointError, match=r"0_lift: damaged or incomplete checkpoint .*use another"
-    ) as caught:
-        load(folder)
-    assert "\n" not in str(caught.value)
+    (folder / file).unlink()
+    if damage == "folder":
+        (folder / file).mkdir()
+    elif damage != "gone":
+        half = content[: len(content) // 2]
+        damaged = {"cut": half, "edited": b"\xff\xff" + content[2:], "empty": b""}[damage]
+        (folder / file).write_bytes(damaged)
+    refused(folder, rf"0_lift: unusable checkpoint \({file} is .*\); restore it, or use another")
 
 
-def test_load_refuses_no_checkpoint_and_another_schema(tmp_path):
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
-        load(tmp_path / "none")
+@pytest.mark.parametrize("file", FILES[:2])
+def test_load_notices_any_flipped_byte_of_the_tensors(tmp_path, file):
+    """Of a number, of a name or of white space in the header."""
+    folder = save(tmp_path, 0, "lift", None, example())
+    content = (folder / file).read_bytes()
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        (folder / file).write_bytes(changed)
+        refused(folder, f"{file} is not as it was written")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_load_notices_a_file_of_another_checkpoint_of_the_run(tmp_path, file):
+    before, folder = (save(tmp_path, i, n, None, example(i)) for i, n in enumerate(("lift", "can")))
+    (folder / file).write_bytes((before / file).read_bytes())
+    said = r"model.safetensors is not as it" if file == "manifest.json" else f"{file} is not as it"
+    refused(folder, rf"1_can: .*{said} .*use checkpoint={before}; delete it to resume from 0_lift$")
+
+
+def test_load_notices_a_checkpoint_under_the_name_of_another(tmp_path):
+    lift = save(tmp_path, 0, "lift", None, example())
+    lift.rename(tmp_path / "1_can")
+    refused(tmp_path / "1_can", "it is 0_lift, as its manifest.json says")
+    (tmp_path / "1_can").rename(tmp_path / "favourite")
+    assert_same(load(tmp_path / "favourite"), example())
+    refused(tmp_path, r"manifest.json is missing\); restore it, or use another one$")
+
+
+def test_load_notices_a_file_that_was_added(tmp_path):
+    folder = save(tmp_path, 0, "lift", None, example())
+    (folder / ".nfs0001").write_text("")
+    assert load(folder)
+    (folder / "optimizer.pt").write_text("")
+    refused(folder, "optimizer.pt does not belong to it")
+
+
+def test_load_offers_the_last_whole_checkpoint_before_a_damaged_one(tmp_path):
+    folders = [save(tmp_path, i, f"t{i}", None, example()) for i in range(3)]
+    folders.append(save(tmp_path, 3, "t3", 7, example()))
+    for folder in (folders[1], folders[3]):
+        (folder / "state.safetensors").unlink()
+    said = refused(folders[3], f"^{folders[3]}: .*use checkpoint={folders[2]}; delete it to resume")
+    assert said.endswith("resume from 2_t2")
+    (folders[2] / "model.safetensors").unlink()
+    refused(folders[3], f"use checkpoint={folders[0]}; delete it")
+    refused(folders[2], f"use checkpoint={folders[0]}$")  # a run does not resume from this one
+    (folders[0] / "manifest.json").unlink()
+    refused(folders[3], "use another one; delete it to resume from the start$")
+
+
+def test_load_of_a_file_or_of_nothing(tmp_path):
+    refused(tmp_path / "none", "no such checkpoint")
+    (tmp_path / "0_lift").write_text("")
+    refused(tmp_path / "0_lift", "manifest.json is missing")
+
+
+def test_load_refuses_another_schema(tmp_path):
     folder = save(tmp_path, 0, "lift", None, example())
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
-    with pytest.raises(CheckpointError, match="checkpoint schema 99"):
-        load(folder)
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "schema": 2}))
+    refused(folder, "manifest.json has schema 2, this version reads only 3")

@@ -18,7 +18,7 @@ from reconverge.policy.runs.loading import (
     make_normalizer,
     make_policy,
 )
-from support.tiny_checkpoint import make_checkpoint, make_spec
+from support.tiny_checkpoint import make_checkpoint, make_spec, rewrite
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +99,39 @@ def test_find_checkpoint_says_what_to_give(tmp_path):
             find_checkpoint(path)
 
 
+def test_find_checkpoint_takes_a_damaged_checkpoint_for_one(tmp_path):
+    folder = make_checkpoint(tmp_path / "checkpoints").path
+    for name in ("manifest.json", "state.safetensors", "model.safetensors"):
+        (folder / name).unlink()
+        assert find_checkpoint(folder) == folder
+        with pytest.raises(CheckpointError, match=r"0_lift: unusable .* is missing"):
+            load_policy(folder)
+    elsewhere = make_checkpoint(tmp_path / "copies").path
+    (elsewhere / "manifest.json").unlink()
+    assert find_checkpoint(elsewhere) == elsewhere
+
+
+def test_load_policy_of_a_damaged_run_offers_the_checkpoint_before(tmp_path):
+    before = make_checkpoint(tmp_path / "checkpoints").path
+    newest = make_checkpoint(tmp_path / "checkpoints", "can", index=1).path
+    model = bytearray((newest / "model.safetensors").read_bytes())
+    model[len(model) // 2] ^= 4
+    (newest / "model.safetensors").write_bytes(model)
+    with pytest.raises(CheckpointError, match=f"^{newest}: .*use checkpoint={before}; delete it"):
+        load_policy(tmp_path)
+    assert load_policy(before).path == before
+
+
 def test_find_device_lists_the_choices():
     assert find_device("cpu").type == "cpu"
     with pytest.raises(ReconvergeError, match="unknown device 'gpu': choose one of auto"):
         find_device("gpu")
 
 
-def rewrite(folder, **changes):
-    """Change the manifest of a checkpoint; the keys are the policy's, None removes one."""
-    file = folder / "manifest.json"
-    manifest = json.loads(file.read_text())
-    policy = {**manifest["policy"], **changes}
-    manifest["policy"] = {key: value for key, value in policy.items() if value is not None}
-    file.write_text(json.dumps(manifest))
+def rewrite_policy(folder, **changes):
+    """Change entries of the description of a checkpoint's policy; None removes one."""
+    policy = {**json.loads((folder / "manifest.json").read_text())["policy"], **changes}
+    rewrite(folder, policy={key: value for key, value in policy.items() if value is not None})
 
 
 DAMAGE = [
@@ -134,7 +154,7 @@ DAMAGE = [
 @pytest.mark.parametrize(("changes", "said"), DAMAGE, ids=range(len(DAMAGE)))
 def test_load_policy_names_the_damaged_field_in_one_line(tmp_path, changes, said):
     folder = make_checkpoint(tmp_path).path
-    rewrite(folder, **changes)
+    rewrite_policy(folder, **changes)
     with pytest.raises(CheckpointError, match=said) as caught:
         load_policy(folder)
     assert "\n" not in str(caught.value)
@@ -143,14 +163,12 @@ def test_load_policy_names_the_damaged_field_in_one_line(tmp_path, changes, said
 
 def test_load_policy_without_a_policy_and_with_a_wrong_task(tmp_path):
     folder = make_checkpoint(tmp_path, facts={"method": "single"}).path
-    file = folder / "manifest.json"
-    manifest = json.loads(file.read_text())
     for changes, said in (
         ({"task": 2}, r"manifest.json: task: must be in 0..1, got 2"),
         ({"policy": [1]}, r"manifest.json: policy: must be a map, got \[1\]"),
         ({"policy": None}, r"manifest.json: policy: must be a map, got None"),
     ):
-        file.write_text(json.dumps({**manifest, **changes}))
+        rewrite(folder, **changes)
         with pytest.raises(CheckpointError, match=said):
             load_policy(folder)
 
