@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
@@ -17,6 +16,7 @@ from reconverge.files import write_json
 from reconverge.options import option
 from reconverge.policy.runs.evaluation import Evaluation, evaluate
 from reconverge.policy.runs.loading import load_policy
+from reconverge.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
     loaded = load_policy(options.checkpoint, options.device)
     tasks = loaded.select(options.env)
     seeds = range(options.seed, options.seed + options.n_rollouts)
-    with tqdm(total=len(tasks) * len(seeds), desc="evaluate", unit="episode") as bar:
+    with progress_bar("evaluate", "episode", len(tasks) * len(seeds)) as bar:
         results = evaluate(
             loaded, tasks, seeds, options.slots, options.workers, lambda _: bar.update()
         )

@@ -19,6 +19,7 @@ FLOORS = {
     "reconverge/errors.py": 0,
     "reconverge/files.py": 0,
     "reconverge/options.py": 0,
+    "reconverge/progress.py": 0,
     "reconverge/schema.py": 0,
     "reconverge/seal.py": 0,
     "configs": 1,
@@ -129,6 +130,15 @@ def is_unsafe(called):
     return called in functions or called.split(".")[0] in modules
 
 
+def bars(source):
+    """What the source calls to make a progress bar; `tqdm.write`, which prints beside one, is not
+    among them.
+    """
+    makers = {"tqdm", "trange", "tqdm.tqdm", "tqdm.trange"}
+    tree = ast.walk(ast.parse(source))
+    return {ast.unparse(node.func) for node in tree if isinstance(node, ast.Call)} & makers
+
+
 def shortened(stem):
     """A stem, and what is left of it without one of the endings."""
     return {stem} | {
@@ -165,6 +175,8 @@ def test_there_is_something_to_check():
     assert any(map(is_unsafe, calls("from torch import load")))
     assert any(map(is_unsafe, calls("import pickle")))
     assert not any(map(is_unsafe, calls("network.eval()\nsafetensors.torch.load_file(x)")))
+    assert bars("for x in tqdm(y): pass\ntqdm.tqdm(z)") == {"tqdm", "tqdm.tqdm"}
+    assert not bars("tqdm.write(x)")
     for a, b in (("train", "training"), ("serve", "server"), ("task", "tasks"), ("run", "run")):
         assert rhymes(ROOT / "a" / a, ROOT / "b/c" / b)
     assert not rhymes(ROOT / "loading", ROOT / "loop")
@@ -197,6 +209,11 @@ def test_third_party_imports_are_those_of_the_room(path):
     assert not top & FORBIDDEN.get(room(name(path)), set())
     if not is_front_door(path) and not name(path).startswith(CONFIGURED):
         assert not top & CONFIGURATION
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_one_module_alone_makes_progress_bars(path):
+    assert not bars(path.read_text()) or name(path) == "reconverge/progress.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
 from reconverge.datasets.formats.arrays import ConversionError
@@ -23,6 +21,7 @@ from reconverge.datasets.formats.table import FORMATS, Format, source_format, ta
 from reconverge.envs.catalog import simulated_by
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import option
+from reconverge.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,10 @@ def run(options: ConvertOptions) -> None:
     with open_source(options) as demonstrations:
         if not demonstrations.count:
             raise ConversionError(f"{options.source}: holds no episode; choose another source")
-        with tqdm(
-            demonstrations.episodes, total=demonstrations.count, desc=target.name, unit="episode"
-        ) as bar:
+        shown = progress_bar(
+            target.name, "episode", demonstrations.count, over=demonstrations.episodes
+        )
+        with shown as bar:
             attributes = _attributes(demonstrations, options)
             counted = replace(demonstrations, episodes=iter(bar), attributes=attributes)
             kind.write(counted, target, **written)

@@ -20,6 +20,7 @@ from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from reconverge.files import lock, remove_abandoned
 from reconverge.policy.demonstrations.fit import require_fit
+from reconverge.progress import progress_bar
 
 SLOTS = 50  # episodes that run at the same time
 EPISODES_PER_APPEND = 8
@@ -225,11 +226,11 @@ def collect_with_bar(
     task: Task, folder: Path, *, episodes: int, noise: float, workers: int | None
 ) -> DemonstrationStore:
     """Collect into `folder/<task>.zarr` behind a progress bar."""
-    with tqdm(total=episodes, desc=f"demonstrations of {task.name}", unit="episode") as bar:
+    with progress_bar(f"demonstrations of {task.name}", "episode", episodes) as bar:
 
         def show(done: int, tried: int) -> None:
             bar.update(done - bar.n)
-            bar.set_postfix(tried=tried)
+            bar.set_postfix(tried=tried, refresh=False)
 
         path = folder / f"{task.name}.zarr"
         store = collect(task, path, episodes=episodes, noise=noise, workers=workers, progress=show)

@@ -8,8 +8,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from tqdm import tqdm
-
 from reconverge.errors import ReconvergeError
 from reconverge.files import replacing, write_text
 from reconverge.policy.deployment import onnx
@@ -17,6 +15,7 @@ from reconverge.policy.deployment.contract import Contract, make_contract, to_ma
 from reconverge.policy.runs.checkpoint import write_tensors
 from reconverge.policy.runs.loading import LoadedPolicy, PolicySpec
 from reconverge.policy.runs.provenance import commit
+from reconverge.progress import progress_bar
 from reconverge.seal import SealError, read_sealed, seal
 
 SCHEMA = 1
@@ -46,7 +45,7 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
     if target.exists():
         raise ReconvergeError(f"output={target} is there already; name another folder or remove it")
     contracts = [make_contract(task, loaded.policy) for task in loaded.tasks]
-    with replacing(target) as folder, tqdm(total=3, desc="export", unit="file") as bar:
+    with replacing(target) as folder, progress_bar("export", "file", 3) as bar:
         folder.mkdir()
         onnx.export_denoiser(loaded.policy, folder / "denoiser.onnx")
         bar.update()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from reconverge.envs.film import LAST_PICTURE_FRAMES, FilmedEnv, open_video
 from reconverge.envs.pictures import Grid
@@ -16,6 +15,7 @@ from reconverge.envs.side_by_side import SideBySide
 from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
+from reconverge.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def film(
     ended: dict[int, Rollout] = {}
     with (
         open_video(path, width=size[0], height=size[1]) as show,
-        tqdm(total=task.max_steps + LAST_PICTURE_FRAMES, desc=task.name, unit="frame") as bar,
+        progress_bar(task.name, "frame", task.max_steps + LAST_PICTURE_FRAMES) as bar,
     ):
 
         def show_and_count(frame: np.ndarray) -> None:
@@ -63,7 +63,8 @@ def film(
 
         def count(result: Rollout) -> None:
             ended[result.slot] = result
-            bar.set_postfix(ended=len(ended), successful=sum(r.success for r in ended.values()))
+            successful = sum(r.success for r in ended.values())
+            bar.set_postfix(ended=len(ended), successful=successful, refresh=False)
 
         with FilmedEnv(
             task,

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.envs.catalog import task_sequence
@@ -47,6 +46,7 @@ from reconverge.policy.runs.build import (
 from reconverge.policy.runs.configuration import TrainOptions, task_labels
 from reconverge.policy.runs.folder import recorded_options
 from reconverge.policy.runs.loading import load_policy
+from reconverge.progress import progress_bar
 
 METRICS: dict[str, Any] = {
     "rank1": Rank1(),
@@ -89,7 +89,7 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
         raise ReconvergeError(f"{run}: {len(found)} tasks have been learned; at least 2 are needed")
     learned = _read(run, options, [load_policy(folder).policy for folder in found])
     pairs: list[Pair] = []
-    with tqdm(total=len(found) * (len(found) - 1) // 2, unit="pair") as bar:
+    with progress_bar(run.name, "pair", len(found) * (len(found) - 1) // 2) as bar:
         for k in range(1, len(found)):
             learned.replay.load_state_dict(_part(checkpoint.load(found[k]).state, "replay/"))
             for i in range(k):

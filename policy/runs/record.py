@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from reconverge.policy.continual.loop import Progress
 from reconverge.policy.runs import checkpoint
 from reconverge.policy.runs.loggers import make_loggers
 from reconverge.policy.runs.summary import Summary, rate, read_summary, summarize
+from reconverge.progress import progress_bar
 
 LOG_EVERY = 10  # updates between lines of metrics.jsonl
 
@@ -143,15 +143,7 @@ class RunRecord:
     def _bar_for(self, title: str, total: int, done: int) -> tqdm:
         if self._bar is None or self._bar.desc != title:
             self._close_bar()
-            every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file wants few lines
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                desc=title,
-                unit="update",
-                dynamic_ncols=True,
-                mininterval=every,
-            )
+            self._bar = progress_bar(title, "update", total, done=done)
         return self._bar
 
     def _close_bar(self) -> None:

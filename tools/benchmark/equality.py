@@ -16,7 +16,6 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
@@ -26,6 +25,7 @@ from reconverge.envs.suites import make_simulator
 from reconverge.envs.suites.suite import Simulator
 from reconverge.options import option
 from reconverge.policy.runs.provenance import commit
+from reconverge.progress import progress_bar
 from reconverge.tools.benchmark.stock import StockMetaworld
 
 AFTER_SUCCESS = 20  # control steps that an episode goes on
@@ -94,7 +94,7 @@ def compare(simulator: Simulator, seeds: range, physics: bool = True) -> dict[st
     """
     theirs = OwnStep(simulator, seeds) if physics else OurState()
     counts = np.zeros(5, np.int64)
-    for seed in tqdm(seeds, desc=simulator.task.name, unit="episode", mininterval=10.0):
+    for seed in progress_bar(simulator.task.name, "episode", over=seeds):
         counts += _compare_episode(simulator, theirs, seed)
     names = ("succeeded", "steps", "in_success", "other_success", "other_observation")
     return {"episodes": len(seeds), **dict(zip(names, counts.tolist(), strict=True))}

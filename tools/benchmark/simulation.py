@@ -29,7 +29,6 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
@@ -43,6 +42,7 @@ from reconverge.files import write_json
 from reconverge.options import option
 from reconverge.policy.demonstrations.scripted import NoisyExpert
 from reconverge.policy.runs.provenance import commit, hardware
+from reconverge.progress import progress_bar
 from reconverge.tools.benchmark.stock import STOCK, StockRobosuite, make_stock
 
 TRACES = 3  # expert episodes whose states and actions are stepped
@@ -148,7 +148,7 @@ def measure(task: Task, rounds: int, episodes: int, workers: int) -> dict[str, f
             "resets_ours": partial(_reset_ours, one, fresh),
         }
         found: dict[str, list[float]] = {name: [] for name in measures}
-        for turn in tqdm(range(rounds + 1), desc=f"{task.name}: steps and resets", unit="round"):
+        for turn in progress_bar(f"{task.name}: steps and resets", "round", over=range(rounds + 1)):
             for name, timed in measures.items():
                 rate = timed()
                 if turn:  # the first turn warms up
@@ -265,7 +265,7 @@ def _evaluate(
     """
     seconds: dict[str, list[float]] = {"stock": [], "ours": []}
     agreed = []
-    for turn in tqdm(range(rounds), desc=f"{task.name}: evaluations", unit="round"):
+    for turn in progress_bar(f"{task.name}: evaluations", "round", over=range(rounds)):
         seeds = EVALUATION[turn * episodes : (turn + 1) * episodes]
         shares = [seeds[i::workers] for i in range(workers)]
         stock = AsyncVectorEnv(
