@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.resources import files
@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from reconverge.configs.mistakes import explained
-from reconverge.configs.store import Command, register
+from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
 from reconverge.errors import ReconvergeError
 from reconverge.options import check_options, help_lines
 
@@ -82,10 +82,12 @@ def run(command: Command, task: Callable[[Any], object], *overrides: str) -> Non
                 raise FailedRun(str(error)) from None
             failed.append(error)  # the other runs of a sweep go on
 
+    begin()
     register(command)
     try:
+        arguments += _of_resumed_run(command, arguments)
         _compose_all(command, arguments)
-        sys.argv[1:] = arguments + _resume_directory(arguments)
+        sys.argv[1:] = arguments
         job()
     except FailedRun as error:
         again = "the same command again goes on with the rest"
@@ -100,9 +102,10 @@ def run(command: Command, task: Callable[[Any], object], *overrides: str) -> Non
 
 def compose(command: Command, overrides: list[str]) -> Any:
     """Return the options of a command as `overrides` say them; ReconvergeError for bad ones."""
+    begin()
     register(command)
     arguments = [_plain(text) for text in overrides]
-    _resume_directory(arguments)
+    arguments += _of_resumed_run(command, arguments)
     with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
         try:
             return OmegaConf.to_object(_composed(command, arguments))
@@ -186,22 +189,32 @@ def quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
-def _resume_directory(arguments: list[str]) -> list[str]:
-    """Let a resumed run go on in its own directory, with its own options."""
+def names_of(overrides: Sequence[str]) -> list[str]:
+    """Return the dotted names of the options that overrides set."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [override.key_or_group for override in parsed]
+
+
+def _of_resumed_run(command: Command, arguments: list[str]) -> list[str]:
+    """Let a resumed run go on in its own directory, with the choices of groups that it recorded."""
     found = [a.partition("=")[2] for a in arguments if a.startswith("resume=")]
     if not found or found[-1] in ("", "null"):
         return []
-    others = [a for a in arguments if not a.startswith(("resume=", "hydra."))]
-    if others:
-        raise ReconvergeError(
-            f"resume= reads everything from its run; leave out {' '.join(others)}"
-        )
     folder = found[-1].strip("'")
-    if not (Path(folder) / "config.yaml").exists():
+    for typed in arguments:
+        if typed in MULTIRUN or typed.partition("=")[0] in (*command.groups, "experiment"):
+            raise ReconvergeError(
+                f"resume={folder}: leave out {typed}, which was chosen when the run began, or "
+                "begin a new run"
+            )
+    file = Path(folder) / "config.yaml"
+    if not file.exists():
         raise ReconvergeError(
             f"resume={folder}: no run is there; give a directory that holds config.yaml"
         )
-    return [f"hydra.run.dir={found[-1]}"]
+    recorded = load_yaml(file)
+    choices = [f"{group}={chosen_in(recorded, group, file)}" for group in command.groups]
+    return [f"hydra.run.dir={found[-1]}", *choices]
 
 
 def _compose_all(command: Command, arguments: list[str]) -> None:

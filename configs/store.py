@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasEvent, YAMLError
 
 from reconverge.errors import ReconvergeError
 
@@ -68,15 +70,41 @@ def writable(node: DictConfig) -> DictConfig:
     return node
 
 
+def begin() -> None:
+    """Let `${moment:}`, by which runs without a name are called, be now."""
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    OmegaConf.register_new_resolver("moment", lambda: now, replace=True)
+
+
 def load_yaml(path: Path) -> DictConfig:
-    """Read the options that a run wrote."""
+    """Read the options that a run wrote: plain values, which name nothing outside the file."""
     if not path.exists():
         raise ReconvergeError(f"{path}: no such file; give the directory of a run")
     try:
-        loaded = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        text = path.read_text()
+        if "${" in text or any(isinstance(event, AliasEvent) for event in yaml.parse(text)):
+            raise ReconvergeError(
+                f"{path}: holds an interpolation or an alias, which no run writes; restore it"
+            )
+        loaded = OmegaConf.create(text)
+    except (
+        OSError,
+        UnicodeDecodeError,
+        RecursionError,
+        YAMLError,
+        OmegaConfBaseException,
+    ) as error:
         reason = " ".join(str(error).split())
         raise ReconvergeError(f"{path}: cannot be read ({reason}); restore it") from error
     if not isinstance(loaded, DictConfig):
         raise ReconvergeError(f"{path}: holds no options; restore it")
     return loaded
+
+
+def chosen_in(config: DictConfig, group: str, file: Path) -> str:
+    """Return the choice of a group in options that a run wrote to `file`."""
+    chosen = config.get(group)
+    name = chosen.get("name") if isinstance(chosen, DictConfig) else None
+    if not isinstance(name, str):
+        raise ReconvergeError(f"{file}: {group}: lacks its name; restore it")
+    return name

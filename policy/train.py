@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +15,8 @@ from reconverge.policy.reports.live import LiveReporter
 from reconverge.policy.reports.page import write_report
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions, task_labels
 from reconverge.policy.runs.execution import learn
-from reconverge.policy.runs.folder import open_run
+from reconverge.policy.runs.folder import open_run, owned
+from reconverge.policy.runs.resuming import resumed_options
 from reconverge.policy.runs.summary import Summary, read_summary
 
 
@@ -25,15 +27,30 @@ def main() -> None:
 def run(options: TrainOptions) -> Summary:
     """Execute a run in hydra's run directory."""
     running = HydraConfig.get()
-    return execute(options, Path(running.runtime.output_dir), running.mode == RunMode.MULTIRUN)
+    typed = commandline.names_of(running.overrides.task)
+    in_sweep = running.mode == RunMode.MULTIRUN
+    return execute(options, Path(running.runtime.output_dir), typed, in_sweep)
 
 
-def execute(options: TrainOptions, folder: Path, in_sweep: bool = False) -> Summary:
-    """Learn what is left of the run in `folder`, write its report and return its summary."""
-    options = open_run(options, folder, in_sweep)
-    if (folder / "summary.json").exists() and in_sweep:
-        tqdm.write(f"{folder} is finished")
-        return read_summary(folder)
+def execute(
+    options: TrainOptions, folder: Path, typed: Sequence[str] = (), in_sweep: bool = False
+) -> Summary:
+    """Learn what is left of the run in `folder`, write its report and return its summary.
+
+    With `options.resume` the options are those that the run recorded, but for those `typed`.
+    """
+    with owned(folder):
+        if options.resume:
+            options = resumed_options(options, folder, typed)
+        else:
+            options = open_run(options, folder, in_sweep)
+        if (folder / "summary.json").exists() and in_sweep:
+            tqdm.write(f"{folder} is finished")
+            return read_summary(folder)
+        return _finish(options, folder)
+
+
+def _finish(options: TrainOptions, folder: Path) -> Summary:
     reporter = LiveReporter(folder, task_labels(options), options.updates_per_task)
     finished = learn(options, folder, reporter)
     if options.report:

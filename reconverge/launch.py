@@ -32,7 +32,7 @@ def train(*overrides: str, **options: Any) -> Summary:
     before = sys.argv[:]
     sys.argv[1:] = arguments  # the summary's `command`, which makes the run again
     try:
-        return execute(chosen, folder.absolute())
+        return execute(chosen, folder.absolute(), commandline.names_of(arguments))
     finally:
         sys.argv[:] = before
 

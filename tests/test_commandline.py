@@ -21,7 +21,9 @@ from reconverge.options import help_lines, option_names
 from reconverge.policy import evaluate, train
 from reconverge.policy.continual.optimization import Optimization
 from reconverge.policy.runs import checkpoint, execution
-from reconverge.policy.runs.configuration import TRAIN, TrainOptions
+from reconverge.policy.runs.configuration import TRAIN, TrainOptions, from_yaml
+from reconverge.policy.runs.folder import record_options
+from reconverge.policy.runs.summary import read_summary
 from reconverge.tools import collect
 from support.simulators import use_simulators
 from support.tiny_checkpoint import rewrite
@@ -121,14 +123,13 @@ REFUSED = [
     ("fisher.samples=0", ["fisher.samples=0"]),
     ("device=gpu", ["'gpu'", "cpu"]),
     ("resume=nowhere", ["resume=nowhere", "give a directory"]),
+    ("demonstrations.collect=perhaps", ["true or false"]),
 ]
 
 
 @pytest.mark.parametrize(("argument", "said"), REFUSED, ids=[argument for argument, _ in REFUSED])
 def test_a_bad_value_gives_one_line(fails, monkeypatch, argument, said):
-    monkeypatch.setattr(
-        execution, "open_or_collect", lambda *a, **k: pytest.fail("it went to work")
-    )
+    monkeypatch.setattr(execution, "open_stores", lambda *a, **k: pytest.fail("it went to work"))
     line = fails([argument])
     assert all(part in line for part in said), line
 
@@ -243,11 +244,16 @@ def test_a_run_its_directory_and_a_checkpoint_of_another_architecture(
     assert "holds a run already" in line
     assert f"resume={folder}" in line
 
-    config.network.width = 17
-    OmegaConf.save(config, folder / "config.yaml")
+    recorded = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(recorded.replace("width: 16", "width: 17", 1))
+    line = fails([f"resume={folder}"])
+    assert f"{folder}/config.yaml: is not as it was written" in line
+    assert f"type what is to change: reconverge train resume={folder} name=value" in line
+    record_options(from_yaml(folder / "config.yaml"), folder)
     line = fails([f"resume={folder}"])
     assert "another architecture" in line
     assert "restore" in line
+    (folder / "config.yaml").write_text(recorded)
 
     newest = folder / "checkpoints" / "1_can"
     policy = json.loads((newest / "manifest.json").read_text())["policy"]
@@ -289,10 +295,11 @@ def test_a_loss_that_is_not_finite_leaves_the_run_resumable(
         )
     said = capsys.readouterr()
     assert "error: the loss is nan at update 6" in said.err
-    assert f"lower optimizer.learning_rate in {folder / 'config.yaml'}, then continue" in said.out
+    assert f"continue with: reconverge train resume={folder} optimizer.learning_rate=" in said.out
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"0_lift", "1_can@4"}
-    assert call(train.main, [f"resume={folder}"], monkeypatch) == 0
-    assert (folder / "summary.json").exists()
+    slower = [f"resume={folder}", "optimizer.learning_rate=1e-3"]
+    assert call(train.main, slower, monkeypatch) == 0
+    assert read_summary(folder).changes[0]["options"] == {"optimizer.learning_rate": 1e-3}
 
 
 def test_an_absurd_learning_rate_stops_in_one_line(fails, tmp_path, demonstrations):

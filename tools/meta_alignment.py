@@ -13,9 +13,9 @@ from reconverge.configs import commandline
 from reconverge.files import write_json
 from reconverge.policy.reports.charts.alignment_chart import alignment
 from reconverge.policy.reports.charts.style import write_png
+from reconverge.policy.reports.meta_gradient import measure_run
 from reconverge.policy.runs.configuration import task_labels
 from reconverge.policy.runs.folder import recorded_options
-from reconverge.policy.runs.meta_gradient import measure_run
 from reconverge.policy.runs.provenance import commit, hardware
 
 

@@ -19,7 +19,6 @@ from reconverge.envs.task import Expert, Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from reconverge.files import lock, remove_abandoned
-from reconverge.policy.demonstrations.fit import require_fit
 from reconverge.progress import progress_bar
 
 SLOTS = 50  # episodes that run at the same time
@@ -236,34 +235,3 @@ def collect_with_bar(
         store = collect(task, path, episodes=episodes, noise=noise, workers=workers, progress=show)
         bar.update(episodes - bar.n)
     return store
-
-
-def open_or_collect(
-    tasks: Sequence[Task], folder: Path, *, episodes: int, noise: float, workers: int | None
-) -> list[DemonstrationStore]:
-    """Return the tasks' stores `folder/<task>.zarr`, collected if missing or not complete.
-
-    A store from elsewhere, not of our expert, is returned as it is; StoreError if it does not fit.
-    """
-    stores = []
-    for task in tasks:
-        path = folder / f"{task.name}.zarr"
-        if path.exists() and EXPERT not in (store := DemonstrationStore.open(path)).attributes:
-            require_fit(store, task)
-        else:
-            store = collect_with_bar(task, folder, episodes=episodes, noise=noise, workers=workers)
-        stores.append(store)
-    return stores
-
-
-def episodes_from_elsewhere(
-    tasks: Sequence[Task], stores: Sequence[DemonstrationStore], episodes: int
-) -> dict[str, int]:
-    """Return, by task, and print how many episodes are taken of each store from elsewhere."""
-    taken = {}
-    for task, store in zip(tasks, stores, strict=True):
-        if EXPERT not in store.attributes:
-            count = taken[task.name] = min(len(store), episodes)
-            total = f"{len(store)} demonstrations brought from elsewhere"
-            tqdm.write(f"{task.name}: {count} of the {total}")
-    return taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.seeds import REPLAY
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
+from reconverge.files import write_json
 from reconverge.policy.continual.learner import Method, Setting
 from reconverge.policy.continual.loop import JointSource
 from reconverge.policy.continual.optimization import OptimizerOptions
@@ -29,6 +31,15 @@ from reconverge.policy.continual.rehearsal import (
     Replay,
     ReplaySource,
 )
+from reconverge.policy.demonstrations.supply import (
+    Identities,
+    announce,
+    complete,
+    find_stores,
+    identities,
+    require_all,
+    require_same,
+)
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.model.batch import Batch, join
 from reconverge.policy.model.diffusion import Diffusion
@@ -36,6 +47,7 @@ from reconverge.policy.model.generator import WindowGenerator
 from reconverge.policy.model.normalizer import Normalizer
 from reconverge.policy.model.policy import DiffusionPolicy
 from reconverge.policy.runs.configuration import TrainOptions
+from reconverge.policy.runs.folder import DEMONSTRATIONS_FILE
 from reconverge.policy.runs.loading import PolicySpec, make_normalizer, make_policy
 
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
@@ -86,6 +98,36 @@ def make_spec(options: TrainOptions, tasks: Sequence[Task]) -> PolicySpec:
         action_size=tasks[0].action_size,
         input_frames={t.label: t.input_frame for t in tasks if t.input_frame != "base"},
     )
+
+
+def open_stores(
+    options: TrainOptions, tasks: list[Task], folder: Path, begun: Identities
+) -> tuple[list[DemonstrationStore], Identities]:
+    """Return every task's store, recorded where it is missing, and the identities of all.
+
+    ReconvergeError where demonstrations that the run began with are gone or others.
+    """
+    wanted, path = options.demonstrations, Path(options.demonstrations.path)
+    existing = find_stores(tasks, path)
+    found = identities(existing, tasks, wanted.episodes)
+    require_same(found, begun, path)
+    if not wanted.collect:
+        require_all(tasks, existing, path)
+    announce(tasks, found, path, wanted.episodes)
+    brought = {name: one for name, one in found.items() if one["origin"] == "brought"}
+    write_json(folder / DEMONSTRATIONS_FILE, begun | brought)
+    stores = complete(
+        tasks,
+        existing,
+        path,
+        episodes=wanted.episodes,
+        noise=wanted.noise,
+        workers=options.workers,
+    )
+    by_name = {task.name: store for task, store in zip(tasks, stores, strict=True)}
+    found = identities(by_name, tasks, wanted.episodes)
+    write_json(folder / DEMONSTRATIONS_FILE, found)
+    return stores, found
 
 
 def make_windows(

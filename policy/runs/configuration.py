@@ -111,6 +111,9 @@ class DemonstrationOptions:
         "demonstrations",
         "folder of the stores <task>.zarr; scripted experts make those that are missing",
     )
+    collect: bool = option(
+        True, "true: experts record what is missing | false: all stores must be there"
+    )
     episodes: int = option(200, "demonstrations of each task that experts record", at_least=1)
     noise: float = option(
         0.2,
@@ -179,10 +182,12 @@ class TrainOptions(PolicyOptions):
     updates_per_task: int = option(2000, "gradient updates on each task", at_least=1)
     batch_size: int = option(256, "windows of the current task in each update", at_least=1)
     resume: str | None = option(
-        None, "run directory to continue; all other options are read from it"
+        None,
+        "run directory to continue, also with further tasks (env=) or updates; options that are "
+        "not typed are as it recorded them",
     )
     name: str = option(
-        "${now:%Y-%m-%d_%H-%M-%S}_${method.name}_seed${seed}",
+        "${moment:}_${method.name}_seed${seed}",
         "name of the run directory under runs/",
     )
     sweep: str = option(
@@ -232,6 +237,7 @@ FREE_IN_A_SWEEP = (
     "report",
     "logger",
     "demonstrations.path",
+    "demonstrations.collect",
 )
 """Options that may differ when a sweep goes on."""
 
@@ -287,7 +293,7 @@ def deciding(options: TrainOptions) -> dict[str, Any]:
     """Return the options that decide the result beside the seed, as JSON for summary.json."""
     groups = (*GROUPS, "diffusion", "optimizer", "demonstrations")
     decided = {name: asdict(getattr(options, name)) for name in groups}
-    decided["demonstrations"].pop("path")
+    del decided["demonstrations"]["path"], decided["demonstrations"]["collect"]
     return decided | {"batch_size": options.batch_size, **asdict(options.policy)}
 
 

@@ -23,11 +23,10 @@ from reconverge.policy.continual.optimization import DivergenceError, precision_
 from reconverge.policy.continual.rehearsal import GeneratedReplay
 from reconverge.policy.demonstrations.fit import in_frames_of
 from reconverge.policy.demonstrations.playback import warn_unless_it_plays
-from reconverge.policy.demonstrations.scripted import episodes_from_elsewhere, open_or_collect
+from reconverge.policy.demonstrations.supply import Identities
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.model.generator import WindowGenerator
 from reconverge.policy.model.policy import DiffusionPolicy
-from reconverge.policy.runs import checkpoint
 from reconverge.policy.runs.build import (
     ReadWindows,
     check_parts,
@@ -35,16 +34,15 @@ from reconverge.policy.runs.build import (
     make_replay,
     make_spec,
     make_windows,
+    open_stores,
 )
 from reconverge.policy.runs.configuration import TrainOptions, check_train_options, deciding
-from reconverge.policy.runs.folder import OPTIONS_FILE, record_options
+from reconverge.policy.runs.folder import OPTIONS_FILE, flat, forget, record_options
 from reconverge.policy.runs.loading import PolicySpec, find_device, make_normalizer, make_policy
 from reconverge.policy.runs.provenance import hardware, versions
 from reconverge.policy.runs.record import Reporter, RunRecord
+from reconverge.policy.runs.resuming import begun_with, find_begun, go_on
 from reconverge.policy.runs.summary import Summary
-
-FIXED_FACTS = ("method", "replay", "fisher", "seed", "updates_per_task")
-"""Facts in which a run and its checkpoints must agree."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +67,18 @@ def learn(options: TrainOptions, folder: Path, reporter: Reporter) -> FinishedRu
     tasks = check_train_options(options)
     check_parts(options, tasks)
     device = find_device(options.device)
-    record_options(options, folder)
+    new = not (folder / OPTIONS_FILE).exists()
+    if new:
+        record_options(options, folder)
     try:
         return _learn_all(options, folder, reporter, tasks, device, started)
     except (KeyboardInterrupt, ReconvergeError, OSError) as stop:
+        if new and isinstance(stop, ReconvergeError) and forget(folder):
+            raise
+        again = f"reconverge train resume={folder}"
         # All randomness is keyed, so a loss that is not finite comes again at the same update.
-        lower = f"lower optimizer.learning_rate in {folder / OPTIONS_FILE}, then "
-        first = lower if isinstance(stop, DivergenceError) else ""
-        tqdm.write(f"stopped; {first}continue with: reconverge train resume={folder}")
+        again += " optimizer.learning_rate=<lower>" if isinstance(stop, DivergenceError) else ""
+        tqdm.write(f"stopped; continue with: {again}")
         if isinstance(stop, OSError):
             raise ReconvergeError(f"{stop}; free disk space or rights, then resume") from stop
         raise
@@ -90,14 +92,8 @@ def _learn_all(
     device: torch.device,
     started: float,
 ) -> FinishedRun:
-    wanted = options.demonstrations
-    stores = open_or_collect(
-        tasks,
-        Path(wanted.path),
-        episodes=wanted.episodes,
-        noise=wanted.noise,
-        workers=options.workers,
-    )
+    begun = find_begun(folder)
+    stores, found = open_stores(options, tasks, folder, begun_with(folder, begun))
     tasks = in_frames_of(tasks, stores)
     collected = time.perf_counter() - started
     torch.manual_seed(options.seed)
@@ -108,9 +104,13 @@ def _learn_all(
     evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
     replay = make_replay(options, spec, normalizer, windows, evaluator)
     method = make_method(options, spec, make_policy(spec, normalizer), replay, windows)
-    facts = _facts(options, spec, method, episodes_from_elsewhere(tasks, stores, wanted.episodes))
-    progress, state, facts = _resume(folder, spec, facts, collected)
-    manifest = {"policy": spec.to_json(), "facts": facts}
+    facts, command = _facts(options, spec, method, found), _command()
+    progress, state = Progress(demonstration_seconds=collected), None
+    if begun is not None:
+        progress, facts = go_on(begun, spec, facts, options, command)
+        state = begun.state
+        record_options(options, folder)  # those that were typed anew
+    manifest = {"policy": spec.to_json(), "facts": facts, "options": flat(options)}
     record = RunRecord(
         folder,
         spec.tasks,
@@ -172,34 +172,10 @@ def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate
     return evaluate
 
 
-def _resume(
-    folder: Path, spec: PolicySpec, facts: dict[str, Any], collected: float
-) -> tuple[Progress, dict[str, torch.Tensor] | None, dict[str, Any]]:
-    """Return what the run in `folder` had reached and how it began, or a fresh start."""
-    newest = checkpoint.newest(folder / "checkpoints")
-    if newest is None:
-        return Progress(demonstration_seconds=collected), None, facts
-    found = checkpoint.load(newest)
-    begun = found.manifest["facts"]
-    agree = all(begun[name] == facts[name] for name in FIXED_FACTS)
-    if (
-        PolicySpec.from_json(found.manifest["policy"], newest / "manifest.json") != spec
-        or not agree
-    ):
-        raise checkpoint.CheckpointError(
-            f"{newest}: of another architecture or method than {folder / OPTIONS_FILE} describes; "
-            "restore that file"
-        )
-    progress = Progress.from_json(found.manifest["progress"], str(newest / "manifest.json"))
-    return progress, found.state, begun
-
-
 def _facts(
-    options: TrainOptions, spec: PolicySpec, method: Method, taken: dict[str, int]
+    options: TrainOptions, spec: PolicySpec, method: Method, demonstrations: Identities
 ) -> dict[str, Any]:
     decided = deciding(options)
-    if taken:
-        decided["demonstrations"]["brought"] = taken
     policy = method.model
     device = policy.normalizer.low.device
     precision = precision_on(device, options.optimizer.precision)
@@ -213,10 +189,16 @@ def _facts(
         "evaluation_seeds": options.evaluation.seeds,
         "options": decided,
         "parameters": sum(p.numel() for p in policy.network.parameters()),
-        "command": " ".join(["reconverge train", *sys.argv[1:]]),
+        "demonstrations": demonstrations,
+        "changes": [],
+        "command": _command(),
         "versions": versions(),
         "hardware": hardware() | {"device": device.type, "precision": precision},
     }
+
+
+def _command() -> str:
+    return " ".join(["reconverge train", *sys.argv[1:]])
 
 
 def _seconds(progress: Progress, started: float) -> dict[str, float]:

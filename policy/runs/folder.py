@@ -1,14 +1,19 @@
-"""A run's folder and the options that it records: begin, resume, or go on with a sweep."""
+"""A run's folder, which one process at a time works in, and the options that it records."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from reconverge.errors import ReconvergeError
-from reconverge.files import write_text
+from reconverge.files import lock, write_text
 from reconverge.options import option_names
 from reconverge.policy.runs.configuration import (
     FREE_IN_A_SWEEP,
@@ -16,8 +21,48 @@ from reconverge.policy.runs.configuration import (
     as_yaml,
     from_yaml,
 )
+from reconverge.schema import read_text
 
 OPTIONS_FILE = "config.yaml"
+DEMONSTRATIONS_FILE = "demonstrations.json"
+BEGUN = ("metrics.jsonl", "checkpoints")  # what there is of a run that has learned anything
+LOCK = ".lock"
+HEAD = "# The options of this run; type a change: reconverge train resume=<run> name=value\n"
+DIGEST = "# sha256 of the lines below: "
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Work alone in the folder of a run, which is made if need be; no empty one is left.
+
+    ReconvergeError where another process works there, or where it cannot be written.
+    """
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock(folder / LOCK, timeout=0))
+        except Timeout:
+            raise ReconvergeError(
+                f"{folder}: another process works on this run; wait until it has ended, or choose "
+                "another name="
+            ) from None
+        except OSError as error:
+            raise ReconvergeError(
+                f"{folder}: cannot be written ({error}); check the rights, or choose another name="
+            ) from error
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder, and those above it up to the current one, as far as they are empty."""
+    with suppress(OSError):
+        for place in (folder.absolute(), *folder.absolute().parents):
+            if place == Path.cwd():
+                break
+            place.rmdir()
+            if Path.cwd() not in place.parents:
+                break
 
 
 def open_run(options: TrainOptions, folder: Path, in_sweep: bool) -> TrainOptions:
@@ -26,8 +71,6 @@ def open_run(options: TrainOptions, folder: Path, in_sweep: bool) -> TrainOption
     ReconvergeError where the folder holds a run and these options neither resume it nor, in a
     sweep that is typed again, describe it.
     """
-    if options.resume:
-        return recorded_options(Path(options.resume))
     if not (folder / OPTIONS_FILE).exists():
         return options
     if not in_sweep:
@@ -39,17 +82,38 @@ def open_run(options: TrainOptions, folder: Path, in_sweep: bool) -> TrainOption
 
 
 def recorded_options(folder: Path) -> TrainOptions:
-    """Read the options of the run in `folder`."""
-    return from_yaml(folder / OPTIONS_FILE)
+    """Read the options of the run in `folder`; ReconvergeError where somebody edited them."""
+    path = folder / OPTIONS_FILE
+    if not path.exists():
+        raise ReconvergeError(f"{path}: no such file; give the directory of a run")
+    head, _, rest = read_text(path).removeprefix(HEAD).partition("\n")
+    if head != DIGEST + _digest(rest):
+        raise ReconvergeError(
+            f"{path}: is not as it was written; restore it, and type what is to change: "
+            f"reconverge train resume={folder} name=value"
+        )
+    return from_yaml(path)
 
 
 def record_options(options: TrainOptions, folder: Path) -> None:
-    """Write the options of a new run into its folder, with paths that hold from any directory."""
-    path = folder / OPTIONS_FILE
-    if not path.exists():
-        absolute = str(Path(options.demonstrations.path).absolute())
-        demonstrations = replace(options.demonstrations, path=absolute)
-        write_text(path, as_yaml(replace(options, demonstrations=demonstrations)))
+    """Write the options of a run into its folder, with paths that hold from any directory."""
+    absolute = str(Path(options.demonstrations.path).absolute())
+    demonstrations = replace(options.demonstrations, path=absolute)
+    text = as_yaml(replace(options, demonstrations=demonstrations, resume=None))
+    write_text(folder / OPTIONS_FILE, f"{HEAD}{DIGEST}{_digest(text)}\n{text}")
+
+
+def forget(folder: Path) -> bool:
+    """Remove what a run recorded that has learned nothing; return whether it had not."""
+    if any((folder / name).exists() for name in BEGUN):
+        return False
+    for name in (OPTIONS_FILE, DEMONSTRATIONS_FILE):
+        (folder / name).unlink(missing_ok=True)
+    return True
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _same_run(options: TrainOptions, folder: Path) -> TrainOptions:
@@ -58,13 +122,12 @@ def _same_run(options: TrainOptions, folder: Path) -> TrainOptions:
     ReconvergeError where any other option differs.
     """
     begun = recorded_options(folder)
-    known = set(option_names(begun))
-    for name in option_names(options):
-        asked = _value(options, name)
-        was = _value(begun, name) if name in known else None
-        if name not in FREE_IN_A_SWEEP and not is_dataclass(asked) and was != asked:
+    was, asked = flat(begun), flat(options)
+    for name, value in asked.items():
+        if name not in FREE_IN_A_SWEEP and was.get(name) != value:
             raise ReconvergeError(
-                f"{folder} holds a run with {name}={was}, not {asked}; choose another sweep="
+                f"{folder} holds a run with {name}={was.get(name)}, not {value}; choose another "
+                "sweep="
             )
     demonstrations = replace(begun.demonstrations, path=options.demonstrations.path)
     free = {spec.name for spec in fields(options)} & set(FREE_IN_A_SWEEP)
@@ -72,5 +135,7 @@ def _same_run(options: TrainOptions, folder: Path) -> TrainOptions:
     return replace(begun, demonstrations=demonstrations, **typed)
 
 
-def _value(options: Any, name: str) -> Any:
-    return reduce(getattr, name.split("."), options)
+def flat(options: TrainOptions) -> dict[str, Any]:
+    """Return the values of all options by their dotted names."""
+    found = {name: reduce(getattr, name.split("."), options) for name in option_names(options)}
+    return {name: value for name, value in found.items() if not is_dataclass(value)}

@@ -121,6 +121,8 @@ class Summary:
     seconds: Seconds
     peak_memory_mib: int
     # Files of before have none of these:
+    demonstrations: dict[str, Any] = field(default_factory=dict)  # `identity` by task
+    changes: list[dict[str, Any]] = field(default_factory=list)  # options, from which update on
     lowest_share: LowestShare | None = None  # of all transitions
     learning: list[ProbeCurve] = field(default_factory=list)  # of the task being learned
     libero: Libero | None = None

@@ -24,7 +24,7 @@ from reconverge.envs.seeds import SELECTION
 from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.demonstrations.fit import in_frames_of
-from reconverge.policy.demonstrations.scripted import open_or_collect
+from reconverge.policy.demonstrations.supply import complete, find_stores
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.runs.build import make_method, make_spec, make_windows
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions, check_train_options
@@ -47,9 +47,11 @@ def measure(options: TrainOptions) -> dict[str, Any]:
     """Train each task alone, from the same weights, and evaluate it."""
     options, wanted = replace(options, method=FinetuneOptions()), options.demonstrations
     tasks, cpu = check_train_options(options), torch.device("cpu")
-    stores = open_or_collect(
+    folder = Path(wanted.path)
+    stores = complete(
         tasks,
-        Path(wanted.path),
+        find_stores(tasks, folder),
+        folder,
         episodes=wanted.episodes,
         noise=wanted.noise,
         workers=options.workers,

@@ -9,14 +9,8 @@ from reconverge.envs import seeds
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.vector import VectorEnv
 from reconverge.policy.demonstrations import scripted as tool
-from reconverge.policy.demonstrations.scripted import (
-    collect,
-    episodes_from_elsewhere,
-    open_or_collect,
-    record,
-)
+from reconverge.policy.demonstrations.scripted import collect, record
 from support.simulators import use_simulators
-from support.stores import store_from_elsewhere
 
 LIFT = replace(TASKS["lift"], max_steps=120)
 
@@ -228,21 +222,3 @@ def test_record_keeps_each_seeds_own_steps(reference):
 def test_collect_takes_seeds_of_demonstrations(reference):
     assert all(int(seed) in seeds.DEMONSTRATION for seed in reference.scalars()["seed"])
     assert reference.attributes["seeds_from"] == seeds.DEMONSTRATION.start
-
-
-def test_open_or_collect_takes_a_store_from_elsewhere_as_it_is(
-    tmp_path, reference, simulator_of, capsys
-):
-    elsewhere = store_from_elsewhere(simulator_of(TASKS["lift"]), tmp_path / "lift.zarr")
-    options = {"episodes": 6, "noise": 0.2, "workers": 1}
-    assert_same(open_or_collect([LIFT], tmp_path, **options)[0], elsewhere)
-    ours = open_or_collect([LIFT], reference.path.parent, **options)[0]
-    assert_same(ours, reference)
-    assert episodes_from_elsewhere([LIFT, LIFT], [elsewhere, ours], 1) == {"lift": 1}
-    assert "lift: 1 of the 2 demonstrations brought from elsewhere" in capsys.readouterr().out
-
-
-def test_open_or_collect_refuses_a_store_that_does_not_fit(tmp_path, simulator_of):
-    store_from_elsewhere(simulator_of(TASKS["lift"]), tmp_path / "can.zarr")
-    with pytest.raises(StoreError, match="is of lift, wanted can"):
-        open_or_collect([TASKS["can"]], tmp_path, episodes=1, noise=0.2, workers=1)

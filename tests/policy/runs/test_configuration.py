@@ -80,8 +80,13 @@ def edited(old, new):
         (lambda text: text[: text.index("replay:")], "not the options of a run"),
         (edited("seed: 0", "sead: 0"), "Key 'sead' not in 'TrainOptions'"),
         (edited("seed: 0", "seed: zero"), "could not be converted to Integer"),
-        (edited("seed: 0", "seed: ${nowhere}"), "Interpolation key 'nowhere' not found"),
-        (edited("name: run", "name: ${"), "no viable alternative"),
+        (edited("seed: 0", "seed: ${oc.env:HOME}"), "holds an interpolation or an alias"),
+        (edited("name: run", "name: ${"), "holds an interpolation or an alias"),
+        (
+            edited("seed: 0", "seed: &a 0\nbatch_size: *a\nx: 1"),
+            "holds an interpolation or an alias",
+        ),
+        (lambda text: "a: " + "[" * 100_000, "cannot be read"),
         (edited("warmup: 50", "warm_up: 50"), "Key 'warm_up' not in 'OptimizerOptions'"),
         (edited("name: trust_region", "name: trust_regoin"), "unknown method 'trust_regoin'"),
         (edited("name: mlp", "name: [mlp]"), "unknown network ['mlp']"),
@@ -148,7 +153,7 @@ def test_deciding_holds_all_that_decides_a_result_as_json():
     rest = {"env", "seed", "updates_per_task", "evaluation"}  # facts of their own in summary.json
     free = {"resume", "name", "sweep", "checkpoint_every", "report", "logger", "device", "workers"}
     assert decided.keys() == {spec.name for spec in fields(TrainOptions)} - rest - free
-    elsewhere = DemonstrationOptions(path="elsewhere")
+    elsewhere = DemonstrationOptions(path="elsewhere", collect=False)
     assert decided == deciding(replace(make_options(), demonstrations=elsewhere))
 
 

@@ -52,8 +52,13 @@ def runs(tmp_path_factory):
     killed = stop(start([f"resume={broken}"], root), broken, 8, signal.SIGKILL)
     between = lines(broken)
     resumed = finish(start([f"resume={broken}"], root))
+    told = root / "told"
+    assert finish(start([*options(demonstrations, told, *extra), "env=lift"], root))[0] == 0
+    code, _, err = finish(start([f"resume={told}", "env=lift,can"], root))
+    assert code == 0, err
     return {
         "whole": whole,
+        "told": told,
         "broken": broken,
         "interrupted": interrupted,
         "left": left,
@@ -133,6 +138,32 @@ def test_learn_resumed_measures_the_same_and_writes_no_line_twice(runs):
         assert summaries[0][key] == summaries[1][key], key
 
 
+def test_learn_told_of_the_tasks_one_after_the_other_ends_the_same(runs):
+    """A run of lift, then `resume= env=lift,can`: weights, state and measurements are equal."""
+    told = runs["told"]
+    for file in ("model.safetensors", "state.safetensors"):
+        paths = [runs[name] / "checkpoints" / "1_can" / file for name in ("whole", "told")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+    found, whole = (json.loads((runs[n] / "summary.json").read_text()) for n in ("told", "whole"))
+    for key in ("tasks", "success", "probes", "recovery", "demonstrations"):
+        assert found[key] == whole[key], key
+    (change,) = found["changes"]
+    assert (change["task"], change["update"]) == (1, 0)
+    assert change["options"] == {"env": ["lift", "can"]}
+    assert lines(told) == lines(runs["whole"])
+
+
+def test_learn_goes_on_only_with_the_demonstrations_that_it_began_with(runs):
+    stores = runs["root"] / "demonstrations"
+    (stores / "lift.zarr").rename(stores / "away.zarr")
+    try:
+        code, _, err = finish(start([f"resume={runs['told']}"], runs["root"]))
+    finally:
+        (stores / "away.zarr").rename(stores / "lift.zarr")
+    assert code == 2
+    assert f"error: {stores}/lift.zarr: is gone, and the run began with it (2 scripted)" in err
+
+
 def test_learn_leaves_what_is_promised(runs):
     for name in ("whole", "broken"):
         found = {path.name for path in runs[name].iterdir()}
@@ -149,5 +180,6 @@ def test_learn_leaves_what_is_promised(runs):
     assert {path.name for path in runs["root"].iterdir()} == {
         "demonstrations",
         "whole",
+        "told",
         runs["broken"].name,
     }

@@ -3,11 +3,19 @@ goes on.
 """
 
 import json
+import multiprocessing
 import shutil
 
 import pytest
 
-from support.tiny_run import OPTIONS, make_demonstrations, start
+from reconverge.errors import ReconvergeError
+from reconverge.policy.runs.folder import (
+    forget,
+    owned,
+    record_options,
+    recorded_options,
+)
+from support.tiny_run import OPTIONS, make_demonstrations, make_options, start
 
 LIMIT = 400  # seconds
 
@@ -69,3 +77,76 @@ def test_open_run_that_fails_elsewhere_fails_the_sweep(tmp_path, demonstrations)
     assert code == 2
     assert "a run of the sweep failed (n_action_steps" in err
     assert "Traceback" not in err
+
+
+def own(folder, owns, leave):
+    with owned(folder):
+        (folder / "metrics.jsonl").touch()
+        owns.set()
+        leave.wait()
+
+
+def test_owned_lets_one_process_in_at_a_time(tmp_path):
+    folder, context = tmp_path / "run", multiprocessing.get_context("spawn")
+    owns, leave = context.Event(), context.Event()
+    process = context.Process(target=own, args=(folder, owns, leave))
+    process.start()
+    assert owns.wait(60)
+    with (
+        pytest.raises(ReconvergeError, match=f"^{folder}: another process works on this run"),
+        owned(folder),
+    ):
+        pytest.fail("two owners")
+    process.kill()
+    process.join()
+    with owned(folder):  # the system released what was killed
+        assert (folder / "metrics.jsonl").exists()
+    assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
+
+
+def test_owned_leaves_no_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyError), owned(tmp_path / "runs" / "mine"):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with owned(tmp_path / "runs" / "mine"):
+        (tmp_path / "runs" / "other").mkdir()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["other"]
+
+
+def test_owned_says_where_it_cannot_write(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ReconvergeError, match="file/run: cannot be written"),
+        owned(tmp_path / "file" / "run"),
+    ):
+        pytest.fail("it owns nothing")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace("batch_size: 256", "batch_size: 128", 1),
+        lambda text: text + "x: 1\n",
+        lambda text: text.replace("# sha256", "# SHA256", 1),
+        lambda text: "",
+    ],
+)
+def test_recorded_options_refuses_an_edited_file(tmp_path, edit):
+    record_options(make_options(), tmp_path)
+    path = tmp_path / "config.yaml"
+    before = path.read_text()
+    assert recorded_options(tmp_path).batch_size == 256
+    path.write_text(edit(before))
+    assert path.read_text() != before
+    with pytest.raises(ReconvergeError, match="config.yaml: is not as it was written; restore it"):
+        recorded_options(tmp_path)
+
+
+def test_forget_leaves_a_run_that_has_begun(tmp_path):
+    record_options(make_options(), tmp_path)
+    (tmp_path / "metrics.jsonl").touch()
+    assert not forget(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert forget(tmp_path)
+    assert list(tmp_path.iterdir()) == []

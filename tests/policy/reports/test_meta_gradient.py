@@ -7,7 +7,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import corrupt, half_squared_errors, random_stream
 from reconverge.policy.continual.fisher import Rank1
 from reconverge.policy.continual.parameter_vector import concatenate, split
-from reconverge.policy.runs.meta_gradient import (
+from reconverge.policy.reports.meta_gradient import (
     fisher_product,
     gauss_newton_product,
     measure_run,

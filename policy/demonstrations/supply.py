@@ -1,0 +1,130 @@
+"""The demonstration stores of a run: found or recorded, and the same again when it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from reconverge.datasets.store import EXPERT, DemonstrationStore
+from reconverge.envs.task import Task
+from reconverge.errors import ReconvergeError
+from reconverge.policy.demonstrations.fit import require_fit
+from reconverge.policy.demonstrations.scripted import collect_with_bar
+
+Identities = dict[str, dict[str, Any]]
+"""`identity` of the demonstrations of every task, by its name"""
+
+
+def identity(store: DemonstrationStore, task: Task, episodes: int) -> dict[str, Any]:
+    """Return which demonstrations a run learns from: the first episodes of a store.
+
+    `sha256` is of their observations and actions, wherever the store lies and however it grows.
+    """
+    ends = store.episode_ends[:episodes]
+    digest = hashlib.sha256(ends.tobytes())
+    for name, rows in store.read([*task.observations, "action"]).items():
+        used = rows[: ends[-1]] if len(ends) else rows[:0]
+        digest.update(f"{name} {used.dtype} {used.shape}".encode())
+        digest.update(used.tobytes())
+    return {
+        **store.identity(),
+        "episodes": len(ends),
+        "sha256": digest.hexdigest(),
+        "path": str(store.path.absolute()),
+    }
+
+
+def identities(
+    stores: Mapping[str, DemonstrationStore], tasks: Sequence[Task], episodes: int
+) -> Identities:
+    """Return `identity` of the stores that there are, by the tasks' names."""
+    return {
+        task.name: identity(stores[task.name], task, episodes)
+        for task in tasks
+        if task.name in stores
+    }
+
+
+def find_stores(tasks: Sequence[Task], folder: Path) -> dict[str, DemonstrationStore]:
+    """Open those of `folder/<task>.zarr` that exist, by the tasks' names.
+
+    StoreError for one from elsewhere that does not fit its task.
+    """
+    found = {}
+    for task in tasks:
+        path = folder / f"{task.name}.zarr"
+        if task.name not in found and path.exists():
+            found[task.name] = DemonstrationStore.open(path)
+            if EXPERT not in found[task.name].attributes:
+                require_fit(found[task.name], task)
+    return found
+
+
+def require_same(found: Identities, begun: Identities, folder: Path) -> None:
+    """Raise ReconvergeError where the demonstrations that a run began with are gone or others."""
+    for name, was in begun.items():
+        if name not in found:
+            raise ReconvergeError(
+                f"{folder / f'{name}.zarr'}: is gone, and the run began with it "
+                f"({_described(was)}); bring it back, or say where it is with "
+                "demonstrations.path=<folder>"
+            )
+        now = found[name]
+        if now["sha256"] != was["sha256"]:
+            raise ReconvergeError(
+                f"{folder / f'{name}.zarr'}: holds other demonstrations ({_described(now)}) than "
+                f"those that the run began with ({_described(was)}); bring those back, or say "
+                "where they are with demonstrations.path=<folder>"
+            )
+
+
+def require_all(tasks: Sequence[Task], found: Mapping[str, Any], folder: Path) -> None:
+    """Raise ReconvergeError, naming them all, where stores are missing and none may be made."""
+    missing = [task.name for task in tasks if task.name not in found]
+    if missing:
+        raise ReconvergeError(
+            f"demonstrations.collect=false: {folder.absolute()} has no "
+            f"{', '.join(f'{name}.zarr' for name in missing)}; correct demonstrations.path, or "
+            "let scripted experts record them with demonstrations.collect=true"
+        )
+
+
+def announce(tasks: Sequence[Task], found: Identities, folder: Path, episodes: int) -> None:
+    """Print which demonstrations were found in `folder`, and which will be recorded there."""
+    names = list(dict.fromkeys(task.name for task in tasks))
+    there = [f"{name} ({_described(found[name])})" for name in names if name in found]
+    missing = [name for name in names if name not in found]
+    parts = [f"found {', '.join(there)}"] if there else []
+    parts += [f"to be recorded ({episodes} each): {', '.join(missing)}"] if missing else []
+    tqdm.write(f"demonstrations in {folder.absolute()}: {'; '.join(parts)}")
+
+
+def complete(
+    tasks: Sequence[Task],
+    found: Mapping[str, DemonstrationStore],
+    folder: Path,
+    *,
+    episodes: int,
+    noise: float,
+    workers: int | None,
+) -> list[DemonstrationStore]:
+    """Return the store of every task, recorded by its expert where it is missing or too small.
+
+    A store from elsewhere is taken as it is. StoreError for one that another expert recorded.
+    """
+    stores = dict(found)
+    for task in tasks:
+        if task.name not in stores or EXPERT in stores[task.name].attributes:
+            stores[task.name] = collect_with_bar(
+                task, folder, episodes=episodes, noise=noise, workers=workers
+            )
+    return [stores[task.name] for task in tasks]
+
+
+def _described(store: Mapping[str, Any]) -> str:
+    origin = "scripted" if store["origin"] == "scripted" else "brought from elsewhere"
+    return f"{store['episodes']} {origin}"

@@ -1,0 +1,198 @@
+"""A run goes on: what it had reached, further tasks, and the options that are typed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from reconverge.envs.catalog import task_sequence
+from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.loop import Probing, Progress
+from reconverge.policy.demonstrations.supply import Identities
+from reconverge.policy.runs import checkpoint
+from reconverge.policy.runs.configuration import FREE_IN_A_SWEEP, TrainOptions
+from reconverge.policy.runs.folder import DEMONSTRATIONS_FILE, flat, recorded_options
+from reconverge.policy.runs.loading import TASK_ROWS, PolicySpec
+from reconverge.schema import parse_json, read_text
+
+MAY_CHANGE = (
+    "env",
+    "updates_per_task",
+    "batch_size",
+    "optimizer.learning_rate",
+    "optimizer.warmup",
+    "optimizer.weight_decay",
+    "optimizer.max_gradient_norm",
+    "optimizer.ema_decay",
+    "optimizer.precision",
+    "method.distillation_weight",
+    "method.replay_weight",
+    "method.strength",
+    "method.share",
+    "method.inner_rate",
+    "replay.batch_size",
+    "replay.pool",
+    "replay.updates",
+    "replay.learning_rate",
+    "evaluation.slots",
+    "demonstrations.path",
+    "demonstrations.collect",
+    "checkpoint_every",
+    "report",
+    "logger",
+    "device",
+    "workers",
+)
+"""Options that may be typed beside resume=; the others decide the architecture or what is measured.
+"""
+KNOWS_ALL_TASKS = ("multitask", "packnet")
+"""Methods that are told of all tasks before the first."""
+FIXED_FACTS = ("method", "replay", "fisher", "seed")
+"""Facts in which a run and its checkpoints must agree."""
+OF_THE_START = ("command", "versions", "hardware")
+"""Facts that a run keeps from its start."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run had reached at its newest checkpoint, `folder`."""
+
+    folder: Path
+    state: dict[str, Tensor]  # of the method
+    progress: Progress
+    spec: PolicySpec
+    facts: dict[str, Any]
+    options: dict[str, Any]  # by their dotted names
+
+
+def find_begun(run: Path) -> Begun | None:
+    """Read the newest checkpoint of a run; None where it has none yet."""
+    folder = checkpoint.newest(run / "checkpoints")
+    if folder is None:
+        return None
+    found = checkpoint.load(folder)
+    manifest, file = found.manifest, folder / checkpoint.MANIFEST
+    return Begun(
+        folder,
+        found.state,
+        Progress.from_json(manifest["progress"], str(file)),
+        PolicySpec.from_json(manifest["policy"], file),
+        manifest["facts"],
+        manifest["options"],
+    )
+
+
+def begun_with(run: Path, begun: Begun | None) -> Identities:
+    """Return the demonstrations that the run began with, as far as it has found them."""
+    if begun is not None:
+        return begun.facts["demonstrations"]
+    path = run / DEMONSTRATIONS_FILE
+    found = parse_json(read_text(path), str(path)) if path.exists() else {}
+    if not isinstance(found, dict):
+        raise ReconvergeError(f"{path}: must be a map; restore it")
+    return found
+
+
+def resumed_options(options: TrainOptions, run: Path, typed: Sequence[str]) -> TrainOptions:
+    """Return the options that the run in a folder recorded, those `typed` as they are in `options`.
+
+    ReconvergeError for an option that no run can change on its way, or a value that it cannot.
+    """
+    recorded = recorded_options(run)
+    was, now = flat(recorded), flat(options)
+    names = [name for name in typed if name in now and name != "resume"]
+    changed = {name: now[name] for name in names if was[name] != now[name]}
+    for name, value in changed.items():
+        if name not in MAY_CHANGE:
+            raise ReconvergeError(
+                f"resume={run}: {name}={value}: the run has {was[name]}, which cannot change; "
+                f"begin a new run, or change some of {', '.join(MAY_CHANGE)}"
+            )
+    if "env" in changed:
+        _check_further(recorded, changed["env"])
+    if options.updates_per_task < recorded.updates_per_task and "updates_per_task" in changed:
+        raise ReconvergeError(
+            f"updates_per_task={options.updates_per_task}: the run has "
+            f"{recorded.updates_per_task} and may have more, not fewer"
+        )
+    for name, value in changed.items():
+        recorded = _replaced(recorded, name.split("."), value)
+    return recorded
+
+
+def _check_further(recorded: TrainOptions, env: list[str]) -> None:
+    """Raise ReconvergeError unless `env` goes on with further tasks."""
+    was = [task.label for task in task_sequence(recorded.env)]
+    now = [task.label for task in task_sequence(env)]
+    if now[: len(was)] != was:
+        raise ReconvergeError(
+            f"env={','.join(env)}: a run goes on with further tasks at the end of its own; give "
+            f"env={','.join(was)},<task>"
+        )
+    if len(now) > len(was) and recorded.method.name in KNOWS_ALL_TASKS:
+        raise ReconvergeError(
+            f"env={','.join(env)}: method={recorded.method.name} must know all tasks before the "
+            "first; begin a new run with them"
+        )
+
+
+def _replaced(options: Any, path: list[str], value: Any) -> Any:
+    """Return options with the value at the end of the path replaced."""
+    name, *rest = path
+    new = _replaced(getattr(options, name), rest, value) if rest else value
+    return replace(options, **{name: new})
+
+
+def go_on(
+    begun: Begun, spec: PolicySpec, facts: dict[str, Any], options: TrainOptions, command: str
+) -> tuple[Progress, dict[str, Any]]:
+    """Return where the run goes on, and its facts: those of its start, and what changed since.
+
+    CheckpointError where the checkpoint is of another architecture, method or seed.
+    """
+    _check_same(begun, spec, facts)
+    progress, now = begun.progress, flat(options)
+    names = [name for name in now if name not in FREE_IN_A_SWEEP]
+    changed = {name: now[name] for name in names if begun.options.get(name) != now[name]}
+    finished = progress.task == len(begun.spec.tasks)
+    if finished and len(spec.tasks) == progress.task and "updates_per_task" in changed:
+        before = begun.options["updates_per_task"]
+        _reopen(progress, before, options.updates_per_task, options.evaluation.probing)
+    changes = [*begun.facts["changes"]]
+    if changed:
+        where = {"task": progress.task, "update": progress.update}
+        changes.append({**where, "options": changed, "command": command})
+    kept = {name: begun.facts[name] for name in OF_THE_START}
+    return progress, {**facts, **kept, "changes": changes}
+
+
+def _reopen(progress: Progress, before: int, updates: int, probing: Probing) -> None:
+    """Go back to before the last task's evaluation, so that it is learned on for more updates."""
+    progress.task, progress.update = progress.task - 1, before
+    progress.successes.pop()
+    progress.probes = [
+        probe
+        for probe in progress.probes
+        if (probe.while_learning, probe.update) != (progress.task, before)
+        or probe.task in probing.due(progress.task, before, updates)
+    ]
+
+
+def _check_same(begun: Begun, spec: PolicySpec, facts: dict[str, Any]) -> None:
+    was, tasks = begun.spec, len(begun.spec.tasks)
+    if len(spec.tasks) > TASK_ROWS >= tasks:
+        raise ReconvergeError(
+            f"env={','.join(spec.tasks)}: {len(spec.tasks)} tasks, and the policy of a run that "
+            f"began with {tasks} has room for {TASK_ROWS}; begin a new run with all of them"
+        )
+    frames = {name: frame for name, frame in spec.input_frames.items() if name in was.tasks}
+    same = replace(spec, tasks=spec.tasks[:tasks], input_frames=frames) == was
+    if not same or any(begun.facts[name] != facts[name] for name in FIXED_FACTS):
+        raise checkpoint.CheckpointError(
+            f"{begun.folder}: of another architecture or method than the options of its run "
+            "describe; restore both, or begin a new run"
+        )

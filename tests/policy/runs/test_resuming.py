@@ -1,0 +1,131 @@
+"""What a run that goes on may change, and what is recorded of it."""
+
+from dataclasses import replace
+
+import pytest
+
+from reconverge.errors import ReconvergeError
+from reconverge.options import option_names
+from reconverge.policy.continual.loop import Probe, Progress
+from reconverge.policy.continual.methods.packnet import PacknetOptions
+from reconverge.policy.runs.build import make_spec
+from reconverge.policy.runs.checkpoint import CheckpointError
+from reconverge.policy.runs.configuration import GROUPS, check_train_options
+from reconverge.policy.runs.folder import flat, record_options
+from reconverge.policy.runs.loading import TASK_ROWS
+from reconverge.policy.runs.resuming import MAY_CHANGE, Begun, go_on, resumed_options
+from support.tiny_run import make_options
+
+
+def test_what_may_change_are_options():
+    known = {spec for table in GROUPS.values() for row in table.values() for spec in names(row)}
+    assert set(MAY_CHANGE) <= known | flat(make_options()).keys()
+
+
+def names(row):
+    group = next(name for name, table in GROUPS.items() if row in table.values())
+    return {f"{group}.{name}" for name in option_names(row())}
+
+
+@pytest.fixture
+def run(tmp_path):
+    record_options(make_options(), tmp_path)
+    return tmp_path
+
+
+def test_resumed_options_are_those_recorded_but_for_what_is_typed(run):
+    typed = make_options(seed=5, batch_size=8, updates_per_task=3000, device="cpu")
+    names = ["batch_size", "device", "resume"]
+    found = resumed_options(replace(typed, resume=str(run)), run, names)
+    recorded = resumed_options(make_options(), run, [])
+    assert found == replace(recorded, batch_size=8, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 1}, "seed=1: the run has 0, which cannot change"),
+        ({"horizon": 8}, "horizon=8: the run has 4, which cannot change"),
+        ({"name": "other"}, "name=other: the run has run"),
+        ({"updates_per_task": 10}, "updates_per_task=10: the run has 2000 and may have more"),
+        ({"env": ["can", "lift"]}, "further tasks at the end .* give env=lift,can,<task>"),
+        ({"env": ["lift"]}, "further tasks at the end"),
+        ({"env": ["lift", "cann"]}, "'cann'"),
+    ],
+)
+def test_resumed_options_refuses_what_a_run_cannot_change(run, changes, said):
+    with pytest.raises(ReconvergeError, match=said):
+        resumed_options(make_options(**changes), run, list(changes))
+
+
+def test_resumed_options_refuses_further_tasks_of_a_method_that_knows_all(tmp_path):
+    record_options(make_options(method=PacknetOptions()), tmp_path)
+    with pytest.raises(
+        ReconvergeError, match="method=packnet must know all tasks before the first"
+    ):
+        resumed_options(make_options(env=["lift", "can", "square"]), tmp_path, ["env"])
+
+
+def make_facts(**changes):
+    facts = {name: name for name in ("method", "replay", "fisher", "command", "versions")}
+    return {**facts, "hardware": "first", "seed": 0, "changes": [], **changes}
+
+
+def spec_of(options):
+    return make_spec(options, check_train_options(options))
+
+
+def make_begun(options, progress, tmp_path):
+    return Begun(tmp_path / "1_can", {}, progress, spec_of(options), make_facts(), flat(options))
+
+
+def test_go_on_records_what_changed_from_which_update_on(tmp_path):
+    options = make_options()
+    begun = make_begun(options, Progress(task=1, update=7, successes=[[[True]]]), tmp_path)
+    now = replace(options, batch_size=8, workers=2)
+    facts = make_facts(command="second", hardware="second")
+    progress, found = go_on(begun, spec_of(now), facts, now, "second")
+    assert progress == begun.progress
+    assert (found["command"], found["hardware"]) == ("command", "first")
+    assert found["changes"] == [
+        {"task": 1, "update": 7, "options": {"batch_size": 8}, "command": "second"}
+    ]
+    again = replace(begun, facts=found, options=flat(now))
+    assert go_on(again, spec_of(now), facts, now, "third")[1]["changes"] == found["changes"]
+
+
+def test_go_on_with_more_updates_reopens_the_last_task_of_a_finished_run(tmp_path):
+    options = make_options(updates_per_task=60)
+    probes = [Probe(1, 0, 50, [True]), Probe(1, 0, 60, [True])]
+    finished = Progress(task=2, successes=[[[True]], [[True], [False]]], probes=probes)
+    more = replace(options, updates_per_task=100)
+    begun = make_begun(options, finished, tmp_path)
+    progress, facts = go_on(begun, spec_of(more), make_facts(), more, "more")
+    assert (progress.task, progress.update, progress.successes) == (1, 60, [[[True]]])
+    assert progress.probes == probes[:1]  # that at 60 was of the end
+    assert facts["changes"][0]["update"] == 60
+
+
+def test_go_on_with_further_tasks_leaves_the_last_one_as_it_is(tmp_path):
+    options = make_options()
+    finished = Progress(task=2, successes=[[[True]], [[True], [False]]])
+    more = replace(options, env=["lift", "can", "square"], updates_per_task=3000)
+    begun = make_begun(options, finished, tmp_path)
+    progress, _ = go_on(begun, spec_of(more), make_facts(), more, "more")
+    assert (progress.task, progress.update) == (2, 0)
+
+
+def test_go_on_refuses_another_architecture_and_too_many_tasks(tmp_path):
+    options = make_options()
+    begun = make_begun(options, Progress(), tmp_path)
+    spec = spec_of(options)
+    for other in (replace(spec, horizon=8), replace(spec, observation_size=99)):
+        with pytest.raises(CheckpointError, match="of another architecture or method"):
+            go_on(begun, other, make_facts(), options, "")
+    with pytest.raises(CheckpointError, match="of another architecture or method"):
+        go_on(begun, spec, make_facts(seed=3), options, "")
+    many = replace(spec, tasks=spec.tasks + [f"lift_{i}" for i in range(2, 34)])
+    with pytest.raises(
+        ReconvergeError, match=f"34 tasks, .* has room for {TASK_ROWS}; begin a new"
+    ):
+        go_on(begun, many, make_facts(), options, "")
