@@ -19,6 +19,10 @@ class SealError(ReconvergeError):
     """A sealed folder is not as it was written: says what is wrong; its reader adds what to do."""
 
 
+class OtherSchemaError(SealError):
+    """A sealed folder that another version of this package wrote."""
+
+
 def seal(folder: Path, name: str, schema: int, value: Mapping[str, Any]) -> None:
     """Write `value` to `folder/name` as JSON, with digests of it and of all other files there."""
     files = {path.name: _file_digest(path) for path in _shown(folder) if path.name != name}
@@ -29,15 +33,16 @@ def seal(folder: Path, name: str, schema: int, value: Mapping[str, Any]) -> None
 def read_sealed(folder: Path, name: str, schema: int) -> dict[str, Any]:
     """Return the content of `folder/name`, once all files are known to be as they were written.
 
-    SealError for another schema, or for the first file that is missing, changed or added. Hidden
-    files, which some systems add, do not count.
+    SealError for the first file that is missing, changed or added; OtherSchemaError for what has
+    another schema. Hidden files, which some systems add, do not count.
     """
     try:
         content = _read_map(folder / name)
-        if content.get("schema") != schema:
+        digest, whole = content.pop(ALGORITHM, None), _digest(content)
+        if content.get("schema") != schema and digest in (None, whole):
             found = reprlib.repr(content.get("schema"))
-            raise SealError(f"{name} has schema {found}, this version reads only {schema}")
-        if content.pop(ALGORITHM, None) != _digest(content):
+            raise OtherSchemaError(f"{name} has schema {found}, this version reads {schema}")
+        if digest != whole:
             raise SealError(f"{name} is not as it was written")
         _check_files(folder, name, content["files"])
     except OSError as error:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from reconverge.seal import SealError, read_sealed, seal
+from reconverge.seal import OtherSchemaError, SealError, read_sealed, seal
 
 CONTENT = {"about": {"b": [1, 2.5, None, True], "a": "é"}, "rate": 0.1, "odd": math.inf}
 
@@ -93,7 +93,7 @@ SHAPES = [
     (b"7" * 5_000, "is no JSON"),
     (b"[1]", r"is no map: \[1\]"),
     (b"null", "is no map: None"),
-    (b"{}", "has schema None, this version reads only 4"),
+    (b"{}", "has schema None, this version reads 4"),
     (b'{"schema": 4}', "is not as it was written"),
     (b'{"schema": [[1]]}', r"has schema \[\[1\]\]"),
     (b'{"schema": 4, "files": 3, "sha256": null}', "is not as it was written"),
@@ -114,9 +114,15 @@ def test_values_as_deep_as_json_reads_are_one_line(folder):
         refused(folder, "about.json")
 
 
-def test_another_schema_is_said_before_its_digest_is_looked_at(folder):
-    with pytest.raises(SealError, match="has schema 4, this version reads only 5"):
+def test_another_schema_is_told_from_damage(folder):
+    with pytest.raises(OtherSchemaError, match="has schema 4, this version reads 5"):
         read_sealed(folder, "about.json", 5)
+    file = folder / "about.json"
+    file.write_text(file.read_text().replace('"schema": 4', '"schema": 5'))
+    refused(folder, "about.json is not as it was written")
+    file.write_text('{"schema": 2, "rate": 0.1}')  # of before there were digests
+    with pytest.raises(OtherSchemaError, match="has schema 2, this version reads 4"):
+        read_sealed(folder, "about.json", 4)
 
 
 def test_an_edit_that_changes_no_value_is_no_damage(folder):

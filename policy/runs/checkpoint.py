@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reconverge.errors import ReconvergeError
 from reconverge.files import partial_files, replacing
-from reconverge.seal import SealError, read_sealed, seal
+from reconverge.seal import OtherSchemaError, SealError, read_sealed, seal
 
 SCHEMA = 3
 MANIFEST = "manifest.json"
@@ -76,7 +76,7 @@ def load(folder: Path | str) -> Checkpoint:
         state = load_file(folder / "state.safetensors")
     except (OSError, SealError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder}: unusable checkpoint ({error}); restore it, or {_instead_of(folder)}"
+            f"{folder}: unusable checkpoint ({error}); {_remedy(folder, error)}"
         ) from error
     return Checkpoint(weights, state, manifest)
 
@@ -115,12 +115,14 @@ def _in_order(paths: Iterable[Path]) -> list[Path]:
     return [path for *_, path in sorted(found)]
 
 
-def _instead_of(folder: Path) -> str:
+def _remedy(folder: Path, error: Exception) -> str:
     """Say what else to use: the last whole checkpoint before it, if there is one."""
+    if isinstance(error, OtherSchemaError):
+        return "use the version of reconverge that wrote it, or learn again"
     run = _in_order(folder.parent.glob("*"))
     place = run.index(folder) if folder in run else 0
     whole = next((path for path in reversed(run[:place]) if _is_whole(path)), None)
-    use = f"use checkpoint={whole}" if whole else "use another one"
+    use = f"restore it, or use checkpoint={whole}" if whole else "restore it, or use another one"
     start = whole.name if whole else "the start"
     return use + (f"; delete it to resume from {start}" if run[-1:] == [folder] else "")
 
