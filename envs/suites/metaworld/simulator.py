@@ -119,6 +119,8 @@ class Episode:
         self.diverged = self.success = False
         for places, moved in zip(self._places, (model.body_pos, model.site_pos), strict=True):
             places[:] = moved
+        still = model.site_bodyid == 0
+        self.data.site_xpos[still] = model.site_pos[still]  # a picture shows the goal
 
     def step(self, model: mujoco.MjModel, action: np.ndarray) -> None:
         """Advance one control step under `action` [4] in [-1, 1] as metaworld does."""
