@@ -3,10 +3,11 @@
 python examples/steer.py
 """
 
+import gymnasium
 import numpy as np
-from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
+from gymnasium.wrappers import RecordEpisodeStatistics
 
-import reconverge
+import reconverge.envs  # noqa: F401  # registers the tasks
 
 STEP = 0.05  # metres that an action of 1 moves the gripper
 
@@ -22,7 +23,7 @@ def steer(step: int, observation: dict[str, np.ndarray]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    env = RecordEpisodeStatistics(TimeLimit(reconverge.TaskEnv("lift"), max_episode_steps=100))
+    env = RecordEpisodeStatistics(gymnasium.make("reconverge/lift-v0", max_episode_steps=100))
     print(f"actions {env.action_space.shape}, observations {list(env.observation_space.spaces)}")
     for seed in range(10_000_000, 10_000_003):
         observation, _ = env.reset(seed=seed)

@@ -1,7 +1,8 @@
 """Continual diffusion policies: learn robot tasks one after another, forget none, recover fast.
 
 The public interface; everything else may change between releases. A name loads its module when it
-is first used, so that importing the package costs nothing.
+is first used, so that importing the package costs nothing. Where gymnasium is in use already, the
+tasks are registered at once.
 
     import reconverge
 
@@ -12,6 +13,7 @@ is first used, so that importing the package costs nothing.
         print(result.task, result.success, result.interval)
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -86,3 +88,7 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """List the public names too that are not loaded yet."""
     return sorted({*globals(), *__all__})
+
+
+if "gymnasium" in sys.modules:
+    import_module("reconverge.envs")

@@ -1,15 +1,23 @@
 """The gymnasium environment of every task."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
+import warnings
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import FlattenObservation, RecordVideo
 
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.gymnasium_env import TaskEnv
+from reconverge.envs.registration import env_id
+from reconverge.envs.suites import SUITES
 from reconverge.errors import ReconvergeError
 from support.simulators import use_simulators
 
@@ -21,8 +29,147 @@ def env(simulator_of, task, monkeypatch):
     return TaskEnv(task.name)
 
 
-def test_task_env_passes_gymnasiums_checker(env):
-    check_env(env, skip_render_check=True)
+ONE_OF_EACH_SUITE = pytest.mark.parametrize("task", ["lift", "push-back"], indirect=True)
+
+
+@pytest.fixture
+def made(env):
+    """The same task as gymnasium makes it."""
+    return gymnasium.make(env_id(env.task.name), render_mode="rgb_array", width=64, height=48)
+
+
+def test_task_env_passes_gymnasiums_checker_without_a_warning(made):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(made.unwrapped)
+    made.close()
+    made.close()
+
+
+def test_task_env_passes_the_checker_of_stable_baselines3_without_a_warning(made):
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checker.check_env(made.unwrapped)
+        checker.check_env(made)
+
+
+def test_spaces_are_the_bounds_of_the_task(env):
+    space = env.observation_space
+    assert list(space) == list(env.task.observations)
+    for key, (low, high) in env.task.observations.items():
+        assert space[key].dtype == np.float32
+        np.testing.assert_array_equal(space[key].low, np.float32(low))
+        np.testing.assert_array_equal(space[key].high, np.float32(high))
+    flattened = FlattenObservation(env)
+    np.testing.assert_array_equal(flattened.observation_space.low, env.task.low)
+    seen, _ = flattened.reset(seed=0)
+    np.testing.assert_array_equal(seen, env.simulator.observe([env.episode])[0])
+
+
+def test_render_shows_the_episode_at_its_own_rate(made):
+    made.reset(seed=0)
+    first = made.render()
+    assert (first.shape, first.dtype) == ((48, 64, 3), np.uint8)
+    assert made.metadata["render_fps"] == SUITES[made.unwrapped.task.suite].control_hz
+    for _ in range(10):
+        made.step(np.ones(made.action_space.shape, np.float32))
+    assert np.abs(made.render().astype(int) - first).max() > 20
+    made.reset(seed=0)
+    np.testing.assert_array_equal(made.render(), first)
+    made.close()
+    np.testing.assert_array_equal(made.render(), first)  # with another camera
+    made.close()
+
+
+@ONE_OF_EACH_SUITE
+def test_record_video_films_in_real_time(made, tmp_path):
+    pytest.importorskip("moviepy")
+    import imageio.v3 as imageio
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        env = RecordVideo(made, str(tmp_path / "films"), episode_trigger=lambda _: True)
+        env.reset(seed=0)
+        for _ in range(7):
+            env.step(env.action_space.sample())
+        env.close()
+    (film,) = tmp_path.glob("films/*.mp4")
+    assert len(imageio.imread(film)) >= 7  # moviepy may round the last of 8 away
+    assert imageio.immeta(film)["fps"] == made.metadata["render_fps"]
+
+
+@ONE_OF_EACH_SUITE
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_copies_and_the_recorded_spec_make_the_same_environment(made, again):
+    spec = EnvSpec.from_json(made.spec.to_json())
+    for other in (again(made), gymnasium.make(spec)):
+        assert other.unwrapped.render_mode == "rgb_array"
+        seen = [flat(env.reset(seed=4)[0]) for env in (made, other)]
+        np.testing.assert_array_equal(*seen)
+        action = np.full(made.action_space.shape, 0.3, np.float32)
+        np.testing.assert_array_equal(*[flat(env.step(action)[0]) for env in (made, other)])
+        other.close()
+
+
+def test_the_time_limit_is_gymnasiums_where_it_makes_the_environment(simulator_of, monkeypatch):
+    use_simulators(monkeypatch, "robosuite", simulator_of)
+    still = np.zeros(7, np.float32)
+    for limit, steps in ((None, 400), (3, 3), (402, 402)):
+        env = gymnasium.make("reconverge/lift-v0", max_episode_steps=limit)
+        env.reset(seed=0)
+        ends = [env.step(still)[2:4] for _ in range(steps)]
+        assert ends == [(False, False)] * (steps - 1) + [(False, True)]
+
+
+def test_render_without_a_mode_is_nothing_and_a_warning(simulator_of, monkeypatch):
+    use_simulators(monkeypatch, "robosuite", simulator_of)
+    env = TaskEnv("lift")
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match="nothing is rendered without render_mode"):
+        assert env.render() is None
+    for options, said in (
+        ({"render_mode": "human"}, "unknown render_mode 'human': choose one of rgb_array"),
+        ({"render_mode": "rgb_array", "camera": "nowhere"}, "unknown camera 'nowhere'"),
+        ({"render_mode": "rgb_array", "width": 31}, "width and height must be even"),
+    ):
+        with pytest.raises(ReconvergeError, match=said):
+            TaskEnv("lift", **options).render()
+
+
+def test_opengl_is_loaded_for_the_first_picture():
+    code = (
+        "import sys, gymnasium, reconverge.envs\n"
+        "names = {'OpenGL', 'mujoco.egl', 'imageio_ffmpeg'}\n"
+        "def loaded(): return sorted(names & set(sys.modules))\n"
+        "env = gymnasium.make('reconverge/lift-v0', render_mode='rgb_array')\n"
+        "env.reset(seed=0); env.step(env.action_space.sample()); print('found', loaded())\n"
+        "env.render(); print('found', loaded()); env.close()"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    found = [line for line in done.stdout.splitlines() if line.startswith("found")]
+    whole = "found ['OpenGL', 'imageio_ffmpeg', 'mujoco.egl']"
+    assert found == ["found []", whole], done.stderr[-2000:]
+
+
+@ONE_OF_EACH_SUITE
+def test_reset_refuses_options(env):
+    for nothing in (None, {}):
+        env.reset(seed=0, options=nothing)
+    with pytest.raises(ReconvergeError, match=r"reset\(options=...\): state, x: a task has none"):
+        env.reset(options={"state": 1, "x": 2})
+
+
+@ONE_OF_EACH_SUITE
+def test_step_takes_a_list_of_numbers(env):
+    action = [0.25] * env.task.action_size
+    seen = []
+    for given in (action, np.array(action)):
+        env.reset(seed=1)
+        seen.append(flat(env.step(given)[0]))
+    np.testing.assert_array_equal(*seen)
 
 
 @pytest.mark.parametrize("extra", [-1, 1])
