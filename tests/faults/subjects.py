@@ -1,0 +1,144 @@
+"""What is damaged: how it is made, and all that its consumers take from it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reconverge.datasets.checks import dimensions, findings
+from reconverge.datasets.formats.demonstration_store import write_store
+from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
+from reconverge.datasets.formats.lerobot.writing import write_lerobot
+from reconverge.datasets.formats.robomimic import read_robomimic, write_robomimic
+from reconverge.datasets.formats.table import FORMATS
+from reconverge.datasets.store import DemonstrationStore
+from reconverge.policy.deployment.package import load_package
+from reconverge.policy.reports.rows.comparison import comparison_tables
+from reconverge.policy.reports.rows.groups import group
+from reconverge.policy.reports.run import read_run
+from reconverge.policy.runs.checkpoint import Checkpoint, load, newest, save
+from reconverge.policy.runs.configuration import as_yaml
+from reconverge.policy.runs.folder import OPTIONS_FILE, recorded_options
+from reconverge.policy.runs.loading import load_policy
+from reconverge.policy.runs.summary import read_summary
+from support.foreign import make_robomimic
+from support.logged_run import interrupted, resumed
+from support.summaries import two_tasks, write_summary
+from support.tiny_checkpoint import make_checkpoint
+from support.tiny_run import make_options, start
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file or folder: `make` makes it in an empty folder, `read` reads all that is used of it."""
+
+    make: Callable[[Path], Path]
+    read: Callable[[Path], Any]
+
+
+def make_run(folder):
+    """A run that has learned two tasks."""
+    for index, name in enumerate(("lift", "can")):
+        made = make_checkpoint(folder / "elsewhere", name, index=index, seed=index)
+        state = {f"moments/{i}": torch.rand(50) for i in range(4)}
+        manifest = load(made.path).manifest | {"name": f"{index}_{name}"}
+        saved = Checkpoint(made.policy.state_dict(), state, manifest)
+        save(folder / "run" / "checkpoints", index, name, None, saved)
+    return folder / "run"
+
+
+def read_checkpoints(run):
+    """What evaluation and resuming read, and what an earlier checkpoint gives."""
+    loaded = load_policy(run)
+    found = [loaded.spec, loaded.policy.state_dict(), newest(run / "checkpoints").name]
+    return found + [load(run / "checkpoints" / name) for name in ("0_lift", "1_can")]
+
+
+def make_package(folder):
+    """In a process of its own, since tracing meets no shape checks there."""
+    source, target = make_checkpoint(folder / "checkpoints").path, folder / "exported"
+    arguments = [f"checkpoint={source}", f"output={target}"]
+    _, said = start(arguments, None, "reconverge.tools.export").communicate(timeout=300)
+    assert target.exists(), said
+    return target
+
+
+def read_package(folder):
+    """What its contracts say, and what it does."""
+    package = load_package(folder, threads=1)
+    one = package.contracts[1]
+    feed = {
+        "observations": np.zeros((1, one.n_obs_steps, one.padded_observation_size), np.float32),
+        "task": np.array([one.index]),
+        "noise": np.ones((1, one.horizon, one.action_size), np.float32),
+    }
+    return [package.spec, package.contracts, package.sampler.run(None, feed)]
+
+
+def make_config(folder):
+    run = folder / "run"
+    run.mkdir()
+    (run / OPTIONS_FILE).write_text(as_yaml(make_options()))
+    return run
+
+
+def make_finished(folder):
+    """A run's summary.json and metrics.jsonl."""
+    run = write_summary(folder / "run", two_tasks())
+    interrupted(run, "none")
+    resumed(run, "none")
+    shutil.rmtree(run / "tensorboard")
+    return run
+
+
+def read_finished(run):
+    """What its report and comparisons read."""
+    groups = group([read_summary(run)])
+    return [read_run(run), comparison_tables(groups, None)]
+
+
+def converted(write, name):
+    """Robomimic's demonstrations as another format."""
+
+    def make(folder):
+        source = make_robomimic(folder / "source.hdf5")
+        write(read_robomimic(source), folder / name)
+        return folder / name
+
+    return make
+
+
+def read_store(path):
+    """What training and check_store read."""
+    store = DemonstrationStore.open(path)
+    described = dimensions(store, {})
+    found = findings(store, described, None)
+    return [store.attributes, store.episode_ends, store.read(), store.scalars(), described, found]
+
+
+def reading(name):
+    """What conversion reads."""
+
+    def read(path):
+        with FORMATS[name].read(path) as demonstrations:
+            return [demonstrations.schema, demonstrations.attributes, [*demonstrations.episodes]]
+
+    return read
+
+
+SUBJECTS = {
+    "checkpoint": Subject(make_run, read_checkpoints),
+    "package": Subject(make_package, read_package),
+    "store": Subject(converted(write_store, "lift.zarr"), read_store),
+    "config": Subject(make_config, recorded_options),
+    "finished": Subject(make_finished, read_finished),
+    "robomimic": Subject(converted(write_robomimic, "lift.hdf5"), reading("robomimic")),
+    "lerobot": Subject(converted(write_lerobot, "lift"), reading("lerobot")),
+    "diffusion_policy": Subject(
+        converted(write_diffusion_policy, "lift.zip"), reading("diffusion_policy")
+    ),
+}

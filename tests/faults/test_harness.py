@@ -1,0 +1,57 @@
+"""Damage of any kind is refused in one line, or changes nothing that is used."""
+
+from collections import Counter
+
+import pytest
+from faults.harness import HARMLESS, REFUSED, SILENT, TRACEBACK, VERDICTS, Trials
+from faults.subjects import SUBJECTS, Subject
+
+from reconverge.errors import ReconvergeError
+
+HELD = {"checkpoint": 40, "package": 30}
+"""Subjects of which no damage may be silent or a traceback, and how many are tried."""
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_no_damage_is_silent_or_a_traceback(tmp_path, name):
+    trials = Trials(SUBJECTS[name], tmp_path)
+    outcomes = [trials.run(seed) for seed in range(HELD[name])]
+    wrong = [outcome for outcome in outcomes if outcome.verdict in (SILENT, TRACEBACK)]
+    assert not wrong
+    assert sum(outcome.verdict == REFUSED for outcome in outcomes) > 0.8 * HELD[name]
+
+
+def read_as(handle):
+    """A reader that hands a file's bytes to `handle`."""
+    return lambda path: handle((path / "a").read_bytes())
+
+
+def refuse(content):
+    if content != bytes(100):
+        raise ReconvergeError("not as it was written")
+
+
+@pytest.mark.parametrize(
+    ("handle", "seen"),
+    [
+        (refuse, {REFUSED, HARMLESS, TRACEBACK}),  # it does not expect a file that is gone
+        (lambda content: content, {SILENT, HARMLESS, TRACEBACK}),
+        (lambda content: 1 / (content == bytes(100)), {HARMLESS, TRACEBACK}),
+    ],
+)
+def test_trials_tell_the_verdicts_apart(tmp_path, handle, seen):
+    def make(folder):
+        (folder / "thing").mkdir()
+        (folder / "thing" / "a").write_bytes(bytes(100))
+        return folder / "thing"
+
+    trials = Trials(Subject(make, read_as(handle)), tmp_path)
+    outcomes = [trials.run(seed) for seed in range(60)]
+    counts = Counter(outcome.verdict for outcome in outcomes)
+    assert set(counts) == seen <= set(VERDICTS)
+    for outcome in outcomes:
+        if outcome.damage.startswith(("flip", "truncate", "grow")):
+            assert outcome.verdict != HARMLESS
+        if outcome.damage.startswith("add"):
+            assert outcome.verdict == HARMLESS
+    assert [trials.run(seed) for seed in range(60)] == outcomes
