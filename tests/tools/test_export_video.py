@@ -41,8 +41,11 @@ def steps(simulator, seed):
 
 
 def test_film_shows_every_step_of_an_expert(simulator_of, command):
-    code, out, _ = command("expert=true", "env=lift", "n_episodes=2", "width=128", "height=96")
+    code, out, err = command("expert=true", "env=lift", "n_episodes=2", "width=128", "height=96")
     assert (code, out) == (0, "videos/lift.mp4: 2 episodes of lift, 2 successful\n")
+    states = [state for state in err.split("\r") if "frame" in state]
+    assert len(states) < 6  # of more than a hundred frames, into a file
+    assert "ended=2, successful=2" in states[-1]
     frames = iio.imread("videos/lift.mp4")
     assert frames.shape[1:] == (96, 256, 3)
     lift = simulator_of(TASKS["lift"])
