@@ -1,7 +1,7 @@
-"""A demonstration store on disk: its arrays, attributes and checksum (their rules: `rules.py`)."""
+"""A demonstration store on disk: its arrays and attributes (their rules: `rules.py`)."""
 
-import json
-import zlib
+import itertools
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,10 @@ SCHEMA = (
     "scalar_types",
     "types",
     "absent",
+    "sums",
 )
+SUMS = SCHEMA[-1]
+APPENDING = "appending"  # file that says that arrays may have rows beyond the episodes
 RESERVED = ("action", "reward", "success")
 SCALAR_TYPES = ("int64", "float64", "bool")
 FLOAT_TYPES = ("float32", "float64")
@@ -43,6 +46,10 @@ class StoreError(ReconvergeError):
     """A store, or an episode for it, breaks a rule: which, where, and what to do."""
 
 
+class StoreWarning(UserWarning):
+    """A store may not hold what it was meant to."""
+
+
 @dataclass(frozen=True)
 class Episode:
     """Hold one episode of T steps; `extras` are more arrays of T rows, `scalars` single numbers."""
@@ -53,6 +60,11 @@ class Episode:
     success: Bool[np.ndarray, " T"] | None = None
     extras: Mapping[str, Shaped[np.ndarray, "T ..."]] = field(default_factory=dict)
     scalars: Mapping[str, int | float] = field(default_factory=dict)
+
+
+def one_line(error: Exception) -> str:
+    """Return the type and the message of an error in a line of at most 200 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def columns(record: Mapping[str, Any]) -> dict[str, Column]:
@@ -78,24 +90,50 @@ def columns(record: Mapping[str, Any]) -> dict[str, Column]:
 def version_2_columns(
     path: Path, group: zarr.Group, leave_out: Collection[str]
 ) -> dict[str, Column]:
-    """Return the arrays of diffusion_policy's zarr v2 directory but those of `data` left out."""
+    """Return the arrays of diffusion_policy's zarr v2 directory but those of `data` left out.
+
+    Nested ones too: `data/obs/x`. Warns of arrays of other groups, and of lost chunks.
+    """
     ends = find_array(path, group, ENDS, (np.dtype(np.int64), ()))
     found: dict[str, Column] = {}
-    for name in sorted("/".join(file.parts[-3:-1]) for file in path.glob("*/*/.zarray")):
+    files = path.rglob(".zarray")
+    for name in sorted(file.parent.relative_to(path).as_posix() for file in files):
         if name.removeprefix("data/") in leave_out:
             continue
         array = find_array(path, group, name, None)
         scalar = array.shape == ends.shape and array.dtype.name in SCALAR_TYPES
         if name.startswith("data/") or (name.startswith("meta/") and scalar):
             found[name] = (array.dtype, array.shape[1:])
+            _check_chunks(path, array)
+        elif name != ENDS:
+            warnings.warn(f"{path}: {name} is left out: no row a step or episode", StoreWarning, 2)
     if "data/action" not in found:
         raise StoreError(f"{path}: data/action is missing; {RESTORE}")
     return found
 
 
-def make_arrays(path: Path, record: Mapping[str, Any]) -> None:
-    """Make the zarr v3 directory of an empty store."""
-    root = zarr.create_group(path, zarr_format=3, attributes=dict(record))
+def _check_chunks(path: Path, array: zarr.Array) -> None:
+    """Refuse folders in place of chunks; warn of missing chunks, which zarr v2 allows."""
+    grid = itertools.product(
+        *(range(-(-n // k)) for n, k in zip(array.shape, array.chunks, strict=True))
+    )
+    files = [path / array.path / array.metadata.encode_chunk_key(place) for place in grid]
+    for file in files:
+        if file.is_dir():
+            raise StoreError(f"{path}: {file.relative_to(path)} is no file; {RESTORE}")
+    lost = sum(not file.exists() for file in files)
+    if lost:
+        warnings.warn(
+            f"{path}: {array.path} lacks {lost} of {len(files)} chunks, which read as "
+            f"{array.fill_value}; restore a copy if other values were there",
+            StoreWarning,
+            2,
+        )
+
+
+def make_arrays(path: Path, record: Mapping[str, Any]) -> zarr.Group:
+    """Make the zarr v3 directory of an empty store, without attributes."""
+    root = zarr.create_group(path, zarr_format=3)
     root.create_group("data")
     root.create_group("meta")
     for name, (dtype, row) in columns(record).items():
@@ -107,22 +145,7 @@ def make_arrays(path: Path, record: Mapping[str, Any]) -> None:
             dtype=dtype,
             compressors=[ZstdCodec(level=3), Crc32cCodec()],
         )
-
-
-def checksum(record: Mapping[str, Any]) -> int:
-    """Compute the CRC-32 of the attributes but `checksum`."""
-    rest = {name: value for name, value in record.items() if name != "checksum"}
-    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
-
-
-def signed(path: Path, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes as JSON reads them back, with their checksum."""
-    try:
-        record = json.loads(json.dumps(attributes, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        remedy = "use strings, finite numbers, lists and dicts"
-        raise StoreError(f"{path}: the attributes are not JSON ({error}); {remedy}") from error
-    return {**record, "checksum": checksum(record)}
+    return root
 
 
 def open_group(path: Path, zarr_format: Literal[2, 3], mode: str) -> zarr.Group:
@@ -142,7 +165,7 @@ def open_group(path: Path, zarr_format: Literal[2, 3], mode: str) -> zarr.Group:
             path, mode=zarr_mode, zarr_format=zarr_format, use_consolidated=False
         )
     except Exception as error:  # edited JSON can fail anywhere in zarr
-        raise StoreError(f"{path}: {file} cannot be read ({_line(error)}); {RESTORE}") from error
+        raise StoreError(f"{path}: {file} cannot be read ({one_line(error)}); {RESTORE}") from error
 
 
 def find_array(path: Path, group: zarr.Group, name: str, column: Column | None) -> zarr.Array:
@@ -154,7 +177,7 @@ def find_array(path: Path, group: zarr.Group, name: str, column: Column | None) 
         raise StoreError(f"{path}: {name} is missing; {RESTORE}") from error
     except Exception as error:  # edited JSON can fail anywhere in zarr
         raise StoreError(
-            f"{path}: {name}: metadata cannot be read ({_line(error)}); {RESTORE}"
+            f"{path}: {name}: metadata cannot be read ({one_line(error)}); {RESTORE}"
         ) from error
     if not isinstance(array, zarr.Array) or array.ndim == 0:
         raise StoreError(f"{path}: {name} is no array of rows; {RESTORE}")
@@ -178,7 +201,7 @@ def slabs(path: Path, array: zarr.Array, start: int, stop: int) -> Iterator[tupl
             / array.path
             / array.metadata.encode_chunk_key((start // step, *[0] * (array.ndim - 1)))
         )
-        if array.shards and not (file.exists() and file.stat().st_size):
+        if array.shards and not (file.is_file() and file.stat().st_size):
             raise StoreError(
                 f"{where}: the file {file.relative_to(path)} is lost or empty; {RESTORE}"
             )
@@ -186,7 +209,9 @@ def slabs(path: Path, array: zarr.Array, start: int, stop: int) -> Iterator[tupl
             with zarr.config.set(ZARR_OPTIONS):
                 values = np.asarray(array[rows])
         except Exception as error:  # damaged bytes can fail in any codec
-            raise StoreError(f"{where}: truncated or edited ({_line(error)}); {RESTORE}") from error
+            raise StoreError(
+                f"{where}: truncated or edited ({one_line(error)}); {RESTORE}"
+            ) from error
         yield start, values
         start = rows.stop
 
@@ -221,7 +246,3 @@ def split_episodes(
         )
         for i in range(len(ends))
     ]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

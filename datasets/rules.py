@@ -9,6 +9,7 @@ import zarr
 from jaxtyping import Int
 
 from reconverge.datasets.layout import (
+    APPENDING,
     COLLECT,
     ENDS,
     FLOAT_TYPES,
@@ -16,13 +17,14 @@ from reconverge.datasets.layout import (
     RESTORE,
     SCALAR_TYPES,
     SCHEMA,
-    SCHEMA_VERSION,
     STEP_TYPES,
     Column,
     Episode,
     StoreError,
-    checksum,
+    open_group,
+    slabs,
 )
+from reconverge.datasets.sums import sum_rows
 
 
 def check_names(
@@ -61,23 +63,6 @@ def check_types(
         raise StoreError(f"{path}: {unknown[0]!r} cannot be absent; only reward and success can")
 
 
-def check_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Refuse attributes of another schema version and edited ones."""
-    version = record.get("schema_version")
-    if version is None:
-        raise StoreError(
-            f"{path}: has no schema_version, so it is no demonstration store; {COLLECT}"
-        )
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path}: schema_version is {version!r}, only {SCHEMA_VERSION} is read; {COLLECT}"
-        )
-    if record.get("checksum") != checksum(record):
-        raise StoreError(
-            f"{path}: zarr.json: the attributes were edited (their checksum differs); {RESTORE}"
-        )
-
-
 def check_length(path: Path, array: zarr.Array, rows: int, who: str) -> None:
     """Refuse an array with fewer rows than `who` counts."""
     if array.shape[0] < rows:
@@ -104,6 +89,38 @@ def check_finite(where: str, values: np.ndarray, start: int = 0) -> None:
         index = ", ".join(str(i) for i in (row + start, *rest))
         found = values[(row, *rest)]
         raise StoreError(f"{where}[{index}] is {found}, expected a finite number; {COLLECT}")
+
+
+def check_rows(
+    path: Path, arrays: Mapping[str, zarr.Array], lengths: Mapping[str, int]
+) -> dict[str, int]:
+    """Read the first `lengths` rows of every array; refuse lost, damaged and infinite ones.
+
+    Returns the CRC-32 of the rows by array.
+    """
+    for name, array in arrays.items():
+        check_length(path, array, lengths[name], ENDS)
+    found = dict.fromkeys(arrays, 0)
+    for name, array in arrays.items():
+        for start, values in slabs(path, array, 0, lengths[name]):
+            check_finite(f"{path}: {name}", values, start)
+            found[name] = sum_rows(values, found[name])
+    return found
+
+
+def check_surplus(
+    path: Path, arrays: Mapping[str, zarr.Array], lengths: Mapping[str, int], episodes: int
+) -> None:
+    """Refuse rows beyond the episodes, unless an append goes on, was interrupted, or has ended
+    since there were this many episodes.
+    """
+    for name, array in arrays.items():
+        if array.shape[0] <= lengths[name] or (path / APPENDING).exists():
+            continue
+        if open_group(path, 3, "r").attrs.get("episodes") == episodes:
+            raise StoreError(
+                f"{path}: {name} has {array.shape[0]} rows, {ENDS} wants {lengths[name]}; {RESTORE}"
+            )
 
 
 def episode_rows(

@@ -11,11 +11,13 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int
 
-from reconverge.datasets import layout, rules
+from reconverge.datasets import layout, rules, sums
 from reconverge.datasets.layout import (
+    APPENDING,
     ENDS,
     RESERVED,
     SCHEMA_VERSION,
+    SUMS,
     Column,
     Episode,
     StoreError,
@@ -49,6 +51,7 @@ class DemonstrationStore:
             name: layout.find_array(path, group, name, column) for name, column in columns.items()
         }
         self.episode_ends: Int[np.ndarray, " E"] = np.zeros(0, np.int64)
+        self._sums: dict[str, int] = {}  # of the rows of each array
         self._validate()
 
     @classmethod
@@ -87,13 +90,17 @@ class DemonstrationStore:
         rules.check_names(
             path, attributes, [*observation_sizes, *(extra_sizes or {})], scalar_types or {}
         )
-        record = layout.signed(path, {**schema, **attributes})
+        record = {**schema, **attributes}
+        sums.signed(path, record)
         if path.exists():
             raise StoreError(
                 f"{path}: exists already; open it with mode='a', or choose another path"
             )
         with creating(path) as temporary:
-            layout.make_arrays(temporary, record)
+            group = layout.make_arrays(temporary, record)
+            arrays = layout.columns(record)
+            record[SUMS] = {**sums.sum_files(temporary, arrays), **dict.fromkeys(arrays, 0)}
+            group.update_attributes(sums.signed(path, record))
         return cls.open(path, "a")
 
     @classmethod
@@ -114,8 +121,10 @@ class DemonstrationStore:
             )
         group = layout.open_group(path, 3, mode)
         record = dict(group.attrs)
-        rules.check_record(path, record)
-        store = cls(path, group, record, layout.columns(record))
+        sums.check_record(path, record)
+        columns = layout.columns(record)
+        sums.check_members(path, columns)
+        store = cls(path, group, record, columns)
         if mode == "a":
             store._drop_uncommitted()
         return store
@@ -165,7 +174,7 @@ class DemonstrationStore:
         scripted = EXPERT in self.attributes
         settings = (EXPERT, "noise") if scripted else ("source_format",)
         return {
-            "checksum": layout.checksum(self.attributes),
+            "checksum": sums.checksum({**self.attributes, "rows": self._sums}),
             "origin": "scripted" if scripted else "brought",
             "episodes": len(self),
             "settings": {name: self.attributes.get(name) for name in settings},
@@ -226,20 +235,24 @@ class DemonstrationStore:
             return
         ends = self.n_steps + np.cumsum([len(row["data/action"]) for row in rows], dtype=np.int64)
         columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        columns[ENDS] = ends
+        grown = {name: sums.sum_rows(columns[name], self._sums[name]) for name in self._sums}
         with writing(self.path, len(self)):
-            for name, values in {**columns, ENDS: ends}.items():
+            (self.path / APPENDING).touch()
+            for name, values in columns.items():
                 array, start = self._arrays[name], self._length(name)
                 array.resize((start + len(values), *array.shape[1:]))
                 array[start:] = values
-            self._commit({**self.attributes, "episodes": len(self) + len(rows)})
+            self._commit({**self.attributes, "episodes": len(self) + len(rows)}, grown)
             self.episode_ends = np.concatenate([self.episode_ends, ends])
+            (self.path / APPENDING).unlink()
 
     def update_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Replace or add attributes, all or none; raises StoreError for those of the schema."""
         self._check_writable()
         rules.check_names(self.path, attributes)
         with writing(self.path, len(self)):
-            self._commit({**self.attributes, **attributes})
+            self._commit({**self.attributes, **attributes}, self._sums)
 
     def require(
         self,
@@ -291,20 +304,21 @@ class DemonstrationStore:
         rules.check_length(self.path, self._arrays[ENDS], episodes, "the attribute `episodes`")
         self.episode_ends = layout.read(self.path, self._arrays[ENDS], 0, episodes)
         rules.check_ends(self.path, self.episode_ends)
-        for name, array in self._arrays.items():
-            rules.check_length(self.path, array, self._length(name), ENDS)
-        for name, array in self._arrays.items():
-            for start, values in layout.slabs(self.path, array, 0, self._length(name)):
-                rules.check_finite(f"{self.path}: {name}", values, start)
+        lengths = {name: self._length(name) for name in self._arrays}
+        self._sums = rules.check_rows(self.path, self._arrays, lengths)
+        sums.check_sums(self.path, self.attributes, self._sums)
+        if SUMS in self.attributes:
+            rules.check_surplus(self.path, self._arrays, lengths, len(self))
 
     def _check_writable(self) -> None:
         if self._group.read_only:
             raise StoreError(f"{self.path}: is open for reading; open a v3 store with mode='a'")
 
-    def _commit(self, attributes: dict[str, Any]) -> None:
-        record = layout.signed(self.path, attributes)
+    def _commit(self, attributes: dict[str, Any], rows: dict[str, int]) -> None:
+        found = {**sums.sum_files(self.path, self.columns), **rows}
+        record = sums.signed(self.path, {**attributes, SUMS: found})
         self._group.update_attributes(record)
-        self.attributes = record
+        self.attributes, self._sums = record, rows
 
     def _drop_uncommitted(self) -> None:
         with writing(self.path, len(self)):
@@ -313,3 +327,4 @@ class DemonstrationStore:
             for name, array in self._arrays.items():
                 if array.shape[0] > self._length(name):
                     array.resize((self._length(name), *array.shape[1:]))
+            (self.path / APPENDING).unlink(missing_ok=True)

@@ -56,3 +56,4 @@ def write_store(demonstrations: Demonstrations, path: Path) -> None:
             for batch in batches(demonstrations.episodes):
                 store.extend(episode for episode, _ in batch)
                 attributes.write(own for _, own in batch)
+        store.update_attributes({})  # takes what was attached into the checksum

@@ -12,6 +12,7 @@ OWN = {
     "action_size",
     "extra_sizes",
     "scalar_types",
+    "sums",
     "checksum",
 }
 
