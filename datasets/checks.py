@@ -17,6 +17,7 @@ SATURATED_SHARE = 0.5  # of steps at a bound, from which on a dimension is calle
 JUMP_RATIO = 5.0
 JUMP_SHARE = 0.02  # of episodes with jumps, from which on frames are lost: contact makes some, too
 SHORTEST, LONGEST = 0.2, 5.0  # episode lengths, in medians
+ACTION_TOLERANCE = 1e-6  # by which rounding may take an action beyond [-1, 1]
 BOUND_TOLERANCE = 1e-5  # by which single precision may exceed a bound
 
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -102,6 +103,30 @@ def findings(
         check_gaps(store, timestamps),
         check_success(store),
     ]
+
+
+def actions_beyond(actions: Float[np.ndarray, "T Da"], ends: Int[np.ndarray, " E"]) -> str:
+    """Say in a line how many actions of episodes with these ends are beyond [-1, 1], where, and the
+    largest; "" for none.
+    """
+    beyond = np.abs(actions) > 1 + ACTION_TOLERANCE
+    steps = np.flatnonzero(beyond.any(axis=1))
+    if not steps.size:
+        return ""
+    step, entry = np.unravel_index(np.abs(actions).argmax(), actions.shape)
+    episode = int(np.searchsorted(ends, step, side="right"))
+    place = f"episode {episode}, step {step - (ends[episode - 1] if episode else 0)}"
+    concerned = len(np.unique(np.searchsorted(ends, steps, side="right")))
+    return (
+        f"{len(steps)} of {len(actions)} actions, in {concerned} of {len(ends)} episodes, are "
+        f"beyond [-1, 1]; the largest is action[{entry}] = {actions[step, entry]:.7g} in {place}"
+    )
+
+
+def check_actions(store: DemonstrationStore) -> Finding:
+    """Look for actions beyond [-1, 1], which the simulator would cut off."""
+    beyond = actions_beyond(store.read(["action"])["action"], store.episode_ends)
+    return Finding("actions", bool(beyond), beyond or "in [-1, 1]")
 
 
 def check_lengths(lengths: Int[np.ndarray, " E"]) -> Finding:

@@ -20,7 +20,7 @@ from reconverge.envs.suites import in_frame
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.demonstrations.fit import input_frame, task_of, unplayable
+from reconverge.policy.demonstrations.fit import check_meaning, input_frame, task_of, unplayable
 from reconverge.policy.demonstrations.playback import play_episodes
 from reconverge.policy.runs.metrics import wilson
 
@@ -96,6 +96,8 @@ def report(console: Console, path: Path, options: CheckStoreOptions) -> bool:
         return False
     described = dimensions(store, declared_bounds(store))
     found = findings(store, described, timestamps(store))
+    if task := task_of(store):
+        found += check_meaning(store, task)
     if options.playback:
         found.append(play(store, options.playback, options.workers))
     console.print(summary(str(path), found))

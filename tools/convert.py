@@ -5,22 +5,28 @@ python -m tools.convert source=low_dim_v141.hdf5 target=demonstrations/lift.zarr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
+from reconverge.datasets.checks import actions_beyond
 from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.download import SCHEME, download
-from reconverge.datasets.formats.env_args import FRAMES
+from reconverge.datasets.formats.env_args import FRAMES, convention
 from reconverge.datasets.formats.exchange import Demonstrations, dictionary
 from reconverge.datasets.formats.table import FORMATS, Format, source_format, target_format
-from reconverge.envs.catalog import simulated_by
+from reconverge.datasets.layout import Episode
+from reconverge.envs.catalog import TASKS, simulated_by
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import option
+from reconverge.policy.demonstrations.fit import misfit
 from reconverge.progress import progress_bar
 
 
@@ -89,9 +95,31 @@ def run(options: ConvertOptions) -> None:
         )
         with shown as bar:
             attributes = _attributes(demonstrations, options)
-            counted = replace(demonstrations, episodes=iter(bar), attributes=attributes)
+            actions: list[np.ndarray] = []
+            episodes = _noting_actions(bar, actions)
+            counted = replace(demonstrations, episodes=episodes, attributes=attributes)
             kind.write(counted, target, **written)
+    for line in _unfit(attributes, actions):
+        print(f"warning: {target}: {line}; training refuses it", file=sys.stderr)
     print(f"{target}: {demonstrations.count} episodes as {name}")
+
+
+def _noting_actions(
+    episodes: Iterable[tuple[Episode, dict[str, Any]]], actions: list[np.ndarray]
+) -> Iterator[tuple[Episode, dict[str, Any]]]:
+    for episode, own in episodes:
+        actions.append(episode.action)
+        yield episode, own
+
+
+def _unfit(attributes: Mapping[str, Any], actions: list[np.ndarray]) -> Iterator[str]:
+    """Say in lines why the task that the attributes name does not learn from these actions."""
+    task = TASKS.get(str(attributes.get("task")))
+    if task is None:
+        return
+    ends = np.cumsum([len(rows) for rows in actions])
+    beyond = actions_beyond(np.concatenate(actions), ends)
+    yield from filter(None, (misfit(attributes, task), beyond))
 
 
 def _check(options: ConvertOptions) -> None:
@@ -125,12 +153,19 @@ def open_source(options: ConvertOptions) -> Iterator[Demonstrations]:
 
 
 def _attributes(demonstrations: Demonstrations, options: ConvertOptions) -> dict[str, Any]:
-    """Add the task and the frame of the options, or the task of the recorded environment."""
+    """Add the task and the frame of the options, or the task of the recorded environment, and what
+    its actions mean.
+    """
     attributes = dict(demonstrations.attributes)
     environment = dictionary(attributes, "env_args").get("env_name")
     known = simulated_by(environment)
     task = options.task or attributes.get("task") or (known.name if known else environment)
-    stated = {"task": task, "input_frame": options.input_frame or attributes.get("input_frame")}
+    meaning = attributes.get("convention") or convention(dictionary(attributes, "env_args"))
+    stated = {
+        "task": task,
+        "input_frame": options.input_frame or attributes.get("input_frame"),
+        "convention": meaning,
+    }
     return {**attributes, **{name: value for name, value in stated.items() if value}}
 
 

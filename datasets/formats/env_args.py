@@ -1,4 +1,4 @@
-"""robomimic's `env_args`: the frame of the actions, and how to make the environment again."""
+"""robomimic's `env_args`: what actions mean, and how to make the environment again."""
 
 import json
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from reconverge.datasets.formats.exchange import dictionary
 
 ROBOSUITE, GYM = 1, 2  # robomimic's EnvType
 FRAMES = ("world", "base")
+ARM_SETTINGS = ("input_min", "input_max", "output_min", "output_max", "impedance_mode", "kp")
 
 
 def parse_env_args(where: str, text: Any) -> dict[str, Any]:
@@ -32,18 +33,13 @@ def input_frame(where: str, env_args: Mapping[str, Any]) -> str | None:
     """
     if env_args.get("type") != ROBOSUITE:
         return None
-    configs = env_args.get("env_kwargs", {}).get("controller_configs")
-    for config in configs if isinstance(configs, list) else [configs]:
-        config = config if isinstance(config, dict) else {}
-        parts = config.get("body_parts")
-        for part in (config, *(parts.values() if isinstance(parts, dict) else ())):
-            frame = part.get("input_ref_frame") if isinstance(part, dict) else None
-            if frame is not None and frame not in FRAMES:
-                raise ConversionError(
-                    f"{where}: input_ref_frame is {frame!r}; only {' and '.join(FRAMES)} are known"
-                )
-            if frame is not None:
-                return frame
+    frame = _arm(env_args).get("input_ref_frame")
+    if frame is not None and frame not in FRAMES:
+        raise ConversionError(
+            f"{where}: input_ref_frame is {frame!r}; only {' and '.join(FRAMES)} are known"
+        )
+    if frame is not None:
+        return frame
     version = str(env_args.get("env_version") or "1.4")
     try:
         major, minor = (int(part) for part in version.split(".")[:2])
@@ -52,6 +48,41 @@ def input_frame(where: str, env_args: Mapping[str, Any]) -> str | None:
             f"{where}: env_version is {version!r}, expected such as '1.4.1'"
         ) from error
     return "world" if (major, minor) < (1, 5) else "base"
+
+
+def convention(env_args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what robosuite's `env_args` say that actions mean, in the terms of
+    `Suite.convention`; what they do not say is left out.
+
+    Reads the controllers of robosuite 1.2 to 1.4 (one layer, `control_delta`) and of 1.5 (parts).
+    """
+    kwargs, arm = dictionary(env_args, "env_kwargs"), _arm(env_args)
+    delta = {True: "delta", False: "absolute"}.get(arm.get("control_delta"))
+    found = {
+        "robot": _names(kwargs.get("robots")),
+        "controller": arm.get("type"),
+        "input_type": arm.get("input_type") or delta,
+        "control_hz": kwargs.get("control_freq"),
+        **{name: arm.get(name) for name in ARM_SETTINGS},
+        "gripper": _names(kwargs.get("gripper_types")),
+    }
+    return {name: value for name, value in found.items() if value not in (None, "default")}
+
+
+def _names(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _arm(env_args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the configuration of the (right) arm's controller, {} if there is none."""
+    configs = dictionary(env_args, "env_kwargs").get("controller_configs")
+    config = configs[0] if isinstance(configs, list) and configs else configs
+    config = config if isinstance(config, Mapping) else {}
+    if "body_parts" not in config:
+        return config
+    parts = {**dictionary(config, "body_parts")}
+    parts |= dictionary(parts, "arms")
+    return dictionary(parts, "right") or dictionary(parts, "left")
 
 
 def make_env_args(attributes: Mapping[str, Any]) -> dict[str, Any]:

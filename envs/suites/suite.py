@@ -52,6 +52,7 @@ class Suite:
     restores_states: bool = False  # as well as starting from seeds
     input_frames: Mapping[str, str] = field(default_factory=lambda: {"base": "robot's base"})
     actions: tuple[tuple[int, str], ...] = ()  # sizes and meanings; {frame}: of the input frame
+    convention: Mapping[str, Any] = field(default_factory=dict)  # of actions, by robosuite's terms
     meanings: Mapping[str, str] = field(default_factory=dict)  # of observation keys
     camera: str = ""  # of films
     geom_groups: tuple[int, ...] = (0, 1, 2)  # MuJoCo's groups that a film shows

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
+import numpy as np
+
+from reconverge.datasets.checks import Finding, check_actions
+from reconverge.datasets.formats.env_args import convention
+from reconverge.datasets.formats.exchange import dictionary
 from reconverge.datasets.store import DemonstrationStore, StoreError
 from reconverge.envs.catalog import TASKS, simulated_by
 from reconverge.envs.suites import SUITES, in_frame
@@ -17,13 +23,15 @@ STATES = "states"  # array of robosuite's flattened states, one a step
 
 
 def task_of(store: DemonstrationStore) -> Task | None:
-    """Return the task that a store names, or whose environment its `env_args` name; else that of
-    its file name.
+    """Return the task that a store names, or whose environment its `env_args` name; that of its
+    file name if it has neither.
     """
     if "task" in store.attributes:
         return TASKS.get(str(store.attributes["task"]))
-    environment = store.attributes.get("env_args", {}).get("env_name")
-    return simulated_by(environment) or TASKS.get(store.path.stem)
+    environment = dictionary(store.attributes, "env_args").get("env_name")
+    if environment is not None:
+        return simulated_by(environment)
+    return TASKS.get(store.path.stem)
 
 
 def input_frame(store: DemonstrationStore) -> str:
@@ -45,8 +53,64 @@ def in_frames_of(tasks: Sequence[Task], stores: Sequence[DemonstrationStore]) ->
     return [replace(task, input_frame=input_frame(store)) for task, store in pairs]
 
 
+def misfit(attributes: Mapping[str, Any], task: Task) -> str:
+    """Say in a line in what the actions of these attributes are of another convention than the
+    task's; "" if in nothing that is recorded.
+    """
+    wanted = {"control_hz": SUITES[task.suite].control_hz, **SUITES[task.suite].convention}
+    found = {"control_hz": attributes.get("fps"), **convention(dictionary(attributes, "env_args"))}
+    found |= dictionary(attributes, "convention")
+    other = [
+        name
+        for name, value in found.items()
+        if value is not None and name in wanted and not _same(value, wanted[name])
+    ]
+    if not other:
+        return ""
+    theirs, ours = ({name: values[name] for name in other} for values in (found, wanted))
+    return f"actions are of {_listed(theirs)}, {task.name} takes {_listed(ours)}"
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Compare a name, or a number or list that numbers may stand for."""
+    try:
+        return bool(np.allclose(np.asarray(found, np.float64), np.asarray(wanted, np.float64)))
+    except (TypeError, ValueError):
+        return found == wanted
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def check_meaning(store: DemonstrationStore, task: Task) -> list[Finding]:
+    """Look whether a store's actions are of the task's convention and in [-1, 1]."""
+    found = misfit(store.attributes, task)
+    return [
+        Finding("convention", bool(found), found or "nothing recorded differs from the task's"),
+        check_actions(store),
+    ]
+
+
+def _require_meaning(store: DemonstrationStore, task: Task) -> None:
+    """Raise StoreError for another environment than the task's, and as `check_meaning` finds."""
+    environment = dictionary(store.attributes, "env_args").get("env_name")
+    if task_of(store) is None and environment not in (None, task.simulator):
+        raise StoreError(
+            f"{store.path}: is of the environment {environment!r}, {task.name} wants "
+            f"{task.simulator!r}; name another store, or convert it with task={task.name}"
+        )
+    for finding in check_meaning(store, task):
+        if finding.wrong:
+            raise StoreError(
+                f"{store.path}: {finding.text}; bring demonstrations of {task.name}'s convention, "
+                "or turn these into it"
+            )
+
+
 def require_fit(store: DemonstrationStore, task: Task) -> None:
-    """Raise StoreError unless a store from elsewhere has the task's action and observations.
+    """Raise StoreError unless a store from elsewhere has the task's observations and actions, of
+    its convention and in [-1, 1].
 
     Warns of other versions of the simulators.
     """
@@ -69,6 +133,7 @@ def require_fit(store: DemonstrationStore, task: Task) -> None:
         raise StoreError(
             f"{store.path}: has no episode; convert it again, or delete it to record demonstrations"
         )
+    _require_meaning(store, task)
 
 
 def unplayable(store: DemonstrationStore) -> str:

@@ -6,6 +6,7 @@ import json
 import threading
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 
@@ -76,6 +77,22 @@ def test_convert_records_task_and_input_frame(
     )
     attributes = DemonstrationStore.open(tmp_path / "a.zarr").attributes
     assert (attributes["task"], attributes["input_frame"]) == wanted
+
+
+def test_convert_records_the_convention_and_warns_of_another(tmp_path, monkeypatch, capsys):
+    env_args = {**ENV_ARGS_14, "env_kwargs": {"robots": ["Sawyer"], "control_freq": 10}}
+    source = make_robomimic(tmp_path / "a.hdf5", env_args)
+    with h5py.File(source, "r+") as file:
+        file["data/demo_0/actions"][2, 6] = -1.5
+    target = tmp_path / "lift.zarr"
+    assert run(monkeypatch, f"source={source}", f"target={target}") == 0
+    said = capsys.readouterr().err
+    both = "control_hz 10, robot Sawyer, lift takes control_hz 20, robot Panda; training refuses it"
+    assert f"warning: {target}: actions are of {both}" in said
+    assert "1 of 12 actions, in 1 of 3 episodes, are beyond [-1, 1]" in said
+    assert "= -1.5 in episode 0, step 2" in said
+    attributes = DemonstrationStore.open(target).attributes
+    assert attributes["convention"] == {"robot": "Sawyer", "control_hz": 10}
 
 
 def test_convert_reads_an_archive(tmp_path, monkeypatch):

@@ -86,6 +86,18 @@ ROBOSUITE = Suite(
         ),
         (1, "gripper: 1 closes, -1 opens"),
     ),
+    convention={
+        "robot": "Panda",
+        "controller": "OSC_POSE",
+        "input_type": "delta",
+        "input_min": -1,
+        "input_max": 1,
+        "output_min": (-0.05, -0.05, -0.05, -0.5, -0.5, -0.5),  # m, rad
+        "output_max": (0.05, 0.05, 0.05, 0.5, 0.5, 0.5),
+        "impedance_mode": "fixed",
+        "kp": 150,
+        "gripper": "PandaGripper",
+    },
     meanings={
         "robot0_eef_pos": "gripper's position, world frame, m",
         "robot0_eef_quat": f"gripper's orientation, world frame, {QUATERNION}",
