@@ -21,8 +21,7 @@ from reconverge.policy.reports.rows.comparison import comparison_tables
 from reconverge.policy.reports.rows.groups import group
 from reconverge.policy.reports.run import read_run
 from reconverge.policy.runs.checkpoint import Checkpoint, load, newest, save
-from reconverge.policy.runs.configuration import as_yaml
-from reconverge.policy.runs.folder import OPTIONS_FILE, recorded_options
+from reconverge.policy.runs.folder import record_options, recorded_options
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.runs.summary import read_summary
 from support.foreign import make_robomimic
@@ -80,10 +79,8 @@ def read_package(folder):
 
 
 def make_config(folder):
-    run = folder / "run"
-    run.mkdir()
-    (run / OPTIONS_FILE).write_text(as_yaml(make_options()))
-    return run
+    record_options(make_options(), folder / "run")
+    return folder / "run"
 
 
 def make_finished(folder):
