@@ -40,6 +40,7 @@ TEXT_OPTIONS = (
     "source",
     "target",
     "filter",
+    "split",
     "output",
     "path",
     "demonstrations.path",

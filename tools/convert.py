@@ -21,6 +21,7 @@ from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.download import SCHEME, download
 from reconverge.datasets.formats.env_args import FRAMES, convention
 from reconverge.datasets.formats.exchange import Demonstrations, dictionary
+from reconverge.datasets.formats.split import parse_split, split
 from reconverge.datasets.formats.table import FORMATS, Format, source_format, target_format
 from reconverge.datasets.layout import Episode
 from reconverge.envs.catalog import TASKS, simulated_by
@@ -36,8 +37,8 @@ class ConvertOptions:
 
     source: str = option(
         "",
-        "what to read: .hdf5 of robomimic, robomimic://lift/ph/low_dim, a store, .zarr or "
-        ".zarr.zip of diffusion_policy, or a LeRobot folder",
+        "what to read: .hdf5 of robomimic, LIBERO, D4RL or Minari, robomimic://lift/ph/low_dim, "
+        "a store, .zarr or .zarr.zip of diffusion_policy, or a folder of LeRobot or Minari",
     )
     target: str = option(
         "",
@@ -55,6 +56,11 @@ class ConvertOptions:
     )
     leave_out: list[str] = option(
         [], "arrays not to convert, such as pictures: leave_out=[agentview_image]"
+    )
+    split: str | None = option(
+        None,
+        "observations to make of the numbers of a vector: "
+        "split=observation.state=robot0_eef_pos:3,robot0_eef_quat:4 (';' before the next vector)",
     )
     task: str | None = option(None, "name of the task to record (default: as the source says)")
     input_frame: str | None = option(
@@ -84,6 +90,8 @@ def run(options: ConvertOptions) -> None:
     target = Path(options.target)
     name = options.target_format or target_format(target)
     kind = _find("target_format", name)
+    if kind.write is None:
+        raise ReconvergeError(f"target_format={name}: is only read; choose another")
     if options.fps is not None and "fps" not in kind.write_options:
         raise ReconvergeError(f"fps={options.fps}: a {name} records none; leave it out")
     written = {} if options.fps is None else {"fps": options.fps}
@@ -101,6 +109,8 @@ def run(options: ConvertOptions) -> None:
             kind.write(counted, target, **written)
     for line in _unfit(attributes, actions):
         print(f"warning: {target}: {line}; training refuses it", file=sys.stderr)
+    for line in (*demonstrations.warnings, *_unknown(attributes)):
+        print(f"warning: {options.source}: {line}", file=sys.stderr)
     print(f"{target}: {demonstrations.count} episodes as {name}")
 
 
@@ -149,7 +159,8 @@ def open_source(options: ConvertOptions) -> Iterator[Demonstrations]:
                 f"filter={options.filter}: a {name} has no filter keys; leave it out"
             )
         chosen = {} if options.filter is None else {"filter_key": options.filter}
-        yield stack.enter_context(kind.read(path, leave_out=options.leave_out, **chosen))
+        found = kind.read(path, leave_out=options.leave_out, **chosen)
+        yield split(found, parse_split(options.split)) if options.split else found
 
 
 def _attributes(demonstrations: Demonstrations, options: ConvertOptions) -> dict[str, Any]:
@@ -167,6 +178,18 @@ def _attributes(demonstrations: Demonstrations, options: ConvertOptions) -> dict
         "convention": meaning,
     }
     return {**attributes, **{name: value for name, value in stated.items() if value}}
+
+
+def _unknown(attributes: dict[str, Any]) -> Iterator[str]:
+    """Yield a line if robomimic's demonstrations do not say what they are of."""
+    robomimic = "robomimic" in attributes and "env_args" not in attributes
+    lacking = {"task": "the task", "input_frame": "the frame of the actions"}
+    unknown = [what for name, what in lacking.items() if name not in attributes]
+    if robomimic and unknown:
+        yield (
+            f"has no env_args: {' and '.join(unknown)} cannot be told; give "
+            "task=lift and input_frame=base (robosuite 1.5) or input_frame=world (before)"
+        )
 
 
 if __name__ == "__main__":

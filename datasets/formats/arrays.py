@@ -1,19 +1,94 @@
-"""Names and arrays that a conversion accepts."""
+"""Names and arrays that a conversion accepts, and the types that they have in a store."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from reconverge.datasets.layout import FLOAT_TYPES, STEP_TYPES
+from reconverge.datasets.layout import FLOAT_TYPES, RESERVED
 from reconverge.errors import ReconvergeError, unknown
 
 RESTORE = "restore or download it again"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._\-]*")
+WORD = re.compile(r"[A-Za-z][A-Za-z0-9._\-]*")  # what the command line takes without quotes
+WHOLE_TYPES = ("bool", "uint8", "int32", "int64")  # of STEP_TYPES, narrow ones first
+PICTURE_SIDE = 8  # pixels, from which on rows of three axes are taken for pictures
 
 
 class ConversionError(ReconvergeError):
     """Demonstrations cannot be converted: which, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Describe an array of one row a step as its source has it, by its name in a store."""
+
+    name: str
+    dtype: np.dtype
+    row: tuple[int, ...]
+    observation: bool = False
+    path: str = ""  # in an episode's group, where it is not the name
+
+    @cached_property
+    def size(self) -> int:
+        return int(np.prod(self.row))
+
+    @cached_property
+    def store_type(self) -> str:
+        """Return the narrowest type of a store that holds all its numbers."""
+        if self.name == "success":
+            return "bool"
+        return wider_type(self.dtype, self.observation or self.name in ("action", "reward"))
+
+    @property
+    def obstacle(self) -> str:
+        """Say why a store cannot hold it; "" if it can."""
+        if is_picture(self.dtype, self.row):
+            return "a picture"
+        if self.dtype.kind in "OSUT":
+            return "text"
+        if self.dtype.kind not in "biuf":
+            return f"of type {self.dtype}"
+        single = self.name in ("reward", "success")
+        return f"{self.size} numbers a step" if not self.size or (single and self.size > 1) else ""
+
+
+def is_picture(dtype: np.dtype, row: tuple[int, ...]) -> bool:
+    """Tell pixels [height, width], bytes or with channels, from small matrices such as poses."""
+    if dtype == np.uint8:
+        return len(row) > 1
+    return len(row) > 2 and sorted(row)[-2] >= PICTURE_SIDE
+
+
+def wider_type(dtype: np.dtype, real: bool) -> str:
+    """Return the narrowest type of a store for numbers of this type, a real one if `real`."""
+    legal = FLOAT_TYPES if real or dtype.kind == "f" else WHOLE_TYPES
+    return next((kind for kind in legal if np.can_cast(dtype, kind)), legal[-1])
+
+
+def widen(where: str, values: np.ndarray, kind: str) -> np.ndarray:
+    """Return the values as `kind`. Raises ConversionError for the first that would change."""
+    limits = {"float64": 2**53, "int64": 2**63 - 1}
+    with np.errstate(over="ignore", invalid="ignore"):
+        wide = values.astype(kind, copy=False)
+    if kind == "bool":
+        changed = (values != 0) & (values != 1)
+    elif values.dtype.kind in "iu" and values.dtype.itemsize == 8 and kind in limits:
+        changed = (values > limits[kind]) | (values < -limits[kind] - (kind == "int64"))
+    elif values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        changed = np.isfinite(values) & (wide != values)
+    else:
+        return wide
+    if changed.any():
+        index = tuple(int(i) for i in np.argwhere(changed)[0])
+        raise ConversionError(
+            f"{where}{list(index)} is {values[index]}, which no {kind} holds; store it as another "
+            "type, or leave the array out with leave_out="
+        )
+    return wide
 
 
 def check_name(where: str, name: str) -> str:
@@ -31,31 +106,50 @@ def check_left_out(source: str, leave_out: Iterable[str], names: Collection[str]
             raise unknown(f"leave_out= of {source}", name, sorted(names), ConversionError)
 
 
-def legal_types(name: str, observation: bool = False) -> tuple[str, ...]:
-    """Return the types that the array of this name may have in a store."""
-    if name == "success":
-        return ("bool",)
-    return FLOAT_TYPES if observation or name in ("action", "reward") else STEP_TYPES
+def leaving_out(names: Iterable[str]) -> str:
+    """Write the option that leaves out these arrays, as the command line takes it."""
+    words = [name if WORD.fullmatch(name) else f"'{name}'" for name in dict.fromkeys(names)]
+    return f"leave_out=[{','.join(words)}]"
 
 
-def check_rows(where: str, values: np.ndarray, length: int, legal: tuple[str, ...]) -> np.ndarray:
-    """Return finite `values` of one of the legal types as [length, size]."""
-    if not any(values.dtype == name for name in legal):
-        raise ConversionError(
-            f"{where} is {values.dtype}, expected {' or '.join(legal)}; convert it or leave it out"
-        )
+def refuse(source: str, obstacles: Mapping[str, str], left_out: Collection[str] = ()) -> None:
+    """Refuse arrays that a store cannot hold: all by name, with why, and how to leave them out.
+
+    `left_out` are left out already.
+    """
+    if not obstacles:
+        return
+    names: dict[str, list[str]] = {}
+    for name, why in obstacles.items():
+        names.setdefault(why, []).append(name)
+    listed = "; ".join(f"{', '.join(some)} ({why})" for why, some in names.items())
+    remedy = f"add {leaving_out([*left_out, *obstacles])}"
+    if "action" in obstacles:
+        remedy = "actions must be numbers, one row a step; repair the file or choose another"
+    raise ConversionError(f"{source}: cannot convert {listed}; {remedy}")
+
+
+def check_rows(where: str, values: np.ndarray, length: int, kind: str) -> np.ndarray:
+    """Return `values` as [length, size] of the type `kind`."""
     if values.ndim == 0 or len(values) != length:
         raise ConversionError(
             f"{where} has shape {values.shape}, expected {length} rows, as many as actions"
         )
-    if values.ndim > 3 or (values.ndim == 3 and values.dtype == np.uint8):
-        raise ConversionError(
-            f"{where} has rows of shape {values.shape[1:]}: a picture? only low-dimensional arrays "
-            "are converted; leave it out with leave_out=[...]"
-        )
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise ConversionError(
-            f"{where}{list(index)} is {values[index]}, expected a finite number; repair the file"
-        )
-    return values.reshape(length, -1)
+    return widen(where, values, kind).reshape(length, -1)
+
+
+def schema_of(fields: Mapping[str, Field]) -> dict[str, Any]:
+    """Return what a store declares of its arrays of one row a step, and their original shapes."""
+    kinds = {name: field.store_type for name, field in fields.items() if name != "success"}
+    return {
+        "observation_sizes": {name: f.size for name, f in fields.items() if f.observation},
+        "action_size": fields["action"].size,
+        "extra_sizes": {
+            name: field.size
+            for name, field in fields.items()
+            if not field.observation and name not in RESERVED
+        },
+        "scalar_types": {},
+        "types": {name: kind for name, kind in kinds.items() if kind != "float32"},
+        "absent": [name for name in ("reward", "success") if name not in fields],
+    }

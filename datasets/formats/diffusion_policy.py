@@ -1,128 +1,149 @@
-"""Read diffusion_policy's replay buffers, a zarr v2 directory or the same in a .zarr.zip."""
+"""Read diffusion_policy's replay buffers: zarr v2 or v3, a directory or the same in a .zarr.zip."""
 
-import json
-import math
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Int
 
 from reconverge.datasets.formats.arrays import (
     RESTORE,
     ConversionError,
+    Field,
     check_left_out,
     check_name,
     check_rows,
-    legal_types,
+    refuse,
+    schema_of,
+    widen,
 )
 from reconverge.datasets.formats.episode_attributes import (
     EPISODE_ATTRIBUTES,
     read_episode_attributes,
 )
-from reconverge.datasets.formats.exchange import (
-    Demonstrations,
-    make_episode,
-    row_shapes,
-    rows_by_name,
-)
-from reconverge.datasets.layout import FLOAT_TYPES, RESERVED, Episode, StoreError
-from reconverge.datasets.store import DemonstrationStore
+from reconverge.datasets.formats.exchange import Demonstrations, row_shapes, without
+from reconverge.datasets.formats.zarr_files import ZarrFiles, find_group
+from reconverge.datasets.layout import ENDS, RESERVED, SHARD_STEPS, Episode, split_episodes
 
 OUR_RECORD = "reconverge"  # root attribute that we write: the names of each group, in their order
 GROUPS = ("observations", "extras", "scalars")
-BLOSC_HEADER = 16  # bytes; the last four hold the length of the whole
-MAX_ARCHIVE_BYTES = 2**36  # unpacked
 
 
-@contextmanager
-def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Iterator[Demonstrations]:
-    """Yield the episodes of a replay buffer; they can be read as long as the context lasts.
+def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
+    """Read the episodes of a replay buffer; `data/obs/x` becomes x, `data/a/b` becomes a.b.
 
-    Every array of real numbers but the action and the reward is an observation, others are extras;
-    further arrays of `meta` with one number an episode are scalars. An archive is unpacked into a
-    temporary folder. Raises ConversionError.
+    Arrays of real numbers and those in `data/obs` are observations, but the action and the reward;
+    others are extras, unless there are no real ones. Arrays of `meta` with one number an episode
+    are scalars. Raises ConversionError.
     """
-    with _unpacked(path) as folder:
-        try:
-            names = [file.parent.name for file in folder.glob("data/*/.zarray")]
-            check_left_out(str(path), leave_out, [name for name in names if name != "action"])
-            _check_chunks(str(path), folder, leave_out)
-            store = DemonstrationStore.open_diffusion_policy(folder, leave_out)
-            yield _demonstrations(str(path), store, leave_out)
-        except StoreError as error:
-            raise ConversionError(str(error).replace(str(folder), str(path))) from error
-
-
-def _check_chunks(source: str, folder: Path, leave_out: Collection[str]) -> None:
-    """Refuse truncated Blosc chunks; numcodecs would read beyond their end."""
-    for file in folder.glob("*/*/.zarray"):
-        if file.parent.parent.name == "data" and file.parent.name in leave_out:
-            continue
-        try:
-            compressor = json.loads(file.read_text())["compressor"] or {}
-            blosc = compressor.get("id") == "blosc"
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            where = f"{source}: {file.relative_to(folder)}"
-            raise ConversionError(
-                f"{where} cannot be read, truncated or edited ({error}); {RESTORE}"
-            ) from error
-        if not blosc:
-            continue
-        for chunk in file.parent.rglob("*"):
-            if not chunk.is_file() or chunk.name.startswith("."):
-                continue
-            with open(chunk, "rb") as opened:
-                stated = int.from_bytes(opened.read(BLOSC_HEADER)[12:], "little")
-            if stated != chunk.stat().st_size:
-                name = chunk.relative_to(folder)
-                raise ConversionError(
-                    f"{source}: {name} is truncated: {chunk.stat().st_size} of {stated} bytes"
-                )
-
-
-def _demonstrations(
-    source: str, store: DemonstrationStore, leave_out: Collection[str]
-) -> Demonstrations:
-    columns = {name: store.columns[f"data/{name}"] for name in store.names("data/")}
-    for name in (*columns, *store.names("meta/")):
-        check_name(source, name)
-    observations, extras, scalars = _order(source, store, leave_out)
-    if not observations:
-        raise ConversionError(
-            f"{source}: has no observation, only {', '.join(columns)}; choose another file"
-        )
-    sizes = {name: math.prod(row) for name, (_, row) in columns.items()}
-    kinds = {name: dtype.name for name, (dtype, _) in columns.items()}
-    attributes = {name: value for name, value in store.attributes.items() if name != OUR_RECORD}
-    if OUR_RECORD not in store.attributes:
-        attributes["row_shapes"] = row_shapes({name: row for name, (_, row) in columns.items()})
-    record = {
-        **attributes,
-        "observation_sizes": {name: sizes[name] for name in observations},
-        "action_size": sizes["action"],
-        "extra_sizes": {name: sizes[name] for name in extras},
-        "scalar_types": {name: store.columns[f"meta/{name}"][0].name for name in scalars},
-        "types": {
-            name: kinds[name] for name in kinds if name != "success" and kinds[name] != "float32"
-        },
-        "absent": [name for name in ("reward", "success") if name not in columns],
+    source = str(path)
+    files = find_group(path, ENDS)
+    attributes = files.attributes()
+    ends, kept, warnings = _ends(files)
+    arrays = _arrays(files, leave_out)
+    scalars, more = _scalars(files, kept)
+    order = _order(source, arrays, scalars, attributes, leave_out)
+    fields = {
+        name: Field(name, array.dtype, array.shape[1:], name in order[0])
+        for name, array in arrays.items()
     }
-    own = read_episode_attributes(store.path / EPISODE_ATTRIBUTES, len(store))
-    episodes = zip(_episodes(source, store, observations, scalars), own, strict=True)
-    return Demonstrations.from_record(source, len(store), episodes, record)
+    _refuse_unfit(source, fields, arrays, int(ends[-1]), leave_out)
+    if OUR_RECORD not in attributes:
+        attributes["row_shapes"] = row_shapes({name: field.row for name, field in fields.items()})
+    arranged = {name: fields[name] for name in dict.fromkeys([*order[0], *order[1], *fields])}
+    record = {
+        **without(attributes, [OUR_RECORD]),
+        **schema_of(arranged),
+        "scalar_types": {name: scalars[name].dtype.name for name in order[2]},
+    }
+    own = read_episode_attributes(files.root / EPISODE_ATTRIBUTES, len(ends))
+    episodes = zip(_episodes(files, arrays, arranged, scalars, ends), own, strict=True)
+    return Demonstrations.from_record(
+        source, len(ends), episodes, record, leave_out, [*warnings, *more]
+    )
 
 
-def _order(source: str, store: DemonstrationStore, leave_out: Collection[str]) -> list[list[str]]:
+def _ends(files: ZarrFiles) -> tuple[Int[np.ndarray, " E"], Int[np.ndarray, " E"], list[str]]:
+    """Read where episodes end; return the ends and the numbers of those with a step, and a line
+    about the others.
+    """
+    array = files.open(ENDS)
+    where = f"{files.source}: {ENDS}"
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ConversionError(
+            f"{where} has {array.ndim} dimensions of {array.dtype}, expected a row of whole "
+            f"numbers; {RESTORE}"
+        )
+    ends = widen(where, files.read(array, ENDS, 0, array.shape[0]), "int64")
+    lengths = np.diff(ends, prepend=0)
+    if (lengths < 0).any():
+        i = int(np.argmax(lengths < 0))
+        raise ConversionError(
+            f"{where}[{i}] is {ends[i]}, expected at least {ends[i - 1] if i else 0}; {RESTORE}"
+        )
+    kept, empty = np.flatnonzero(lengths), np.flatnonzero(lengths == 0)
+    if not kept.size:
+        raise ConversionError(f"{files.source}: holds no step; choose another source")
+    names = ", ".join(str(i) for i in empty)
+    return ends[kept], kept, [f"left out episode {names}: without a step"] if empty.size else []
+
+
+def _arrays(files: ZarrFiles, leave_out: Collection[str]) -> dict[str, zarr.Array]:
+    """Open the arrays of `data` by their names in a store."""
+    paths = files.names("data")
+    names = {path: path.removeprefix("obs/").replace("/", ".") for path in paths}
+    for path, name in names.items():
+        if list(names.values()).count(name) > 1:
+            names[path] = path.replace("/", ".")
+        check_name(files.source, names[path])
+    check_left_out(files.source, leave_out, [n for n in names.values() if n != "action"])
+    if "action" not in names:
+        raise ConversionError(f"{files.source}: data/action is missing; {RESTORE}")
+    return {n: files.open(f"data/{path}") for path, n in names.items() if n not in leave_out}
+
+
+def _scalars(
+    files: ZarrFiles, kept: Int[np.ndarray, " E"]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Read the arrays of `meta` with one number an episode, and return a line about the others."""
+    found: dict[str, np.ndarray] = {}
+    behind = []
+    count = files.open(ENDS).shape
+    for path in files.names("meta"):
+        name = check_name(files.source, path.replace("/", "."))
+        array = files.open(f"meta/{path}")
+        if path == "episode_ends":
+            continue
+        if array.shape != count or array.dtype.kind not in "biuf":
+            behind.append(f"meta/{path}")
+            continue
+        values = files.read(array, f"meta/{path}", 0, count[0])[kept]
+        kind = {"b": "bool", "f": "float64"}.get(values.dtype.kind, "int64")
+        found[name] = widen(f"{files.source}: meta/{path}", values, kind)
+    return found, [f"left out {', '.join(behind)}: not a number an episode"] if behind else []
+
+
+def _order(
+    source: str,
+    arrays: Mapping[str, zarr.Array],
+    scalars: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+    leave_out: Collection[str],
+) -> list[list[str]]:
     """Return the names of observations, extras and scalars, by our record or by their types."""
-    data = [name for name in store.names("data/") if name not in RESERVED]
-    observations = [name for name in data if store.columns[f"data/{name}"][0].name in FLOAT_TYPES]
-    extras, scalars = [name for name in data if name not in observations], store.names("meta/")
-    if OUR_RECORD not in store.attributes:
-        return [observations, extras, scalars]
+    data = [name for name in arrays if name not in RESERVED]
+    if OUR_RECORD not in attributes:
+        real = [n for n in data if arrays[n].dtype.kind == "f" or "/obs/" in arrays[n].path]
+        observations = real or data
+        if not observations:
+            raise ConversionError(
+                f"{source}: has no observation, only {', '.join(arrays)}; choose another file"
+            )
+        return [observations, [name for name in data if name not in observations], list(scalars)]
     try:
-        stated = [[str(name) for name in store.attributes[OUR_RECORD][key]] for key in GROUPS]
+        stated = [[str(name) for name in attributes[OUR_RECORD][key]] for key in GROUPS]
     except (KeyError, TypeError) as error:
         raise ConversionError(
             f"{source}: the attribute {OUR_RECORD} was edited ({error}); {RESTORE}"
@@ -135,53 +156,44 @@ def _order(source: str, store: DemonstrationStore, leave_out: Collection[str]) -
     return stated
 
 
+def _refuse_unfit(
+    source: str,
+    fields: Mapping[str, Field],
+    arrays: Mapping[str, zarr.Array],
+    steps: int,
+    leave_out: Collection[str],
+) -> None:
+    """Refuse arrays that are no numbers or have fewer rows than the episodes."""
+    obstacles = {name: field.obstacle for name, field in fields.items() if field.obstacle}
+    for name, array in arrays.items():
+        rows = next(iter(array.shape), 0)
+        if rows < steps:
+            obstacles.setdefault(name, f"{rows} rows, {ENDS} wants {steps}")
+    refuse(source, obstacles, leave_out)
+
+
 def _episodes(
-    source: str, store: DemonstrationStore, observations: list[str], scalars: list[str]
+    files: ZarrFiles,
+    arrays: Mapping[str, zarr.Array],
+    fields: Mapping[str, Field],
+    scalars: Mapping[str, np.ndarray],
+    ends: Int[np.ndarray, " E"],
 ) -> Iterator[Episode]:
-    for i, episode in enumerate(store.episodes()):
-        length = len(episode.action)
-        rows = {
-            name: check_rows(
-                f"{source}: episode {i}: {name}",
-                values,
-                length,
-                legal_types(name, name in observations),
+    """Yield the episodes, read about SHARD_STEPS steps at a time."""
+    keys = [name for name, field in fields.items() if field.observation]
+    start = 0
+    while start < len(ends):
+        begin = int(ends[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(ends, begin + SHARD_STEPS, side="right")), start + 1)
+        end = int(ends[stop - 1])
+        rows: dict[str, np.ndarray] = {}
+        for name, field in fields.items():
+            where = f"data/{name}"
+            values = files.read(arrays[name], where, begin, end)
+            rows[name] = check_rows(
+                f"{files.source}: {where}", values, end - begin, field.store_type
             )
-            for name, values in rows_by_name(episode, {}).items()
-        }
-        yield make_episode(rows, observations, {name: episode.scalars[name] for name in scalars})
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """Yield the directory itself, or a temporary one with the content of the archive."""
-    if path.is_dir():
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield _unpack(path, Path(temporary))
-
-
-def _unpack(path: Path, folder: Path) -> Path:
-    """Unpack an archive and return the replay buffer in the folder."""
-    if not path.is_file():
-        raise ConversionError(f"{path}: no such file; give a .zarr directory or a .zarr.zip file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                place = PurePosixPath(entry.filename)
-                if place.is_absolute() or ".." in place.parts or "\\" in entry.filename:
-                    raise ConversionError(
-                        f"{path}: holds {entry.filename!r}, outside the archive; do not trust it"
-                    )
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_ARCHIVE_BYTES:
-                raise ConversionError(
-                    f"{path}: has more than {MAX_ARCHIVE_BYTES >> 30} GiB; unpack it yourself"
-                )
-            archive.extractall(folder)
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
-        raise ConversionError(f"{path}: no archive, or truncated ({error}); {RESTORE}") from error
-    for root in (folder, *sorted(folder.iterdir())):
-        if (root / ".zgroup").exists() and (root / "data").is_dir():
-            return root
-    raise ConversionError(f"{path}: holds no zarr v2 directory; {RESTORE}")
+            rows[name] = rows[name].ravel() if name in ("reward", "success") else rows[name]
+        meta = {name: values[start:stop] for name, values in scalars.items()}
+        yield from split_episodes(rows, meta, ends[start:stop] - begin, keys)
+        start = stop

@@ -37,13 +37,13 @@ class EpisodeAttributes:
             self._count += 1
 
 
-def read_episode_attributes(path: Path, count: int) -> Iterator[dict[str, Any]]:
+def read_episode_attributes(path: Path | zipfile.Path, count: int) -> Iterator[dict[str, Any]]:
     """Yield a dict for each of `count` episodes, empty for those without attributes."""
     if not path.exists():
         yield from ({} for _ in range(count))
         return
     try:
-        with zipfile.ZipFile(path) as file:
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
             names = set(file.namelist())
             for i in range(count):
                 yield json.loads(file.read(f"{i}.json")) if f"{i}.json" in names else {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reconverge.datasets.formats.arrays import RESTORE, ConversionError
+from reconverge.datasets.formats.arrays import RESTORE, ConversionError, leaving_out
 from reconverge.datasets.layout import SCHEMA, Episode
 
 # steps that a writer gathers before it writes them: some shards, so that few are written twice
@@ -18,7 +18,7 @@ class Demonstrations:
     """Hold episodes of one task; the fields are arguments of `DemonstrationStore.create`.
 
     `episodes` gives each episode with its own attributes (robomimic's `model_file`), once, as it is
-    read.
+    read. `warnings` say in a line each what of the source was left out or could not be told.
     """
 
     source: str
@@ -31,6 +31,7 @@ class Demonstrations:
     scalar_types: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def from_record(
@@ -40,20 +41,26 @@ class Demonstrations:
         episodes: Iterable[tuple[Episode, dict[str, Any]]],
         record: Mapping[str, Any],
         leave_out: Collection[str] = (),
+        warnings: Iterable[str] = (),
     ) -> "Demonstrations":
-        """Describe episodes by a record of their schema and attributes, as a store has it."""
+        """Describe episodes by a record of their schema and attributes, as a store has it.
+
+        They raise ConversionError where a number is not finite.
+        """
         _check_record(source, record)
+        left_out = [name for name in ("reward", "success") if name in leave_out]
         return cls(
             source=source,
             count=count,
-            episodes=episodes,
+            episodes=_finite(source, episodes, record, leave_out),
             observation_sizes=without(record["observation_sizes"], leave_out),
             action_size=record["action_size"],
             attributes=without(record, (*SCHEMA, "checksum")),
             extra_sizes=without(record["extra_sizes"], leave_out),
             scalar_types=record["scalar_types"],
             types=without(record.get("types", {}), leave_out),
-            absent=tuple(record.get("absent", ())),
+            absent=tuple(dict.fromkeys([*record.get("absent", ()), *left_out])),
+            warnings=tuple(warnings),
         )
 
     @property
@@ -82,6 +89,36 @@ def _check_record(source: str, record: Mapping[str, Any]) -> None:
             raise ConversionError(
                 f"{source}: {name} is {found.get(name)!r}, expected a {kind.__name__}; {RESTORE}"
             )
+
+
+def _finite(
+    source: str,
+    episodes: Iterable[tuple[Episode, dict[str, Any]]],
+    record: Mapping[str, Any],
+    leave_out: Collection[str],
+) -> Iterator[tuple[Episode, dict[str, Any]]]:
+    """Yield the episodes up to the first number that is not finite; then look for all arrays that
+    have any, and refuse them by name and place.
+    """
+    bad: dict[str, str] = {}
+    labels = record.get("episode_names", [])
+    for i, (episode, own) in enumerate(episodes):
+        for name, rows in rows_by_name(episode, record).items():
+            if name in bad or rows.dtype.kind != "f" or np.isfinite(rows).all():
+                continue
+            index = tuple(int(n) for n in np.argwhere(~np.isfinite(rows))[0])
+            label = labels[i] if i < len(labels) else f"episode {i}"
+            bad[name] = f"{label}: {name}{list(index)} is {rows[index]}"
+        for name, value in episode.scalars.items():
+            if not np.isfinite(value):
+                bad.setdefault(name, f"episode {i}: {name} is {value}")
+        if not bad:
+            yield episode, own
+    if bad:
+        option = "" if "action" in bad else f", or add {leaving_out([*leave_out, *bad])}"
+        raise ConversionError(
+            f"{source}: {'; '.join(bad.values())}, expected finite numbers; repair them{option}"
+        )
 
 
 def without(items: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

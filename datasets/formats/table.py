@@ -1,7 +1,7 @@
 """All formats of demonstrations: how each is recognised, read and written."""
 
+import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,58 +10,89 @@ from reconverge.datasets.formats.demonstration_store import read_store, write_st
 from reconverge.datasets.formats.diffusion_policy import read_diffusion_policy
 from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
 from reconverge.datasets.formats.exchange import Demonstrations
+from reconverge.datasets.formats.hdf5.contents import top_level
+from reconverge.datasets.formats.hdf5.d4rl import read_d4rl
+from reconverge.datasets.formats.hdf5.minari import EPISODE, MAIN_DATA, read_minari
 from reconverge.datasets.formats.lerobot.reading import read_lerobot
 from reconverge.datasets.formats.lerobot.writing import write_lerobot
-from reconverge.datasets.formats.robomimic import read_robomimic, write_robomimic
+from reconverge.datasets.formats.robomimic import read_robomimic
+from reconverge.datasets.formats.robomimic_writer import write_robomimic
+from reconverge.datasets.layout import SCHEMA
 
 
 @dataclass(frozen=True)
 class Format:
     """Hold the reader and the writer of a format, and the paths that it has."""
 
-    read: Callable[..., AbstractContextManager[Demonstrations]]  # (path, leave_out=...)
-    write: Callable[..., None]  # (demonstrations, path)
+    read: Callable[..., Demonstrations]  # (path, leave_out=...)
     recognises: Callable[[Path], bool]  # the file or folder of a source
-    suffixes: tuple[str, ...]  # of targets
+    write: Callable[..., None] | None = None  # (demonstrations, path), if it can be written
+    suffixes: tuple[str, ...] = ()  # of targets
     read_options: tuple[str, ...] = ()  # further arguments of `read`
     write_options: tuple[str, ...] = ()  # further arguments of `write`
 
 
-def _in_context(read: Callable[..., Demonstrations]) -> Callable[..., nullcontext[Demonstrations]]:
-    """Let a reader that leaves nothing to clean up stand where a context manager does."""
-    return lambda path, **options: nullcontext(read(path, **options))
+def _is_hdf5_of(name: str, path: Path) -> bool:
+    """Tell whose HDF5 file is at a path, by what is at its top; robomimic's, if nothing tells."""
+    if path.suffix not in (".hdf5", ".h5"):
+        return False
+    found = top_level(path)
+    if any(group.startswith(EPISODE) for group in found):
+        return name == "minari"
+    return name == ("d4rl" if {"observations", "actions"} <= found else "robomimic")
+
+
+def _is_store(path: Path) -> bool:
+    """Tell a store, or the path of one to come, from replay buffers."""
+    if not (path / "zarr.json").exists():
+        return path.suffix == ".zarr" and not (path / ".zgroup").exists()
+    try:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return any(name in attributes for name in (*SCHEMA, "checksum"))
 
 
 FORMATS = {
     "robomimic": Format(
-        read=_in_context(read_robomimic),
+        read=read_robomimic,
+        recognises=lambda path: _is_hdf5_of("robomimic", path),
         write=write_robomimic,
-        recognises=lambda path: path.suffix in (".hdf5", ".h5"),
         suffixes=(".hdf5", ".h5"),
         read_options=("filter_key",),
     ),
     "store": Format(
-        read=_in_context(read_store),
+        read=read_store,
+        recognises=_is_store,
         write=write_store,
-        recognises=lambda path: (
-            (path / "zarr.json").exists()
-            or (path.suffix == ".zarr" and not (path / ".zgroup").exists())
-        ),
         suffixes=(".zarr",),
     ),
     "diffusion_policy": Format(
         read=read_diffusion_policy,
+        recognises=lambda path: (
+            path.suffix == ".zip"
+            or any((path / name).exists() for name in (".zgroup", "zarr.json"))
+        ),
         write=write_diffusion_policy,
-        recognises=lambda path: path.suffix == ".zip" or (path / ".zgroup").exists(),
         suffixes=(".zip",),
     ),
     "lerobot": Format(
-        read=_in_context(read_lerobot),
-        write=write_lerobot,
+        read=read_lerobot,
         recognises=lambda path: (path / "meta").is_dir(),
+        write=write_lerobot,
         suffixes=("",),
         read_options=("filter_key",),
         write_options=("fps",),
+    ),
+    "d4rl": Format(
+        read=read_d4rl,
+        recognises=lambda path: _is_hdf5_of("d4rl", path),
+    ),
+    "minari": Format(
+        read=read_minari,
+        recognises=lambda path: (
+            _is_hdf5_of("minari", path) or any((path / place).is_file() for place in MAIN_DATA)
+        ),
     ),
 }
 
@@ -82,7 +113,11 @@ def target_format(path: Path) -> str:
     for name, kind in FORMATS.items():
         if path.suffix in kind.suffixes:
             return name
-    legal = [f"{kind.suffixes[0] or 'no suffix'} ({name})" for name, kind in FORMATS.items()]
+    legal = [
+        f"{kind.suffixes[0] or 'no suffix'} ({name})"
+        for name, kind in FORMATS.items()
+        if kind.suffixes
+    ]
     raise ConversionError(
         f"target={path}: its format cannot be told; end it with {', '.join(legal)}, or give "
         "target_format="

@@ -25,7 +25,8 @@ from reconverge.datasets.formats.diffusion_policy import read_diffusion_policy
 from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
 from reconverge.datasets.formats.lerobot.reading import read_lerobot
 from reconverge.datasets.formats.lerobot.writing import write_lerobot
-from reconverge.datasets.formats.robomimic import read_robomimic, write_robomimic
+from reconverge.datasets.formats.robomimic import read_robomimic
+from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.store import DemonstrationStore, Episode
 from reconverge.datasets.windows import Windows
 from reconverge.policy.runs.provenance import commit, hardware
@@ -99,8 +100,7 @@ def timed(work: Callable[[], object], target: Path | None = None) -> dict[str, f
 
 
 def from_replay_buffer(path: Path, target: Path) -> None:
-    with read_diffusion_policy(path) as demonstrations:
-        write_store(demonstrations, target)
+    write_store(read_diffusion_policy(path), target)
 
 
 def open_and_window(path: Path) -> Windows:

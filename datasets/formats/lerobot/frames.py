@@ -1,6 +1,6 @@
-"""The data files of a LeRobot dataset v3: parquet tables with one row a frame."""
+"""The data files of a LeRobot dataset: parquet tables with one row a frame."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reconverge.datasets.formats.arrays import RESTORE, ConversionError, check_rows, legal_types
+from reconverge.datasets.formats.arrays import RESTORE, ConversionError, Field, check_rows
 from reconverge.datasets.formats.exchange import BATCH_STEPS
 
 INFO = "meta/info.json"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 FILE_BYTES = 100 * 2**20  # of numbers in a data file, LeRobot's own limit
 CHUNK_FILES = 1_000
-STORE_NAMES = {"next.reward": "reward", "next.success": "success"}
-ARROW_NAMES = {"float": "float32", "double": "float64"}
+ARROW_NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}
 
 
 class DataFiles:
@@ -40,7 +39,9 @@ class DataFiles:
             self._number, self._bytes = self._number + 1, 0
             path = self._folder / DATA.format(**self._place())
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(path, table.schema, compression="snappy")
+            self._writer = pq.ParquetWriter(
+                path, table.schema, compression="snappy", write_page_checksum=True
+            )
         self._writer.write_table(table)
         self._bytes += table.nbytes
         return self._place()
@@ -53,9 +54,9 @@ class DataFiles:
 
 
 def read_frames(
-    path: Path, features: dict[str, tuple[str, int]], lengths: dict[int, int], info: dict[str, Any]
+    path: Path, features: Mapping[str, Field], lengths: dict[int, int], info: dict[str, Any]
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the arrays of every episode; those in `lengths` must have that length."""
+    """Yield the arrays of every episode by feature; those in `lengths` must have that length."""
     waiting: list[pa.Table] = []
     number = 0
     for table in _batches(path, [*features, "episode_index", "frame_index"]):
@@ -77,19 +78,26 @@ def read_frames(
         )
 
 
+def parquet_files(path: Path, folder: str) -> list[Path]:
+    """List the parquet files of a folder's chunks in their order; hidden ones are no data."""
+    files = sorted(path.glob(f"{folder}/*/*.parquet"))
+    return [file for file in files if not file.relative_to(path).as_posix().count("/.")]
+
+
 def _batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
-    files = sorted(path.glob("data/*/*.parquet"))
+    files = parquet_files(path, "data")
     if not files:
         raise ConversionError(f"{path}: data has no parquet file; {RESTORE}")
     for file in files:
         name = file.relative_to(path)
         try:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
             lacking = [column for column in columns if column not in parquet.schema_arrow.names]
             if lacking:
                 raise ConversionError(f"{path}: {name} lacks {lacking[0]}; {RESTORE}")
             for batch in parquet.iter_batches(BATCH_STEPS, columns=columns):
-                yield pa.Table.from_batches([batch])
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch])
         except (pa.ArrowException, OSError) as error:
             raise ConversionError(
                 f"{path}: {name} is truncated or edited ({one_line(error)}); {RESTORE}"
@@ -100,7 +108,7 @@ def _episode_rows(
     path: Path,
     number: int,
     tables: list[pa.Table],
-    features: dict[str, tuple[str, int]],
+    features: Mapping[str, Field],
     lengths: dict[int, int],
 ) -> dict[str, np.ndarray]:
     """Return the arrays of one episode if its frames are complete."""
@@ -114,10 +122,10 @@ def _episode_rows(
             f"{where}: frames are missing or repeated, expected {length} in a row; {RESTORE}"
         )
     rows = {}
-    for name, (dtype, size) in features.items():
-        legal = legal_types(STORE_NAMES.get(name, name), name.startswith("observation."))
-        values = _numbers(f"{where}: {name}", table[name], dtype, length * size)
-        rows[name] = check_rows(f"{where}: {name}", values.reshape(length, size), length, legal)
+    for name, field in features.items():
+        here = f"{where}: {name}"
+        values = _numbers(here, table[name], field.dtype.name, length * field.size)
+        rows[name] = check_rows(here, values.reshape(length, -1), length, field.store_type)
     return rows
 
 

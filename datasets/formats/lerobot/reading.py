@@ -1,9 +1,8 @@
-"""Read LeRobot datasets v3 (huggingface.co/docs/lerobot/lerobot-dataset-v3) with pyarrow alone."""
+"""Read LeRobot datasets v2 and v3 (huggingface.co/docs/lerobot/lerobot-dataset-v3) with pyarrow."""
 
 import json
-import math
+import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,11 @@ import pyarrow.parquet as pq
 from reconverge.datasets.formats.arrays import (
     RESTORE,
     ConversionError,
+    Field,
     check_left_out,
     check_name,
+    refuse,
+    schema_of,
 )
 from reconverge.datasets.formats.episode_attributes import (
     EPISODE_ATTRIBUTES,
@@ -23,19 +25,27 @@ from reconverge.datasets.formats.episode_attributes import (
 )
 from reconverge.datasets.formats.exchange import Demonstrations, make_episode
 from reconverge.datasets.formats.lerobot.frames import (
+    ARROW_NAMES,
     INFO,
-    STORE_NAMES,
     one_line,
+    parquet_files,
     read_frames,
 )
-from reconverge.datasets.layout import STEP_TYPES, Episode
+from reconverge.datasets.layout import RESERVED, Episode, checksum
 from reconverge.errors import unknown
 
 STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+EPISODE_LINES = "meta/episodes.jsonl"  # of version 2
+VERSIONS = ("v2.0", "v2.1", "v3.")  # beginnings of those that are read
 OUR_RECORD = "meta/reconverge.json"  # that we write: the store's attributes and schema
+CHECKSUMS = "files_crc32"  # in our record: of every other file
 STATE = "observation.state"
+STORE_NAMES = {"next.reward": "reward", "next.success": "success"}
+NUMBERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+TYPES = (*NUMBERS, *ARROW_NAMES.values())  # of features that are numbers
+OBSTACLES = {"video": "a picture", "image": "a picture", "string": "text"}
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 
@@ -50,27 +60,20 @@ def read_lerobot(
     info = _json(path, INFO)
     features = _features(path, info, leave_out)
     lengths, scalars, chosen = _episodes_of(path, info, filter_key)
-    names = {feature: STORE_NAMES.get(feature, feature) for feature in features}
     own = (path / OUR_RECORD).exists()
-    record = _json(path, OUR_RECORD) if own else _record(info, features, names, chosen)
-    demonstrations = Demonstrations.from_record(str(path), len(lengths), [], record, leave_out)
-    for name in leave_out if own else ():
-        if name not in record["extra_sizes"]:
-            legal = ", ".join(record["extra_sizes"]) or "nothing"
-            raise ConversionError(
-                f"{path}: leave_out={name} would leave no whole store; choose from {legal}"
-            )
+    record = _own_record(path, leave_out) if own else _record(info, features, chosen)
+    schema = Demonstrations.from_record(str(path), len(lengths), [], record, leave_out)
     stated = read_episode_attributes(path / "meta" / EPISODE_ATTRIBUTES, info["total_episodes"])
-    keys = demonstrations.observation_sizes
-    kept = {*keys, *demonstrations.extra_sizes, "action", "reward", "success"}
+    keys = schema.observation_sizes
+    kept = {*keys, *schema.extra_sizes, *RESERVED} - set(schema.absent)
 
     def episodes() -> Iterator[tuple[Episode, dict[str, Any]]]:
         for i, (rows, attributes) in enumerate(
             zip(read_frames(path, features, lengths, info), stated, strict=True)
         ):
             if i in lengths:
-                given = {names[feature]: values for feature, values in rows.items()}
-                given |= _split(demonstrations, given) if own else {}
+                given = {features[feature].name: values for feature, values in rows.items()}
+                given |= _split(schema, given) if own else {}
                 wanted = {name: values for name, values in given.items() if name in kept}
                 yield (
                     make_episode(
@@ -79,26 +82,50 @@ def read_lerobot(
                     attributes,
                 )
 
-    return replace(demonstrations, episodes=episodes())
+    return Demonstrations.from_record(str(path), len(lengths), episodes(), record, leave_out)
 
 
-def _split(
-    demonstrations: Demonstrations, given: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def _own_record(path: Path, leave_out: Collection[str]) -> dict[str, Any]:
+    """Read the record that we wrote if no byte of the dataset has changed since."""
+    record = _json(path, OUR_RECORD)
+    if "checksum" in record and record["checksum"] != checksum(record):
+        raise ConversionError(f"{path}: {OUR_RECORD} was edited or damaged; {RESTORE}")
+    for name, stated in record.pop(CHECKSUMS, {}).items():
+        if not (path / name).is_file() or file_checksum(path / name) != stated:
+            raise ConversionError(
+                f"{path}: {name} was edited or damaged since it was exported; {RESTORE}, or rename "
+                f"{OUR_RECORD} to read it as any other dataset"
+            )
+    extras = record.get("extra_sizes", {})
+    for name in leave_out:
+        if name not in extras:
+            raise ConversionError(
+                f"{path}: leave_out={name} would leave no whole store; choose from "
+                f"{', '.join(extras) or 'nothing'}"
+            )
+    return record
+
+
+def file_checksum(path: Path) -> int:
+    """Compute the CRC-32 of a file."""
+    return zlib.crc32(path.read_bytes())
+
+
+def _split(schema: Demonstrations, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Split the observations that our writer joined to one state."""
-    sizes = demonstrations.observation_sizes
+    sizes = schema.observation_sizes
     if STATE not in given or STATE in sizes:
         return {}
     edges = np.cumsum(list(sizes.values()))[:-1]
     parts = zip(sizes, np.split(given[STATE], edges, axis=1), strict=True)
-    return {key: part.astype(demonstrations.type_of(key), copy=False) for key, part in parts}
+    return {key: part.astype(schema.type_of(key), copy=False) for key, part in parts}
 
 
 def _json(path: Path, name: str) -> dict[str, Any]:
     """Read a file that holds a JSON object."""
     if not (path / name).is_file():
         raise ConversionError(
-            f"{path}: {name} is missing: no LeRobot dataset v3, or a broken one; {RESTORE}"
+            f"{path}: {name} is missing: no LeRobot dataset, or a broken one; {RESTORE}"
         )
     try:
         value = json.loads((path / name).read_text())
@@ -111,15 +138,13 @@ def _json(path: Path, name: str) -> dict[str, Any]:
     return value
 
 
-def _features(
-    path: Path, info: dict[str, Any], leave_out: Collection[str]
-) -> dict[str, tuple[str, int]]:
-    """Return the type and the size of each feature to read."""
+def _features(path: Path, info: dict[str, Any], leave_out: Collection[str]) -> dict[str, Field]:
+    """Return the features to read."""
     version, features = info.get("codebase_version"), info.get("features")
-    if not str(version).startswith("v3."):
-        remedy = "bring it to version 3 with LeRobot's convert_dataset_v21_to_v30"
+    if not str(version).startswith(VERSIONS):
         raise ConversionError(
-            f"{path}: codebase_version is {version!r}, only v3.x is read; {remedy}"
+            f"{path}: codebase_version is {version!r}, only v2.0, v2.1 and v3.x are read; bring it "
+            "to v2.1 with the scripts of the lerobot package"
         )
     if not isinstance(features, dict) or "action" not in features:
         raise ConversionError(f"{path}: {INFO} declares no feature action; {RESTORE}")
@@ -129,57 +154,55 @@ def _features(
                 f"{path}: {name} is {info.get(name)!r}, expected more than 0; {RESTORE}"
             )
     check_left_out(str(path), leave_out, [name for name in features if name != "action"])
-    found = {}
+    found: dict[str, Field] = {}
+    obstacles: dict[str, str] = {}
     for name, feature in features.items():
         if name in COUNTERS or name in leave_out:
             continue
         check_name(f"{path}: {INFO}", name)
-        feature = feature if isinstance(feature, dict) else {}
-        dtype, shape = feature.get("dtype"), feature.get("shape")
-        if dtype not in STEP_TYPES:
-            what = "a picture" if dtype in ("video", "image") else f"of type {dtype!r}"
-            raise ConversionError(
-                f"{path}: {name} is {what}; only numbers are converted; add leave_out=[{name}]"
-            )
-        if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
-            raise ConversionError(
-                f"{path}: {name} has shape {shape!r}, expected a list of numbers above 0; {RESTORE}"
-            )
-        found[name] = (dtype, math.prod(shape))
+        dtype = feature.get("dtype") if isinstance(feature, dict) else None
+        if dtype not in TYPES:
+            obstacles[name] = OBSTACLES.get(str(dtype), f"of type {dtype!r}")
+            continue
+        found[name] = _field(path, name, dtype, feature.get("shape"))
+        if found[name].obstacle:
+            obstacles[name] = found[name].obstacle
+    refuse(str(path), obstacles, leave_out)
     return found
 
 
-def _record(
-    info: dict[str, Any], features: dict[str, tuple[str, int]], names: dict[str, str], task: str
-) -> dict[str, Any]:
+def _field(path: Path, name: str, dtype: str, shape: Any) -> Field:
+    if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ConversionError(
+            f"{path}: {name} has shape {shape!r}, expected a list of numbers above 0; {RESTORE}"
+        )
+    observation = name.startswith("observation.")
+    return Field(STORE_NAMES.get(name, name), np.dtype(dtype), tuple(shape), observation)
+
+
+def _record(info: dict[str, Any], features: dict[str, Field], task: str) -> dict[str, Any]:
     """Return schema and attributes of the store that a dataset of others becomes."""
-    observations = [name for name in features if name.startswith("observation.")]
-    reserved = ("action", *STORE_NAMES)
-    extras = [name for name in features if name not in (*observations, *reserved)]
     return {
-        "observation_sizes": {name: features[name][1] for name in observations},
-        "action_size": features["action"][1],
-        "extra_sizes": {name: features[name][1] for name in extras},
-        "scalar_types": {},
-        "types": {
-            names[name]: dtype
-            for name, (dtype, _) in features.items()
-            if name != "next.success" and dtype != "float32"
-        },
-        "absent": [name for feature, name in STORE_NAMES.items() if feature not in features],
+        **schema_of({field.name: field for field in features.values()}),
         "task": task,
         "fps": info["fps"],
         "robot_type": info.get("robot_type"),
     }
 
 
-def _tables(path: Path, pattern: str) -> list[pa.Table]:
-    """Read whole parquet files."""
+def _episode_rows(path: Path) -> list[dict[str, Any]]:
+    """Read what meta says of each episode, in parquet files or, before version 3, in lines."""
+    place = EPISODE_LINES if (path / EPISODE_LINES).exists() else "meta/episodes"
     try:
-        return [pq.read_table(file) for file in sorted(path.glob(pattern))]
-    except (pa.ArrowException, OSError) as error:
+        if place == EPISODE_LINES:
+            lines = (path / place).read_text().splitlines()
+            return [json.loads(line) for line in lines if line.strip()]
+        files = parquet_files(path, place)
+        tables = [pq.read_table(file, page_checksum_verification=True) for file in files]
+        return [row for table in tables for row in table.to_pylist()]
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ConversionError(
-            f"{path}: {pattern} is truncated or edited ({one_line(error)}); {RESTORE}"
+            f"{path}: {place} is truncated or edited ({one_line(error)}); {RESTORE}"
         ) from error
 
 
@@ -187,9 +210,7 @@ def _episodes_of(
     path: Path, info: dict[str, Any], task: str | None
 ) -> tuple[dict[int, int], dict[str, list[Any]], str]:
     """Return the lengths of one task's episodes by number, the scalars of all, and the task."""
-    rows = [
-        row for table in _tables(path, "meta/episodes/*/*.parquet") for row in table.to_pylist()
-    ]
+    rows = _episode_rows(path)
     try:
         numbers = [row["episode_index"] for row in rows]
         lengths = {row["episode_index"]: row["length"] for row in rows}

@@ -21,14 +21,16 @@ from reconverge.datasets.formats.lerobot.frames import (
     DataFiles,
 )
 from reconverge.datasets.formats.lerobot.reading import (
+    CHECKSUMS,
     COUNTERS,
     EPISODES,
     OUR_RECORD,
     STATE,
     STATS,
     TASKS,
+    file_checksum,
 )
-from reconverge.datasets.layout import Episode
+from reconverge.datasets.layout import Episode, signed
 from reconverge.files import creating
 
 RESERVED_FEATURES = (STATE, "next.reward", "next.success")
@@ -63,7 +65,9 @@ def write_lerobot(
             raise ConversionError(
                 f"{demonstrations.source}: {name} is a name that LeRobot needs; leave it out"
             )
-    task = str(demonstrations.attributes.get("task", "unnamed task"))
+    attributes = demonstrations.attributes
+    names = (attributes.get("language_instruction"), attributes.get("task"), "unnamed task")
+    task = str(next(filter(None, names)))
     with creating(path) as folder:
         (folder / "meta").mkdir(parents=True)
         with (
@@ -74,8 +78,8 @@ def write_lerobot(
         _write_episodes(folder, written, task)
         _write_json(folder / STATS, _overall(written.statistics))
         _write_json(folder / INFO, _info(demonstrations, rate, written))
-        _write_json(folder / OUR_RECORD, {**demonstrations.schema, **demonstrations.attributes})
         _write_tasks(folder / TASKS, task)
+        _write_record(folder, demonstrations)
 
 
 def frames_per_second(attributes: Mapping[str, Any]) -> int | float | None:
@@ -209,7 +213,7 @@ def _write_episodes(folder: Path, written: Written, task: str) -> None:
             ]
     path = folder / EPISODES.format(chunk_index=0, file_index=0)
     path.parent.mkdir(parents=True)
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(pa.table(columns), path, write_page_checksum=True)
 
 
 def _write_tasks(path: Path, task: str) -> None:
@@ -233,7 +237,8 @@ def _write_tasks(path: Path, task: str) -> None:
         "pandas_version": "2.0.0",
     }
     table = pa.table({"task_index": [0], index: [task]})
-    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(described)}), path)
+    table = table.replace_schema_metadata({"pandas": json.dumps(described)})
+    pq.write_table(table, path, write_page_checksum=True)
 
 
 def _info(demonstrations: Demonstrations, fps: int | float, written: Written) -> dict[str, Any]:
@@ -266,6 +271,14 @@ def _names(demonstrations: Demonstrations, feature: str, size: int) -> list[str]
     if feature == STATE and STATE not in sizes:
         return [f"{key}_{i}" for key, n in sizes.items() for i in range(n)]
     return [f"{feature}_{i}" for i in range(size)] if size > 1 else None
+
+
+def _write_record(folder: Path, demonstrations: Demonstrations) -> None:
+    """Write the store's schema and attributes, with checksums of all other files and of itself."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    checksums = {file.relative_to(folder).as_posix(): file_checksum(file) for file in files}
+    record = {**demonstrations.schema, **demonstrations.attributes, CHECKSUMS: checksums}
+    _write_json(folder / OUR_RECORD, signed(folder, record))
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

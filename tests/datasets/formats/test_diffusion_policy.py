@@ -20,8 +20,7 @@ from support.strategies import JSON, NAMES, numbers
 
 
 def convert(source, target, leave_out=()):
-    with read_diffusion_policy(source, leave_out) as demonstrations:
-        write_store(demonstrations, target)
+    write_store(read_diffusion_policy(source, leave_out), target)
     return DemonstrationStore.open(target)
 
 
@@ -107,7 +106,13 @@ def test_read_diffusion_policy_gives_numbers_of_an_episode_as_scalars(tmp_path):
     }.items():
         meta.create_array(name, data=rows)
     store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
-    assert {name: rows.tolist() for name, rows in store.scalars().items()} == {"seed": [7, 8, 9]}
+    assert {name: rows.tolist() for name, rows in store.scalars().items()} == {
+        "kind": [1, 2, 3],
+        "seed": [7, 8, 9],
+    }
+    assert read_diffusion_policy(tmp_path / "a.zarr").warnings == (
+        "left out meta/limits: not a number an episode",
+    )
 
 
 @settings(max_examples=8, deadline=None)

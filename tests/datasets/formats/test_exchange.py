@@ -107,9 +107,9 @@ def assert_same(found, wanted):
 
 
 def read_whole(name, path):
-    """Read every episode before the reader's context ends."""
-    with FORMATS[name].read(path) as demonstrations:
-        return replace(demonstrations, episodes=list(demonstrations.episodes))
+    """Read every episode."""
+    demonstrations = FORMATS[name].read(path)
+    return replace(demonstrations, episodes=list(demonstrations.episodes))
 
 
 TARGETS = [

@@ -8,7 +8,8 @@ import torch
 from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.demonstration_store import read_store, write_store
 from reconverge.datasets.formats.env_args import input_frame, make_env_args
-from reconverge.datasets.formats.robomimic import read_robomimic, write_robomimic
+from reconverge.datasets.formats.robomimic import read_robomimic
+from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.datasets.windows import Windows
 from reconverge.envs.catalog import TASKS

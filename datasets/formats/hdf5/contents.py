@@ -3,8 +3,10 @@
 This uses h5py's low level; the high one takes several times as long for many small arrays.
 """
 
+import json
 import math
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,12 @@ from reconverge.datasets.formats.arrays import RESTORE, ConversionError, check_n
 
 MAX_DEPTH = 4  # groups in groups
 MAX_ARRAY_BYTES = 2**31
+CHUNK_BYTES = 2**26
+VERSIONS = ("v110", "v110")  # of the file's layout: from 1.10 on its metadata have checksums
+CHECKSUM = (
+    "reconverge_crc32"  # attribute that we write: of the other attributes, whose texts have none
+)
+LOCKED = ("unable to lock file", "file is already open for write")
 
 
 class Array(NamedTuple):
@@ -49,22 +57,37 @@ def _memory_type(dtype: np.dtype) -> h5py.h5t.TypeID:
 def open_file(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading. Raises ConversionError for all that HDF5 cannot read in it."""
     if not path.is_file():
-        raise ConversionError(f"{path}: no such file; give a robomimic .hdf5 file")
+        raise ConversionError(f"{path}: no such file; give a .hdf5 file")
     try:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
+        if any(said in reason for said in LOCKED):
+            raise ConversionError(
+                f"{path}: is open for writing, or its writer was killed ({reason}); let the other "
+                "process close it, or repair it with h5clear -s"
+            ) from error
         raise ConversionError(
             f"{path}: no HDF5 file, truncated or edited ({reason}); {RESTORE}"
         ) from error
+
+
+def top_level(path: Path) -> set[str]:
+    """Name what is at the top of a file; nothing if it cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            return set(file)
+    except (OSError, RuntimeError):
+        return set()
 
 
 def find_group(where: str, group: h5py.Group, name: str) -> h5py.Group:
     """Open a group in a group."""
     if name not in group:
         raise ConversionError(
-            f"{where}: the group {name} is missing: no robomimic file, or a broken one; {RESTORE}"
+            f"{where}: the group {name} is missing: not of robomimic, D4RL or Minari, or broken; "
+            f"{RESTORE}"
         )
     item = _open(where, group.id, name)
     if not isinstance(item, h5py.h5g.GroupID):
@@ -80,7 +103,7 @@ def arrays_below(
         name = key.decode()
         item = _open(where, group, name)
         if isinstance(item, h5py.h5d.DatasetID):
-            yield name, Array(item, item.dtype, item.shape)
+            yield name, Array(item, item.dtype, item.shape or ())
         elif not isinstance(item, h5py.h5g.GroupID) or not depth:
             raise ConversionError(
                 f"{where}: {name} is no array in {MAX_DEPTH} groups in one another; {RESTORE}"
@@ -110,20 +133,55 @@ def _open(where: str, group: h5py.h5g.GroupID, name: str) -> Any:
     return item
 
 
-def write_array(group: h5py.Group, name: str, rows: np.ndarray) -> None:
-    """Write a new array into the group."""
+def create(path: Path) -> h5py.File:
+    """Make a file whose metadata have checksums."""
+    return h5py.File(path, "w", libver=VERSIONS)
+
+
+def write_array(group: h5py.Group, path: str, rows: np.ndarray) -> None:
+    """Write a new array with checksums at a path in the group."""
+    folder, _, name = path.rpartition("/")
+    group = group.require_group(folder) if folder else group
     values = np.ascontiguousarray(rows)
+    row_bytes = max(1, values.nbytes // max(1, len(values)))
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((max(1, min(len(values), CHUNK_BYTES // row_bytes)), *values.shape[1:]))
+    properties.set_fletcher32()
     kind = h5py.h5t.py_create(values.dtype, logical=True)
-    dataset = h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(values.shape))
+    space = h5py.h5s.create_simple(values.shape)
+    dataset = h5py.h5d.create(group.id, name.encode(), kind, space, properties)
     dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, values)
 
 
-def plain(where: str, value: Any) -> Any:
-    """Convert the value of an attribute to one that JSON has."""
+def write_attributes(group: h5py.Group, values: Mapping[str, Any]) -> None:
+    """Write attributes, and their checksum."""
+    for name, value in values.items():
+        group.attrs[name] = value
+    group.attrs[CHECKSUM] = _checksum(read_attributes(str(group.name), group))
+
+
+def read_attributes(where: str, group: h5py.Group) -> dict[str, Any]:
+    """Read attributes as JSON has them. Raises ConversionError if their checksum differs."""
+    found = {name: plain(value) for name, value in group.attrs.items()}
+    stated = found.pop(CHECKSUM, None)
+    if stated is not None and stated != _checksum(found):
+        raise ConversionError(f"{where}: its attributes were edited or damaged; {RESTORE}")
+    return found
+
+
+def _checksum(attributes: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(attributes, sort_keys=True).encode())
+
+
+def plain(value: Any) -> Any:
+    """Convert the value of an attribute to one that JSON has; what it has no value for to text."""
+    if isinstance(value, h5py.Empty):
+        return ""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, bytes):
-        value = value.decode()
-    if not isinstance(value, (str, int, float, list)):
-        raise ConversionError(f"{where} is {value!r}; use text, numbers or lists of them")
-    return value
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if isinstance(value, (str, int, float)) and finite else str(value)

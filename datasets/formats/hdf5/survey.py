@@ -1,0 +1,104 @@
+"""What the episodes of a file have in common: which of its arrays a store can have."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from reconverge.datasets.formats.arrays import (
+    ConversionError,
+    Field,
+    check_left_out,
+    refuse,
+)
+
+Kind = tuple[np.dtype, tuple[int, ...]]  # type and shape of an array
+
+
+class Layout(NamedTuple):
+    """Say by the paths in an episode what the arrays of a format are."""
+
+    name_of: Callable[[str], str]  # in a store
+    observations: str  # beginning of the paths of observations
+    steps: tuple[str, ...]  # beginnings of paths that must have one row a step
+
+
+def survey(
+    source: str,
+    layout: Layout,
+    episodes: Mapping[str, Mapping[str, Kind]],
+    leave_out: Collection[str] = (),
+) -> tuple[dict[str, Field], list[str]]:
+    """Compare the arrays, by path, of all episodes; `actions` have an episode's length.
+
+    Return those of which every episode has one row a step by their names in a store, and a line
+    about the others. Raises ConversionError for all arrays at once that no store can hold.
+    """
+    lengths = {label: arrays["actions"][1][0] for label, arrays in episodes.items()}
+    fields: dict[str, Field] = {}
+    obstacles: dict[str, str] = {}
+    behind: list[str] = []
+    names = _names(source, layout, episodes)
+    check_left_out(source, leave_out, names.keys() - {"action"})
+    for name, path in names.items():
+        if name in leave_out:
+            continue
+        found = {label: arrays[path] for label, arrays in episodes.items() if path in arrays}
+        odd = [label for label, (_, shape) in found.items() if shape[:1] != (lengths[label],)]
+        if odd and not path.startswith(layout.steps):
+            behind.append(name)
+            continue
+        field = Field(name, *_common(found.values()), path.startswith(layout.observations), path)
+        lacking = [label for label in episodes if label not in found]
+        ragged = [label for label, (_, shape) in found.items() if shape[1:] != field.row]
+        obstacle = (
+            (lacking and f"missing in {_some(lacking)}")
+            or (odd and f"{_rows(found[odd[0]])}, not {lengths[odd[0]]}, in {_some(odd)}")
+            or (ragged and f"rows of another shape in {_some(ragged)}")
+            or field.obstacle
+        )
+        if obstacle:
+            obstacles[name] = obstacle
+        fields[name] = field
+    refuse(source, obstacles, leave_out)
+    return fields, [f"left out {', '.join(behind)}: not one row a step"] if behind else []
+
+
+def without_steps(source: str, labels: list[str], kept: list[str]) -> list[str]:
+    """Return a line about the episodes without a step. Raises ConversionError if none is kept."""
+    if not kept:
+        raise ConversionError(
+            f"{source}: holds no step of an episode; choose another source or filter"
+        )
+    empty = [label for label in labels if label not in kept]
+    return [f"left out {', '.join(empty)}: without a step"] if empty else []
+
+
+def _names(
+    source: str, layout: Layout, episodes: Mapping[str, Mapping[str, Kind]]
+) -> dict[str, str]:
+    """Return the paths of all arrays by their names in a store."""
+    names: dict[str, str] = {}
+    for path in dict.fromkeys(path for arrays in episodes.values() for path in arrays):
+        other = names.setdefault(layout.name_of(path), path)
+        if other != path:
+            raise ConversionError(
+                f"{source}: {other} and {path} would both be {layout.name_of(path)}; rename one"
+            )
+    return names
+
+
+def _common(kinds: Iterable[Kind]) -> Kind:
+    """Return the type that holds the numbers of all types, and the shape of the first rows."""
+    types, shapes = zip(*kinds, strict=True)
+    odd = [dtype for dtype in types if dtype.kind not in "biuf"]
+    return odd[0] if odd else np.result_type(*types), shapes[0][1:]
+
+
+def _rows(kind: Kind) -> str:
+    return f"{kind[1][0]} rows" if kind[1] else "a single value"
+
+
+def _some(labels: list[str]) -> str:
+    more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+    return f"{labels[0]}{more}"

@@ -1,0 +1,63 @@
+"""Write robomimic's HDF5 files; every array, attribute and name in them has a checksum."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconverge.datasets.formats.env_args import make_env_args
+from reconverge.datasets.formats.exchange import Demonstrations, rows_by_name
+from reconverge.datasets.formats.hdf5.contents import create, write_array, write_attributes
+from reconverge.datasets.formats.robomimic import OUR_RECORD, SUCCESS_RULES
+from reconverge.datasets.layout import Episode
+from reconverge.files import creating
+
+
+def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
+    """Make a file that robomimic's SequenceDataset reads, whole or not at all."""
+    attributes = demonstrations.attributes
+    names = episode_names(attributes, demonstrations.count)
+    steps = 0
+    with creating(path) as temporary, create(temporary) as file:
+        data = file.create_group("data")
+        for name, (episode, own) in zip(names, demonstrations.episodes, strict=True):
+            demo = data.create_group(name)
+            for place, rows in _places(episode, attributes):
+                write_array(demo, place, rows)
+            stated = {"num_samples": len(episode.action), "scalars": json.dumps(episode.scalars)}
+            write_attributes(demo, {**stated, **own})
+            steps += len(episode.action)
+        stated = {
+            "total": steps,
+            "env_args": json.dumps(make_env_args(attributes), indent=4),
+            **attributes.get("robomimic", {}).get("attributes", {}),
+            OUR_RECORD: json.dumps({**demonstrations.schema, **attributes}),
+        }
+        write_attributes(data, stated)
+        for key, members in attributes.get("masks", {}).items():
+            kept = np.array([member for member in members if member in names], dtype="S")
+            write_array(file, f"mask/{key}", kept)
+
+
+def episode_names(attributes: Mapping[str, Any], count: int) -> list[str]:
+    """Return the recorded names; demo_0, demo_1, ... if episodes have been added since."""
+    names = attributes.get("episode_names", [])
+    return names if len(names) == count else [f"demo_{i}" for i in range(count)]
+
+
+def _places(episode: Episode, attributes: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the path in the demo's group and the rows of each array, in its original shape."""
+    places = {
+        "action": "actions",
+        "reward": "rewards",
+        **attributes.get("robomimic", {}).get("paths", {}),
+    }
+    found = rows_by_name(episode, attributes)
+    told_by, _ = SUCCESS_RULES.get(attributes.get("success_from", ""), ("", None))
+    for name, rows in found.items():
+        if name in episode.observations:
+            yield f"obs/{name}", rows
+        elif name != "success" or told_by not in found:
+            yield places.get(name, name), rows
