@@ -28,7 +28,7 @@ def parse_split(text: str) -> Parts:
     for item in text.split(";"):
         vector, _, listed = (part.strip() for part in item.partition("="))
         parts = [PART.fullmatch(part.strip()) for part in listed.split(",")]
-        if not all(parts) or vector in found:
+        if not vector or not all(parts) or vector in found:
             bad.append(repr(item))
         found[vector] = [(part[1], int(part[2])) for part in parts if part]
     if bad:

@@ -12,6 +12,7 @@ from reconverge.datasets.formats.episode_attributes import (
     EPISODE_ATTRIBUTES,
     read_episode_attributes,
 )
+from reconverge.datasets.formats.exchange import rows_by_name
 from reconverge.datasets.store import DemonstrationStore
 
 SIZES = {
@@ -117,3 +118,16 @@ def assert_same_stores(found, wanted):
         for store in (found, wanted)
     )
     assert ours == theirs
+
+
+def contents(demonstrations):
+    """Return all that demonstrations hold, to compare."""
+    episodes = [
+        (
+            own,
+            dict(episode.scalars),
+            *(rows.tobytes() for rows in rows_by_name(episode, {}).values()),
+        )
+        for episode, own in demonstrations.episodes
+    ]
+    return (demonstrations.schema, dict(demonstrations.attributes), episodes)

@@ -1,6 +1,7 @@
 """Make a dataset as LeRobot's recorder does."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -59,3 +60,17 @@ def make_foreign(path, tasks=("lift the cube",), lengths=(3, 2)):
     pq.write_table(pa.table(episodes), path / "meta/episodes/chunk-000/file-000.parquet")
     (path / "meta/info.json").write_text(json.dumps(info))
     return arrays
+
+
+def as_version_2(path, tasks=("lift the cube",)):
+    """Turn the dataset of `make_foreign` into the layout of v2.1: a file and a line an episode."""
+    info = json.loads((path / "meta/info.json").read_text())
+    (path / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v2.1"}))
+    episodes = path / "meta/episodes/chunk-000/file-000.parquet"
+    lines = [json.dumps(row) for row in pq.read_table(episodes).to_pylist()]
+    (path / "meta/episodes.jsonl").write_text("\n".join(lines) + "\n")
+    named = [json.dumps({"task_index": i, "task": task}) for i, task in enumerate(tasks)]
+    (path / "meta/tasks.jsonl").write_text("\n".join(named) + "\n")
+    shutil.rmtree(path / "meta/episodes")
+    for file in (path / "data/chunk-000").iterdir():
+        file.rename(file.with_name(file.name.replace("file-", "episode_000")))

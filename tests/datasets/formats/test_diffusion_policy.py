@@ -1,6 +1,7 @@
 import json
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,16 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.codecs import BloscCodec
 
 from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.demonstration_store import read_store, write_store
 from reconverge.datasets.formats.diffusion_policy import read_diffusion_policy
 from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
+from reconverge.datasets.formats.table import source_format
 from reconverge.datasets.layout import STEP_TYPES
 from reconverge.datasets.store import DemonstrationStore
+from support.broken import put_ends
 from support.foreign import make_replay_buffer, zipped
 from support.strategies import JSON, NAMES, numbers
 
@@ -113,6 +117,97 @@ def test_read_diffusion_policy_gives_numbers_of_an_episode_as_scalars(tmp_path):
     assert read_diffusion_policy(tmp_path / "a.zarr").warnings == (
         "left out meta/limits: not a number an episode",
     )
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "i2", "i4", "i8", "u4", "u8", ">i4"])
+def test_read_diffusion_policy_takes_ends_of_any_whole_number(tmp_path, kind):
+    make_replay_buffer(tmp_path / "a.zarr")
+    put_ends(tmp_path / "a.zarr", np.array([3, 4, 9], kind))
+    assert convert(tmp_path / "a.zarr", tmp_path / "b.zarr").episode_ends.tolist() == [3, 4, 9]
+
+
+def test_read_diffusion_policy_drops_episodes_without_a_step(tmp_path):
+    arrays = make_replay_buffer(tmp_path / "a.zarr", ends=(0, 3, 3, 4, 9, 9))
+    meta = zarr.open_group(tmp_path / "a.zarr/meta", mode="a", zarr_format=2)
+    meta.create_array("seed", data=np.arange(6))
+    assert read_diffusion_policy(tmp_path / "a.zarr").warnings == (
+        "left out episode 0, 2, 5: without a step",
+    )
+    store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert store.episode_ends.tolist() == [3, 4, 9]
+    assert store.scalars()["seed"].tolist() == [1, 3, 4]
+    np.testing.assert_array_equal(store.read()["state"], arrays["state"])
+
+
+def test_read_diffusion_policy_finds_arrays_in_nested_groups(tmp_path):
+    nested = {
+        "obs/agent_pos": np.arange(18, dtype=np.int16).reshape(9, 2),
+        "obs/state": np.ones((9, 2)),
+        "info/deep/count": np.arange(9),
+    }
+    arrays = make_replay_buffer(tmp_path / "a.zarr", **nested)
+    (tmp_path / "a.zarr/data/._state").mkdir()
+    (tmp_path / "a.zarr/data/._state/.zarray").write_text("?")
+    (tmp_path / "a.zarr/data/state/._0.0").write_text("?")
+    store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert store.observation_sizes == {"keypoint": 6, "agent_pos": 2, "obs.state": 2, "state": 5}
+    found = store.read()
+    np.testing.assert_array_equal(found["agent_pos"], nested["obs/agent_pos"])
+    np.testing.assert_array_equal(found["state"], arrays["state"])
+    assert found["agent_pos"].dtype == np.float32
+    assert found["info.deep.count"].ravel().tolist() == list(range(9))
+
+
+def test_read_diffusion_policy_takes_whole_numbers_where_nothing_else_is_seen(tmp_path):
+    state = np.arange(9, dtype=np.uint16)[:, None]
+    make_replay_buffer(tmp_path / "a.zarr", keypoint=None, state=state)
+    found = convert(tmp_path / "a.zarr", tmp_path / "b.zarr").observations()
+    assert found.tolist() == state.tolist()
+
+
+def as_version_3(path, source, **options):
+    """Copy a replay buffer into zarr v3."""
+    found = zarr.open_group(source, mode="r", zarr_format=2)
+    root = zarr.create_group(path, zarr_format=3, attributes={"task": "push"})
+    for name in (*(f"data/{name}" for name in found["data"].array_keys()), "meta/episode_ends"):
+        root.create_array(name, data=found[name][:], **(options if "data" in name else {}))
+    return path
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("options", [{}, {"compressors": BloscCodec(cname="lz4")}])
+def test_read_diffusion_policy_of_zarr_3(tmp_path, archived, options):
+    arrays = make_replay_buffer(tmp_path / "a.zarr")
+    path = as_version_3(tmp_path / "b.zarr", tmp_path / "a.zarr", **options)
+    path = Path(zipped(path, "b.zarr")) if archived else path
+    assert source_format(path) == "diffusion_policy"
+    store = convert(path, tmp_path / "c.zarr")
+    assert store.attributes["task"] == "push"
+    assert store.episode_ends.tolist() == [3, 4, 9]
+    np.testing.assert_array_equal(store.read()["keypoint"], arrays["keypoint"].reshape(9, 6))
+
+
+def test_read_diffusion_policy_of_zarr_3_finds_truncated_chunks(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    options = {"compressors": BloscCodec(cname="lz4")}
+    path = as_version_3(tmp_path / "b.zarr", tmp_path / "a.zarr", **options)
+    chunk = path / "data/state/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    with pytest.raises(ConversionError, match="data/state/c/0/0 is truncated"):
+        convert(path, tmp_path / "c.zarr")
+
+
+def test_read_diffusion_policy_reads_an_archive_where_it_lies(tmp_path, monkeypatch):
+    """Nothing of it is unpacked, whatever its entries are called."""
+    make_replay_buffer(tmp_path / "a.zarr")
+    archive = Path(zipped(tmp_path / "a.zarr"))
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("../../outside", "x")
+        file.writestr("__MACOSX/meta/episode_ends/._.zarray", "x")
+    monkeypatch.setattr(tempfile, "mkdtemp", None)
+    before = sorted(tmp_path.parent.rglob("*"))
+    assert read_diffusion_policy(archive).count == 3
+    assert sorted(tmp_path.parent.rglob("*")) == before
 
 
 @settings(max_examples=8, deadline=None)

@@ -17,8 +17,8 @@ from reconverge.datasets.formats.lerobot.reading import read_lerobot
 from reconverge.datasets.formats.lerobot.writing import write_lerobot
 from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.store import DemonstrationStore
-from support.foreign import make_robomimic
-from support.lerobot import make_foreign
+from support.foreign import contents, make_robomimic
+from support.lerobot import as_version_2, make_foreign
 
 LEROBOT = os.environ.get("RECONVERGE_LEROBOT")
 READ = """
@@ -127,6 +127,101 @@ def test_write_lerobot_describes_its_files_and_statistics(store, tmp_path, monke
     }.items():
         np.testing.assert_allclose(stats[name], wanted, rtol=1e-9, atol=1e-12)
     assert stats["count"] == [12]
+
+
+def test_read_lerobot_of_version_2(tmp_path):
+    tasks = ("lift", "push")
+    arrays = make_foreign(tmp_path / "old", tasks, lengths=(3, 2, 4))
+    wanted = contents(read_lerobot(tmp_path / "old", "lift"))
+    as_version_2(tmp_path / "old", tasks)
+    assert contents(read_lerobot(tmp_path / "old", "lift")) == wanted
+    episode, _ = next(iter(read_lerobot(tmp_path / "old", "push").episodes))
+    np.testing.assert_array_equal(episode.action, arrays[1]["action"])
+    lines = tmp_path / "old/meta/episodes.jsonl"
+    lines.write_text(lines.read_text()[:-10])
+    with pytest.raises(ConversionError, match=r"episodes\.jsonl is truncated"):
+        read_lerobot(tmp_path / "old", "lift")
+
+
+def test_read_lerobot_skips_hidden_files(tmp_path):
+    make_foreign(tmp_path / "so101")
+    wanted = contents(read_lerobot(tmp_path / "so101"))
+    for place in ("data/chunk-000/._file-000", "data/._x/file-000", "meta/episodes/chunk-000/._f"):
+        (tmp_path / "so101" / place).parent.mkdir(exist_ok=True)
+        (tmp_path / "so101" / f"{place}.parquet").write_bytes(b"\0\5\x16\7")
+    assert contents(read_lerobot(tmp_path / "so101")) == wanted
+
+
+def declare(path, **features):
+    """Declare further features, with a column of ones for those of numbers."""
+    info = json.loads((path / "meta/info.json").read_text())
+    for name, (dtype, shape) in features.items():
+        info["features"][name] = {"dtype": dtype, "shape": shape, "names": None}
+        for file in path.glob("data/*/*.parquet") if dtype not in ("video", "string") else ():
+            table = pq.read_table(file)
+            column = pa.array(np.ones(len(table), dtype))
+            pq.write_table(table.append_column(name, column), file)
+    (path / "meta/info.json").write_text(json.dumps(info))
+
+
+def test_read_lerobot_names_all_that_is_no_number_at_once(tmp_path):
+    make_foreign(tmp_path / "a")
+    films = {f"observation.images.{name}": ("video", [480, 640, 3]) for name in ("top", "wrist")}
+    declare(tmp_path / "a", **films, language=("string", [1]))
+    with pytest.raises(ConversionError) as raised:
+        read_lerobot(tmp_path / "a", leave_out=["timestamp"])
+    named = "observation.images.top,observation.images.wrist,language"
+    assert f"add leave_out=[timestamp,{named}]" in str(raised.value)
+    assert read_lerobot(tmp_path / "a", leave_out=named.split(",")).count == 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "observed", "extra"),
+    [
+        ("bool", "float32", "bool"),
+        ("uint8", "float32", "uint8"),
+        ("int16", "float32", "int32"),
+        ("uint32", "float64", "int64"),
+        ("int64", "float64", "int64"),
+        ("float16", "float32", "float32"),
+    ],
+)
+def test_read_lerobot_widens_numbers(tmp_path, dtype, observed, extra):
+    make_foreign(tmp_path / "a")
+    declare(tmp_path / "a", **{"observation.seen": (dtype, [1]), "count": (dtype, [1])})
+    write_store(read_lerobot(tmp_path / "a"), tmp_path / "a.zarr")
+    found = DemonstrationStore.open(tmp_path / "a.zarr").read()
+    assert (found["observation.seen"].dtype, found["count"].dtype) == (observed, extra)
+    assert (found["observation.seen"] == 1).all()
+    assert (found["count"] == 1).all()
+
+
+def test_read_lerobot_finds_every_flipped_byte_of_an_export(store, tmp_path):
+    write_lerobot(read_store(store.path), tmp_path / "out")
+    wanted = contents(read_lerobot(tmp_path / "out"))
+    for file in [path for path in (tmp_path / "out").rglob("*") if path.is_file()]:
+        content = file.read_bytes()
+        for place in range(0, len(content), max(1, len(content) // 25)):
+            flipped = bytearray(content)
+            flipped[place] ^= 0xFF
+            file.write_bytes(flipped)
+            with pytest.raises(ConversionError):
+                contents(read_lerobot(tmp_path / "out"))
+        file.write_bytes(content)
+    assert contents(read_lerobot(tmp_path / "out")) == wanted
+
+
+def test_write_lerobot_guards_every_page(store, tmp_path):
+    """A flipped byte is found by readers that know no record of ours, too."""
+    write_lerobot(read_store(store.path), tmp_path / "out")
+    (tmp_path / "out/meta/reconverge.json").unlink()
+    file = tmp_path / "out/data/chunk-000/file-000.parquet"
+    content = bytearray(file.read_bytes())
+    column = pq.ParquetFile(file).metadata.row_group(0).column(0)
+    content[column.data_page_offset + column.total_compressed_size - 5] ^= 0x10
+    file.write_bytes(content)
+    with pytest.raises(ConversionError, match="is truncated or edited"):
+        contents(read_lerobot(tmp_path / "out"))
 
 
 @pytest.mark.skipif(not LEROBOT, reason="RECONVERGE_LEROBOT names no python that has lerobot")

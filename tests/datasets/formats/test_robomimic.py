@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -22,6 +24,7 @@ from support.foreign import (
     LENGTHS,
     SIZES,
     assert_same_stores,
+    contents,
     demo_arrays,
     make_robomimic,
 )
@@ -241,3 +244,246 @@ def test_make_env_args_is_understood_by_robosuite(collected, frame):
     assert arm.output_max.tolist() == collected.attributes["simulator"]["action_scale"]
     assert arm.kp.tolist() == collected.attributes["simulator"]["stiffness"]
     env.close()
+
+
+def changed(path, change):
+    """Make robomimic's file, with a change."""
+    make_robomimic(path)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def put(file, place, values):
+    """Give every demo this array."""
+    for name in file["data"]:
+        demo = file["data"][name]
+        if place in demo:
+            del demo[place]
+        demo[place] = values(len(demo["actions"]))
+
+
+def of_type(kind):
+    return lambda length: np.ones((length, 2), kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("f2", "float32"),
+        ("bool", "float32"),
+        ("u1", "float32"),
+        ("i2", "float32"),
+        (">f4", "float32"),
+        ("i4", "float64"),
+        ("u8", "float64"),
+    ],
+)
+def test_read_robomimic_widens_observations(tmp_path, kind, wanted):
+    path = changed(tmp_path / "a.hdf5", lambda file: put(file, "obs/object", of_type(kind)))
+    write_store(read_robomimic(path), tmp_path / "a.zarr")
+    rows = DemonstrationStore.open(tmp_path / "a.zarr").read()["object"]
+    assert (rows.dtype, rows.tolist()) == (np.dtype(wanted), [[1.0, 1.0]] * 12)
+
+
+def test_read_robomimic_takes_the_type_that_holds_all_demos(tmp_path):
+    def change(file):
+        del file["data/demo_2/obs/object"]
+        file["data/demo_2/obs/object"] = np.full((1, 10), 0.1, "f4")
+
+    found = read_robomimic(changed(tmp_path / "a.hdf5", change))
+    assert found.types["object"] == "float64"
+    assert list(found.episodes)[1][0].observations["object"][0, 0] == np.float32(0.1)
+
+
+def test_read_robomimic_keeps_time_series_only_and_names_the_rest(tmp_path):
+    """What MimicGen writes beside the steps."""
+
+    def change(file):
+        put(file, "src_demo_inds", lambda length: np.arange(2))
+        put(file, "task", lambda length: "stack")
+        put(file, "datagen_info/eef_pose", lambda length: np.ones((length, 4, 4)))
+        file["data/demo_0"].create_group("datagen_info/subtask_term_signals")
+
+    found = read_robomimic(changed(tmp_path / "a.hdf5", change))
+    assert found.warnings == ("left out src_demo_inds, task: not one row a step",)
+    assert found.extra_sizes["datagen_info.eef_pose"] == 16
+
+
+def test_read_robomimic_drops_demos_without_a_step(tmp_path):
+    def change(file):
+        for place in ("actions", "rewards", "dones", "states"):
+            rows = file[f"data/demo_2/{place}"][:0]
+            del file[f"data/demo_2/{place}"]
+            file[f"data/demo_2/{place}"] = rows
+        file["data/demo_2"].attrs["num_samples"] = 0
+
+    found = read_robomimic(changed(tmp_path / "a.hdf5", change))
+    assert found.warnings == ("left out demo_2: without a step",)
+    assert found.attributes["episode_names"] == ["demo_0", "demo_10"]
+    assert found.attributes["masks"] == {"train": ["demo_10"], "valid": ["demo_0"]}
+    assert len(list(found.episodes)) == found.count == 2
+
+
+def test_read_robomimic_names_what_a_filter_key_lacks(tmp_path):
+    def change(file):
+        file["mask/stale"] = np.array(["demo_9", "demo_0", "demo_7"], dtype="S")
+
+    path = changed(tmp_path / "a.hdf5", change)
+    found = read_robomimic(path, "stale")
+    assert found.warnings == ("mask/stale names demo_9, demo_7, which data lacks",)
+    assert found.attributes["episode_names"] == ["demo_0"]
+    with h5py.File(path, "r+") as file:
+        del file["mask"]
+    with pytest.raises(ConversionError, match="has no filter keys"):
+        read_robomimic(path, "stale")
+
+
+def test_read_robomimic_names_all_pictures_at_once(tmp_path):
+    def change(file):
+        for place in ("obs/front", "obs/wrist", "next_obs/front"):
+            put(file, place, lambda length: np.zeros((length, 8, 8, 3), "u1"))
+        put(file, "obs/depth", lambda length: np.zeros((length, 8, 8, 1), "f4"))
+        put(file, "note", lambda length: ["a"] * length)
+
+    path = changed(tmp_path / "a.hdf5", change)
+    with pytest.raises(ConversionError) as raised:
+        read_robomimic(path, leave_out=["states"])
+    named = "next_obs.front,note,depth,front,wrist"
+    assert f"add leave_out=[states,{named}]" in str(raised.value)
+    read_robomimic(path, leave_out=["states", *named.split(",")])
+
+
+def test_read_robomimic_names_all_that_is_not_finite(tmp_path):
+    def change(file):
+        file["data/demo_0/obs/object"][3, 2] = np.nan
+        file["data/demo_10/states"][1, 4] = -np.inf
+
+    path = changed(tmp_path / "a.hdf5", change)
+    with pytest.raises(ConversionError) as raised:
+        list(read_robomimic(path).episodes)
+    assert "demo_0: object[3, 2] is nan; demo_10: states[1, 4] is -inf" in str(raised.value)
+    assert "leave_out=[object,states]" in str(raised.value)
+
+
+LIBERO = {
+    "bddl_file_name": "bddl_files/libero_10/KITCHEN_SCENE3_turn_on_the_stove.bddl",
+    "problem_info": json.dumps({"language_instruction": '"turn on the stove"'}),
+    "tag": np.array([b"libero-v1"]),
+    "nothing": h5py.Empty("f4"),
+}
+
+
+def test_read_robomimic_of_libero_gives_task_and_instruction(tmp_path):
+    found = read_robomimic(
+        changed(tmp_path / "a.hdf5", lambda file: file["data"].attrs.update(LIBERO))
+    )
+    assert found.attributes["task"] == "KITCHEN_SCENE3_turn_on_the_stove"
+    assert found.attributes["language_instruction"] == "turn on the stove"
+    assert found.attributes["robomimic"]["attributes"]["tag"] == ["libero-v1"]
+
+
+def rewards(values):
+    return lambda file: put(file, "rewards", lambda length: np.resize(values, length))
+
+
+def shaped(**options):
+    def change(file):
+        kwargs = {**ENV_ARGS_14["env_kwargs"], **options}
+        file["data"].attrs["env_args"] = json.dumps({**ENV_ARGS_14, "env_kwargs": kwargs})
+        put(file, "dones", lambda length: np.arange(length) == length - 1)
+
+    return change
+
+
+def done_by(**successes):
+    """Rewards of zero, and dones at the end of some demos only."""
+
+    def change(file):
+        rewards([0.0])(file)
+        for name in file["data"]:
+            file[f"data/{name}/dones"][-1] = int(successes.get(name, False))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda file: None, "reward > 0"),
+        (rewards([0, 2.5]), "reward > 0"),
+        (rewards([0.0]), None),
+        (rewards([1.0]), None),
+        (rewards([0, 0.5, 1]), None),
+        (rewards([-1, 0]), None),
+        (shaped(reward_shaping=True), None),
+        (shaped(reward_scale=2.0), None),
+        (shaped(reward_scale=1.0, reward_shaping=False), "reward > 0"),
+        (done_by(demo_2=True), "dones"),
+        (done_by(), None),
+        (done_by(demo_0=True, demo_2=True, demo_10=True), None),
+    ],
+)
+def test_read_robomimic_takes_success_from_what_tells_it(tmp_path, change, rule):
+    found = read_robomimic(changed(tmp_path / "a.hdf5", change))
+    assert found.attributes.get("success_from") == rule
+    assert ("success" in found.absent) == (rule is None)
+    for episode, _ in found.episodes:
+        told = {"reward > 0": episode.reward, "dones": episode.extras["dones"].ravel()}
+        assert (episode.success is None) == (rule is None)
+        assert rule is None or episode.success.tolist() == (told[rule] > 0).tolist()
+
+
+def test_read_robomimic_believes_the_successes_of_a_file(tmp_path):
+    path = changed(
+        tmp_path / "a.hdf5",
+        lambda file: put(file, "success", lambda length: np.ones(length, "u1")),
+    )
+    found = read_robomimic(path)
+    assert "success_from" not in found.attributes
+    assert all(episode.success.all() for episode, _ in found.episodes)
+
+
+def test_read_robomimic_without_rewards_that_told_success(source, tmp_path):
+    write_robomimic(read_robomimic(source), tmp_path / "b.hdf5")
+    found = read_robomimic(tmp_path / "b.hdf5", leave_out=["reward"])
+    assert set(found.absent) == {"reward", "success"}
+    write_store(found, tmp_path / "a.zarr")
+    assert DemonstrationStore.open(tmp_path / "a.zarr").episode(0).success is None
+
+
+WRITING = """
+import sys, h5py
+file = h5py.File(sys.argv[1], "r+")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_read_robomimic_says_that_another_process_is_writing(source):
+    command = [sys.executable, "-c", WRITING, str(source)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(ConversionError, match=r"low_dim\.hdf5: is open for writing"):
+            read_robomimic(source)
+        process.stdin.close()
+    assert read_robomimic(source).count == 3
+
+
+def test_read_robomimic_finds_every_flipped_byte_of_an_export(store, tmp_path):
+    """Whatever byte changes, the same demonstrations come back or an error does."""
+    path = tmp_path / "export.hdf5"
+    write_robomimic(read_store(store.path), path)
+    content, wanted = path.read_bytes(), contents(read_robomimic(path))
+    refused = 0
+    for place in range(3, len(content), len(content) // 150):
+        flipped = bytearray(content)
+        flipped[place] ^= 0xFF
+        path.write_bytes(flipped)
+        try:
+            assert contents(read_robomimic(path)) == wanted, place
+        except ConversionError:
+            refused += 1
+    assert refused > 100
