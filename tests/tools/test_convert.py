@@ -21,6 +21,7 @@ from support.foreign import (
     make_robomimic,
     zipped,
 )
+from support.lerobot import make_foreign
 from support.tiny_run import call
 
 
@@ -108,6 +109,28 @@ def test_convert_reads_an_archive(tmp_path, monkeypatch):
     assert DemonstrationStore.open(tmp_path / "a.zarr").attributes["task"] == "pusht"
 
 
+def test_convert_splits_a_vector_into_what_a_task_observes(tmp_path, monkeypatch):
+    make_foreign(tmp_path / "so101")
+    arguments = [f"source={tmp_path / 'so101'}", f"target={tmp_path / 'a.zarr'}"]
+    assert run(monkeypatch, *arguments, "split=observation.state=left:1,right:1") == 0
+    store = DemonstrationStore.open(tmp_path / "a.zarr")
+    assert store.observation_sizes == {"left": 1, "right": 1}
+
+
+def test_convert_warns_of_what_it_leaves_out_and_cannot_tell(tmp_path, monkeypatch, capsys):
+    path = make_robomimic(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        del file["data"].attrs["env_args"]
+        file["data/demo_0/inds"] = np.arange(2)
+    assert run(monkeypatch, f"source={path}", f"target={tmp_path / 'a.zarr'}") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert lines[0] == f"warning: {path}: left out inds: not one row a step"
+    assert "the task and the frame of the actions cannot be told" in lines[1]
+    named = ["task=lift", "input_frame=base"]
+    assert run(monkeypatch, f"source={path}", f"target={tmp_path / 'b.zarr'}", *named) == 0
+    assert "cannot be told" not in capsys.readouterr().err
+
+
 @pytest.fixture
 def refused(tmp_path, monkeypatch, capsys):
     """Convert what must be refused, compare the folder before and after, return the one line."""
@@ -184,6 +207,7 @@ def test_convert_overwrites_nothing(refused, tmp_path):
     (tmp_path / "mine.zarr").mkdir()
     assert "mine.zarr: exists already" in refused(path, target="mine.zarr")
     assert "its format cannot be told" in refused(tmp_path, target="x.zarr")
+    assert "d4rl: is only read" in refused(path, "target_format=d4rl")
     assert "a store has no filter keys" in refused(
         tmp_path / "mine.zarr", "filter=x", target="x.zarr"
     )
