@@ -49,7 +49,8 @@ class Field:
         if is_picture(self.dtype, self.row):
             return "a picture"
         if self.dtype.kind in "OSUT":
-            return "text"
+            kept = (self.dtype.metadata or {}).get("vlen", str)  # h5py's, in arrays of objects
+            return "text" if kept in (str, bytes) else "lists of different lengths"
         if self.dtype.kind not in "biuf":
             return f"of type {self.dtype}"
         single = self.name in ("reward", "success")
@@ -101,9 +102,9 @@ def check_name(where: str, name: str) -> str:
 
 def check_left_out(source: str, leave_out: Iterable[str], names: Collection[str]) -> None:
     """Refuse to leave out what is not among the names."""
-    for name in leave_out:
-        if name not in names:
-            raise unknown(f"leave_out= of {source}", name, sorted(names), ConversionError)
+    lacking = ", ".join(name for name in leave_out if name not in names)
+    if lacking:
+        raise unknown(f"leave_out= of {source}", lacking, sorted(names), ConversionError)
 
 
 def leaving_out(names: Iterable[str]) -> str:

@@ -17,6 +17,8 @@ from reconverge.files import creating
 
 def read_store(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
     """Read the episodes of a store without some of its observations and extras."""
+    if not path.exists():
+        raise ConversionError(f"{path}: is not there; give the path of what to convert")
     store = DemonstrationStore.open(path)
     if "extra_sizes" not in store.attributes:
         raise ConversionError(

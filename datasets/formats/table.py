@@ -17,7 +17,7 @@ from reconverge.datasets.formats.lerobot.reading import read_lerobot
 from reconverge.datasets.formats.lerobot.writing import write_lerobot
 from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.formats.robomimic_writer import write_robomimic
-from reconverge.datasets.layout import SCHEMA
+from reconverge.datasets.layout import ENDS, SCHEMA
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _is_hdf5_of(name: str, path: Path) -> bool:
 def _is_store(path: Path) -> bool:
     """Tell a store, or the path of one to come, from replay buffers."""
     if not (path / "zarr.json").exists():
-        return path.suffix == ".zarr" and not (path / ".zgroup").exists()
+        return path.suffix == ".zarr" and not path.exists()
     try:
         attributes = json.loads((path / "zarr.json").read_text())["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -71,7 +71,7 @@ FORMATS = {
         read=read_diffusion_policy,
         recognises=lambda path: (
             path.suffix == ".zip"
-            or any((path / name).exists() for name in (".zgroup", "zarr.json"))
+            or any((path / name).exists() for name in (".zgroup", "zarr.json", ENDS))
         ),
         write=write_diffusion_policy,
         suffixes=(".zip",),

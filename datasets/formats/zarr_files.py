@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class ZarrFiles:
         for file in self.files:
             if not file.startswith(f"{name}/") or file.endswith(METADATA) or ".zattrs" in file:
                 continue
-            with self._try(file, lambda file=file: (self.root / file).open("rb")) as opened:
+            with self._try(file, partial((self.root / file).open, "rb")) as opened:
                 stated = int.from_bytes(opened.read(BLOSC_HEADER)[12:], "little")
                 size = opened.seek(0, 2)
             if stated != size:

@@ -407,7 +407,7 @@ def store(change):
 
 
 STORE_CASES = {
-    "no store": (lambda folder: folder / "gone.zarr", "is not there"),
+    "no store": (lambda folder: folder / "gone.zarr", "is not there; give"),
     "an array lost": (
         store(lambda path: shutil.rmtree(path / "data/object")),
         "data/object is missing",

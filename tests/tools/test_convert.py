@@ -208,9 +208,12 @@ def test_convert_overwrites_nothing(refused, tmp_path):
     assert "mine.zarr: exists already" in refused(path, target="mine.zarr")
     assert "its format cannot be told" in refused(tmp_path, target="x.zarr")
     assert "d4rl: is only read" in refused(path, "target_format=d4rl")
+    assert "its format cannot be told" in refused(tmp_path / "mine.zarr", target="x.zarr")
     assert "a store has no filter keys" in refused(
-        tmp_path / "mine.zarr", "filter=x", target="x.zarr"
+        make_plain_store(tmp_path / "a.zarr"), "filter=x", target="x.zarr"
     )
+    lost = refused(tmp_path / "none.zarr", target="x.zarr")
+    assert "none.zarr: is not there; give the path" in lost
 
 
 @pytest.fixture

@@ -65,9 +65,8 @@ def write_lerobot(
             raise ConversionError(
                 f"{demonstrations.source}: {name} is a name that LeRobot needs; leave it out"
             )
-    attributes = demonstrations.attributes
-    names = (attributes.get("language_instruction"), attributes.get("task"), "unnamed task")
-    task = str(next(filter(None, names)))
+    stated = [demonstrations.attributes.get(name) for name in ("language_instruction", "task")]
+    task = str(stated[0] or stated[1] or "unnamed task")
     with creating(path) as folder:
         (folder / "meta").mkdir(parents=True)
         with (

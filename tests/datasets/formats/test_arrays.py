@@ -1,5 +1,6 @@
 """Types and names of arrays on their way into a store."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -79,6 +80,7 @@ def test_widen_keeps_the_largest_whole_numbers():
         ("uint8", (4,), ""),
         ("S5", (1,), "text"),
         ("O", (), "text"),
+        (h5py.vlen_dtype("i4"), (), "lists of different lengths"),
         ("complex64", (2,), "of type complex64"),
         ("float32", (0,), "0 numbers a step"),
     ],

@@ -30,13 +30,17 @@ def test_source_format_looks_into_folders(tmp_path):
     assert source_format(tmp_path / "v2.zarr") == "diffusion_policy"
     assert source_format(tmp_path / "so101") == "lerobot"
     assert source_format(tmp_path / "new.zarr") == "store"
+    (tmp_path / "v2.zarr/.zgroup").unlink()  # which zarr v2 does not need
+    assert source_format(tmp_path / "v2.zarr") == "diffusion_policy"
 
 
 def test_source_format_and_target_format_list_the_choices(tmp_path):
     with pytest.raises(ReconvergeError, match=r"does not exist; .*robomimic, store, diff"):
         source_format(tmp_path / "none.txt")
-    with pytest.raises(ReconvergeError, match="its format cannot be told"):
-        source_format(tmp_path)
+    (tmp_path / "empty.zarr").mkdir()
+    for path in (tmp_path, tmp_path / "empty.zarr"):
+        with pytest.raises(ReconvergeError, match="its format cannot be told"):
+            source_format(path)
     with pytest.raises(ReconvergeError, match=r"end it with .*no suffix \(lerobot\)"):
         target_format(tmp_path / "none.txt")
 
