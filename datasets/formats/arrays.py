@@ -47,9 +47,10 @@ class Field:
     def obstacle(self) -> str:
         """Say why a store cannot hold it; "" if it can."""
         if is_picture(self.dtype, self.row):
-            return "a picture"
+            return "pixels"
         if self.dtype.kind in "OSUT":
-            kept = (self.dtype.metadata or {}).get("vlen", str)  # h5py's, in arrays of objects
+            metadata: Mapping[str, Any] = self.dtype.metadata or {}
+            kept = metadata.get("vlen", str)  # h5py's, in arrays of objects
             return "text" if kept in (str, bytes) else "lists of different lengths"
         if self.dtype.kind not in "biuf":
             return f"of type {self.dtype}"

@@ -45,6 +45,7 @@ def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Demons
     arrays = _arrays(files, leave_out)
     scalars, more = _scalars(files, kept)
     order = _order(source, arrays, scalars, attributes, leave_out)
+    scalars = {name: scalars[name] for name in order[2]}
     fields = {
         name: Field(name, array.dtype, array.shape[1:], name in order[0])
         for name, array in arrays.items()
@@ -56,7 +57,7 @@ def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Demons
     record = {
         **without(attributes, [OUR_RECORD]),
         **schema_of(arranged),
-        "scalar_types": {name: scalars[name].dtype.name for name in order[2]},
+        "scalar_types": {name: values.dtype.name for name, values in scalars.items()},
     }
     own = read_episode_attributes(files.root / EPISODE_ATTRIBUTES, len(ends))
     episodes = zip(_episodes(files, arrays, arranged, scalars, ends), own, strict=True)

@@ -45,7 +45,7 @@ STATE = "observation.state"
 STORE_NAMES = {"next.reward": "reward", "next.success": "success"}
 NUMBERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 TYPES = (*NUMBERS, *ARROW_NAMES.values())  # of features that are numbers
-OBSTACLES = {"video": "a picture", "image": "a picture", "string": "text"}
+OBSTACLES = {"video": "pixels", "image": "pixels", "string": "text"}
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 

@@ -71,10 +71,10 @@ def test_widen_keeps_the_largest_whole_numbers():
 @pytest.mark.parametrize(
     ("kind", "row", "obstacle"),
     [
-        ("uint8", (96, 96, 3), "a picture"),
-        ("uint8", (3, 84, 84), "a picture"),
-        ("uint8", (8, 8), "a picture"),
-        ("float32", (8, 8, 1), "a picture"),
+        ("uint8", (96, 96, 3), "pixels"),
+        ("uint8", (3, 84, 84), "pixels"),
+        ("uint8", (8, 8), "pixels"),
+        ("float32", (8, 8, 1), "pixels"),
         ("float32", (5, 4, 4), ""),  # poses of five objects
         ("float32", (1024, 3), ""),  # points
         ("uint8", (4,), ""),
@@ -90,10 +90,9 @@ def test_obstacle_tells_pictures_and_text_from_numbers(kind, row, obstacle):
 
 
 def test_refuse_names_all_arrays_and_the_option_for_all():
-    obstacles = {"top": "a picture", "note": "text", "a b": "a picture"}
+    obstacles = {"top": "pixels", "note": "text", "a b": "pixels"}
     wanted = (
-        "here: cannot convert top, a b (a picture); note (text); "
-        "add leave_out=[wrist,top,note,'a b']"
+        "here: cannot convert top, a b (pixels); note (text); add leave_out=[wrist,top,note,'a b']"
     )
     with pytest.raises(ConversionError) as raised:
         refuse("here", obstacles, ["wrist"])

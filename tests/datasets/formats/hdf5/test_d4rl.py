@@ -71,7 +71,7 @@ def test_read_d4rl_takes_successes_and_whole_numbers(tmp_path):
         ({"terminals": None, "timeouts": None}, "neither terminals nor timeouts"),
         ({"timeouts": np.zeros(4, bool)}, "timeouts has 4 rows, not 9"),
         ({"rewards": np.zeros(8)}, "cannot convert reward (8 rows, not 9, in the file)"),
-        ({"observations": np.zeros((9, 8, 8, 3), "u1")}, "cannot convert observations (a picture)"),
+        ({"observations": np.zeros((9, 8, 8, 3), "u1")}, "cannot convert observations (pixels)"),
         ({"actions": np.zeros((0, 2))}, "has 0 steps"),
     ],
 )
