@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,13 +20,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reconverge.configs.mistakes import explained
+import __main__
+from reconverge.configs.grammar import in_grammar, unquoted
+from reconverge.configs.mistakes import explained, mendable
 from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
 from reconverge.errors import ReconvergeError
 from reconverge.options import check_options, help_lines
+from reconverge.paths import expanded
+from reconverge.process import INTERRUPTED, comes_of_interrupt, interruptible
 
 ERROR = 2
-INTERRUPTED = 130
 MULTIRUN = {"-m", "--multirun"}
 HELP = {"-h", "--help"}
 VALUED = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--experimental-rerun"}
@@ -33,19 +37,6 @@ VALUED |= {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"
 FLAGS = MULTIRUN | HELP | VALUED | {"--run", "-r", "--resolve", "--version", "--hydra-help"}
 FLAGS |= {"--shell-completion", "-sc"}
 """Hydra's flags, and those of them that a value follows."""
-TEXT_OPTIONS = (
-    "resume",
-    "checkpoint",
-    "compare",
-    "source",
-    "target",
-    "filter",
-    "split",
-    "output",
-    "path",
-    "demonstrations.path",
-)
-"""Options, mostly paths, whose text may hold what hydra would read as more than text."""
 
 
 class FailedRun(Exception):
@@ -55,14 +46,29 @@ class FailedRun(Exception):
 def run(command: Command, task: Callable[[Any], object], *overrides: str) -> None:
     """Run `task` with the command's options as these overrides and the command line say them.
 
-    An error that the user can mend ends with one line on stderr and exit code 2, Ctrl-C with 130.
-    Everything else is a bug and keeps its traceback.
+    It ends as `front_door` says.
     """
-    arguments = [*overrides, *(_plain(argument) for argument in sys.argv[1:])]
-    arguments.sort(key=lambda a: a not in MULTIRUN)  # hydra's parser wants it before the options
-    if HELP & set(arguments):
-        print(help_text(command))
-        return
+    typed = [_program(), *sys.argv[1:]]
+    with front_door():
+        arguments = [*overrides, *(in_grammar(command, argument) for argument in sys.argv[1:])]
+        # hydra's parser wants it before the options
+        arguments.sort(key=lambda a: a not in MULTIRUN)
+        if HELP & set(arguments):
+            print(help_text(command))
+            return
+        begin()
+        register(command)
+        arguments += _of_resumed_run(command, arguments)
+        _compose_all(command, arguments)
+        sys.argv[1:] = arguments
+        _run_all(command, task, typed)
+
+
+def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) -> None:
+    """Let hydra run the task, or all of a sweep, with the options in `sys.argv`.
+
+    While it runs, `sys.argv` is what was `typed`, in other processes too.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by hydra
     failed: list[Exception] = []
     here = os.getpid()
@@ -71,41 +77,46 @@ def run(command: Command, task: Callable[[Any], object], *overrides: str) -> Non
         version_base="1.3", config_path="pkg://reconverge.configs", config_name=command.name
     )
     def job(config: DictConfig) -> None:
+        sys.argv[:] = typed
         try:
             options = OmegaConf.to_object(config)
             check_options(options)
             task(options)
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
-        except ReconvergeError as error:
-            report(error)
+        except Exception as error:
+            mended = None if comes_of_interrupt(error) else mendable(error)
+            if mended is None:
+                raise
+            report(mended)
             if os.getpid() != here:
-                raise FailedRun(str(error)) from None
-            failed.append(error)  # the other runs of a sweep go on
+                raise FailedRun(str(mended)) from None
+            failed.append(mended)  # the other runs of a sweep go on
 
-    begin()
-    register(command)
     try:
-        arguments += _of_resumed_run(command, arguments)
-        _compose_all(command, arguments)
-        sys.argv[1:] = arguments
         job()
     except FailedRun as error:
         again = "the same command again goes on with the rest"
-        report(ReconvergeError(f"a run of the sweep failed ({error}); {again}"))
-        failed.append(error)
-    except (HydraException, OmegaConfBaseException, ReconvergeError) as error:
-        report(error)
-        failed.append(error)
+        raise ReconvergeError(f"a run of the sweep failed ({error}); {again}") from None
     if failed:
         raise SystemExit(ERROR)
+
+
+def _program() -> str:
+    """Return the command that started this process, as it was typed but for its options."""
+    module = getattr(__main__.__spec__, "name", "")
+    if sys.argv[0].startswith("reconverge ") or not module.removeprefix("reconverge.").startswith(
+        ("policy.", "tools.")
+    ):
+        return sys.argv[0]
+    return f"python -m {module}"
 
 
 def compose(command: Command, overrides: list[str]) -> Any:
     """Return the options of a command as `overrides` say them; ReconvergeError for bad ones."""
     begin()
     register(command)
-    arguments = [_plain(text) for text in overrides]
+    arguments = [in_grammar(command, text) for text in overrides]
     arguments += _of_resumed_run(command, arguments)
     with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
         try:
@@ -115,13 +126,39 @@ def compose(command: Command, overrides: list[str]) -> Any:
 
 
 @contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """End the program with one line and exit code 2 on an error that the user can mend."""
+def front_door() -> Iterator[None]:
+    """End the program with one line and exit code 2 on an error that the user can mend, with 130 on
+    Ctrl-C or SIGTERM.
+
+    Everything else is a bug and keeps its traceback.
+    """
     try:
-        yield
-    except ReconvergeError as error:
-        report(error)
+        with interruptible():
+            yield
+    except Exception as error:
+        mended = mendable(error)
+        if mended is None:
+            raise
+        report(mended)
         raise SystemExit(ERROR) from None
+
+
+class Parser(ArgumentParser):
+    """A parser of the command's arguments that says what is wrong in one line."""
+
+    def __init__(self, module: str, **options: Any):
+        named = sys.argv[0] if sys.argv[0].startswith("reconverge ") else f"python -m {module}"
+        super().__init__(prog=named, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise ReconvergeError(f"{message}; --help lists what there is")
+
+
+def path(typed: str) -> Path:
+    """Return a path that was typed as an argument; ReconvergeError for an empty one."""
+    if not typed:
+        raise ReconvergeError("a path is empty; give one, or leave it out")
+    return Path(expanded(typed))
 
 
 def report(error: BaseException) -> None:
@@ -171,25 +208,6 @@ def _presets(folder: Any) -> list[str]:
     return lines
 
 
-def _plain(argument: str) -> str:
-    """Turn `env=lift,can` into a list and quote paths; hydra would take a comma for a sweep."""
-    key, separator, value = argument.partition("=")
-    if not separator or value.startswith(("[", "'", '"')):
-        return argument
-    if key == "env":
-        return f"env=[{value}]"
-    if key in TEXT_OPTIONS and value not in ("", "null"):
-        return f"{key}={quoted(value)}"
-    if key == "store":
-        return f"store=[{','.join(quoted(path) for path in value.split(',') if path)}]"
-    return argument
-
-
-def quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 def names_of(overrides: Sequence[str]) -> list[str]:
     """Return the dotted names of the options that overrides set."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -201,7 +219,7 @@ def _of_resumed_run(command: Command, arguments: list[str]) -> list[str]:
     found = [a.partition("=")[2] for a in arguments if a.startswith("resume=")]
     if not found or found[-1] in ("", "null"):
         return []
-    folder = found[-1].strip("'")
+    folder = unquoted(found[-1])
     for typed in arguments:
         if typed in MULTIRUN or typed.partition("=")[0] in (*command.groups, "experiment"):
             raise ReconvergeError(
@@ -247,7 +265,7 @@ def _overrides(command: Command, arguments: list[str]) -> list[str]:
 def _composed(command: Command, overrides: list[str]) -> DictConfig:
     try:
         config = hydra.compose(command.name, overrides)
-        OmegaConf.to_object(config)  # resolves interpolations
+        check_options(OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(command, error, overrides) or error from error
     return config

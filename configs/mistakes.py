@@ -7,12 +7,33 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from reconverge.configs.store import Command
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import option_names
+
+NO_MEMORY = ("can't allocate memory", "out of memory", "Unable to allocate", "alloc failed")
+
+
+def mendable(error: Exception) -> ReconvergeError | None:
+    """Return the error that says in one line what the user can mend; None for a bug."""
+    if isinstance(error, ReconvergeError):
+        return error
+    said = " ".join(str(error).split())
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return ReconvergeError(said)
+    if isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY):
+        return ReconvergeError(
+            f"the memory is not enough ({said[:120] or type(error).__name__}); make a number of "
+            "these options smaller: width, depth, batch_size, pool, samples, slots, workers"
+        )
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        remedy = "check that path, its rights and the free disk space"
+        return ReconvergeError(f"{place}{error.strerror or said}; {remedy}")
+    return None
 
 
 def explained(command: Command, error: Exception, overrides: list[str]) -> ReconvergeError | None:

@@ -6,6 +6,7 @@ row of the group's table and changes some of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -82,19 +83,14 @@ def load_yaml(path: Path) -> DictConfig:
         raise ReconvergeError(f"{path}: no such file; give the directory of a run")
     try:
         text = path.read_text()
-        if "${" in text or any(isinstance(event, AliasEvent) for event in yaml.parse(text)):
+        aliases = (isinstance(event, AliasEvent) for event in yaml.parse(text))
+        if re.search(r"(?<!\\)\$\{", text) or any(aliases):
             raise ReconvergeError(
                 f"{path}: holds an interpolation or an alias, which no run writes; restore it"
             )
         loaded = OmegaConf.create(text)
-    except (
-        OSError,
-        UnicodeDecodeError,
-        RecursionError,
-        YAMLError,
-        OmegaConfBaseException,
-    ) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ReconvergeError(f"{path}: cannot be read ({reason}); restore it") from error
     if not isinstance(loaded, DictConfig):
         raise ReconvergeError(f"{path}: holds no options; restore it")

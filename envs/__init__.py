@@ -1,5 +1,12 @@
-"""Simulated tasks. Importing this registers them with gymnasium, as `reconverge/<task>-v0`."""
+"""Simulated tasks, in a process whose environment variables MuJoCo and numba can use.
 
-from reconverge.envs.registration import register_tasks
+Importing this registers them with gymnasium, as `reconverge/<task>-v0`.
+"""
+
+from reconverge.process import make_usable
+
+make_usable()
+
+from reconverge.envs.registration import register_tasks  # noqa: E402
 
 register_tasks()

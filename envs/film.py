@@ -26,6 +26,7 @@ from reconverge.envs.task import Task
 from reconverge.envs.vector import Advanced, VectorEnv
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import replacing
+from reconverge.paths import check_output
 
 Show = Callable[[np.ndarray], None]  # takes the frames [height, width, 3] of a film in turn
 
@@ -34,6 +35,11 @@ FRAMES_PER_SECOND = 20
 # Pixels of MuJoCo's shadow map: half of Meta-World's looks the same and takes a third less time.
 SHADOW_MAP_SIZE = 2048
 LAST_PICTURE_FRAMES = 20  # for which the last picture of a film is shown
+# By the suffix of a film's name, ffmpeg's options for its encoding.
+ENCODINGS = {
+    ".mp4": "-c:v libx264 -pix_fmt yuv420p -crf 20 -movflags +faststart",
+    ".gif": "-filter_complex [0]split[a][b];[a]palettegen[p];[b][p]paletteuse",
+}
 # By Debian package, the libraries of which one is enough.
 LIBRARIES = {"libegl1": ("libEGL.so.1",), "libgl1": ("libOpenGL.so.0", "libGL.so.1")}
 
@@ -170,12 +176,13 @@ class FilmedEnv(VectorEnv):
 
 @contextmanager
 def open_video(path: Path, *, width: int, height: int) -> Iterator[Show]:
-    """Yield a function that takes frames; they are a film at `path` (mp4, H.264, yuv420p) once the
-    block ends without an error, which leaves `path` unchanged.
+    """Yield a function that takes frames; they are a film at `path` (mp4: H.264, yuv420p; or gif)
+    once the block ends without an error, which leaves `path` unchanged.
 
     Raises RenderError for a file that cannot be written.
     """
     try:
+        check_output(path, suffixes=ENCODINGS)
         with replacing(path) as temporary, _encoder(temporary, width, height) as show:
             yield show
     except ReconvergeError as error:
@@ -188,7 +195,7 @@ def open_video(path: Path, *, width: int, height: int) -> Iterator[Show]:
 def _encoder(path: Path, width: int, height: int) -> Iterator[Show]:
     """Encode frames into `path`. Raises OSError with ffmpeg's words for what it cannot write."""
     raw = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {FRAMES_PER_SECOND} -i -"
-    encoded = "-c:v libx264 -pix_fmt yuv420p -crf 20 -movflags +faststart"
+    encoded = ENCODINGS[path.suffix.lower()]
     program = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error"]
     command = [*program, *raw.split(), *encoded.split(), os.fspath(path)]
     encoder = Popen(command, stdin=PIPE, stderr=PIPE)
@@ -241,9 +248,11 @@ def _open_context(model: mujoco.MjModel, width: int, height: int):
         gl = GLContext(width, height)
         gl.make_current()
         context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-    except (ImportError, RuntimeError, mujoco.FatalError) as error:
+    except (ImportError, RuntimeError, ValueError, mujoco.FatalError) as error:
         reason = " ".join(str(error).split())[:160]
         remedy = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+        if device := os.environ.get("MUJOCO_EGL_DEVICE_ID"):
+            remedy = f"unset MUJOCO_EGL_DEVICE_ID={device} or give one of its devices, 0 the first"
         raise RenderError(f"no offscreen rendering ({reason}); for a driver: {remedy}") from error
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
     return gl, context

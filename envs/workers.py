@@ -12,6 +12,9 @@ from typing import Any
 Job = tuple[Any, ...]  # arguments of the function; the first is the sequence of its slots
 CHECKS_PER_TIMEOUT = 4  # of all workers, within the time that a job may take
 
+MOST_SLOTS, MOST_WORKERS = 10_000, 1_000
+"""Limits of the options for episodes at the same time and for the threads that step them."""
+
 
 def available_cores() -> int:
     """Return the number of cores that this process may use: a cluster may grant few of a node's."""

@@ -12,8 +12,10 @@ from rich.table import Table
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
 from reconverge.envs.seeds import EVALUATION
+from reconverge.envs.workers import MOST_SLOTS, MOST_WORKERS
 from reconverge.files import write_json
 from reconverge.options import option
+from reconverge.paths import check_output
 from reconverge.policy.runs.evaluation import Evaluation, evaluate
 from reconverge.policy.runs.loading import load_policy
 from reconverge.progress import progress_bar
@@ -27,18 +29,20 @@ class EvaluateOptions:
         [], "tasks to evaluate: env=lift,can (default: all that the policy learned)"
     )
     checkpoint: str | None = option(
-        None, "folder of a run (its newest checkpoint) or of one checkpoint in it"
+        None, "folder of a run (its newest checkpoint) or of one checkpoint in it", text="path"
     )
-    n_rollouts: int = option(50, "episodes of each task", at_least=1)
+    n_rollouts: int = option(50, "episodes of each task", at_least=1, at_most=len(EVALUATION))
     seed: int = option(
         EVALUATION.start,
         f"seed of the first episode; later ones count up; evaluation starts at {EVALUATION.start}",
         at_least=0,
     )
-    slots: int = option(50, "episodes that run at the same time", at_least=1)
-    workers: int | None = option(None, "simulation threads (default: all cores)", at_least=1)
-    device: str = option("cpu", "device of the policy: cpu | cuda | auto")
-    output: str | None = option(None, "JSON file for the results")
+    slots: int = option(50, "episodes that run at the same time", at_least=1, at_most=MOST_SLOTS)
+    workers: int | None = option(
+        None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
+    )
+    device: str = option("cpu", "device of the policy: cpu | cuda | auto", text="free")
+    output: str | None = option(None, "JSON file for the results", text="path")
 
 
 COMMAND = Command(
@@ -54,6 +58,9 @@ def main() -> None:
 
 def run(options: EvaluateOptions) -> dict[str, Any]:
     """Evaluate on every task, print a table and return what `output=` gets."""
+    output = None if options.output is None else Path(options.output)
+    if output is not None:
+        check_output(output, suffixes=(".json",))
     loaded = load_policy(options.checkpoint, options.device)
     tasks = loaded.select(options.env)
     seeds = range(options.seed, options.seed + options.n_rollouts)
@@ -67,8 +74,8 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
         "seeds": [seeds.start, seeds.stop],
         "tasks": {result.task: result.to_json() for result in results},
     }
-    if options.output:
-        write_json(Path(options.output), value)
+    if output is not None:
+        write_json(output, value)
     return value
 
 

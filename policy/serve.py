@@ -13,6 +13,7 @@ from reconverge.policy.deployment.contract import make_contract
 from reconverge.policy.deployment.session import Latency
 from reconverge.policy.deployment.sockets import listen
 from reconverge.policy.runs.loading import load_policy
+from reconverge.process import leave_to_asyncio
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,12 @@ class ServeOptions:
         [], "the task to act on: env=lift (default: the only one of the policy)"
     )
     checkpoint: str | None = option(
-        None, "folder of a run (its newest checkpoint) or of one checkpoint in it"
+        None, "folder of a run (its newest checkpoint) or of one checkpoint in it", text="path"
     )
     host: str = option(
         "127.0.0.1",
         "address to listen at; 0.0.0.0 lets in all machines of the network, without a password",
+        text="free",
     )
     port: int = option(
         5555,
@@ -35,7 +37,7 @@ class ServeOptions:
         at_least=0,
         at_most=65_535,
     )
-    device: str = option("cpu", "device of the policy: cpu | cuda | auto")
+    device: str = option("cpu", "device of the policy: cpu | cuda | auto", text="free")
 
 
 COMMAND = Command("serve", "python -m policy.serve checkpoint=runs/<name> env=lift", ServeOptions)
@@ -58,6 +60,7 @@ def run(options: ServeOptions) -> None:
     def on_start(host: str, port: int) -> None:
         print(f"serving {contract.task} at {host}:{port}; Ctrl-C ends it", flush=True)
 
+    leave_to_asyncio()
     try:
         asyncio.run(listen(loaded.policy, contract, options.host, options.port, latency, on_start))
     finally:

@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from reconverge.errors import ReconvergeError, unknown
+from reconverge.process import interruptible
 
 COMMANDS = {
     "train": ("policy.train", "learn tasks one after another"),
@@ -46,7 +47,8 @@ def main() -> None:
             raise SystemExit(2) from None
         # hydra and argparse take the program's name from here.
         sys.argv[:] = [f"reconverge {command}", *rest]
-        import_module(f"reconverge.{COMMANDS[command][0]}").main()
+        with interruptible():  # imports take a while
+            import_module(f"reconverge.{COMMANDS[command][0]}").main()
 
 
 def find_command(arguments: list[str]) -> tuple[str, list[str]]:

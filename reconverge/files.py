@@ -41,10 +41,10 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def creating(path: Path) -> Iterator[Path]:
     """Do the same as `replacing`, but raise ReconvergeError if anything exists at `path`."""
-    _check_free(path)
+    check_free(path)
     with _hidden(path) as temporary:
         yield temporary
-        _check_free(path)  # another process may have been quicker
+        check_free(path)  # another process may have been quicker
         temporary.rename(path)
 
 
@@ -62,6 +62,12 @@ def write_json(path: Path, value: Any) -> None:
 def partial_files(folder: Path) -> list[Path]:
     """List the hidden files and folders of writers in `folder`, at work or killed."""
     return sorted(folder.glob(".*.partial*"))
+
+
+def check_free(path: Path) -> None:
+    """Raise ReconvergeError if anything exists at `path`."""
+    if path.exists() or path.is_symlink():
+        raise ReconvergeError(f"{path}: exists already; delete it, or choose another target")
 
 
 @contextmanager
@@ -149,8 +155,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _check_free(path: Path) -> None:
-    if path.exists() or path.is_symlink():
-        raise ReconvergeError(f"{path}: exists already; delete it, or choose another target")

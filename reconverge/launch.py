@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.configs import commandline
+from reconverge.configs.grammar import quoted
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.summary import Summary
 from reconverge.policy.train import execute
@@ -54,7 +55,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | os.PathLike):
-        return commandline.quoted(os.fspath(value))
+        return quoted(os.fspath(value))
     if isinstance(value, Sequence):
         return f"[{','.join(map(_text, value))}]"
     return repr(value)

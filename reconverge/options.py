@@ -10,6 +10,10 @@ from typing import Any
 import yaml
 
 from reconverge.errors import ReconvergeError, unknown
+from reconverge.paths import check_name
+
+LARGEST = 10**9
+"""The most that a whole number may be whose option says nothing else."""
 
 
 def option(
@@ -21,14 +25,18 @@ def option(
     at_most: float | None = None,
     below: float | None = None,
     choices: Sequence[str] = (),
+    text: str = "",
 ) -> Any:
     """Return a dataclass field with its meaning (shown by `--help`) and its range.
 
-    Numbers must be finite unless only `above` bounds them. A list or a dataclass as default is
-    shared by all instances, so treat it as a constant.
+    Numbers must be finite unless only `above` bounds them, whole ones at most LARGEST unless
+    `at_most` says more. `text` tells what text is: "path" (a file or a folder, whose ~ and $VAR are
+    expanded), "folder" (the name of one below another) or "free"; the command line takes it
+    literally. A list or a dataclass as default is shared by all instances, so treat it as a
+    constant.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    metadata = {"meaning": meaning, "choices": choices, **limits}
+    metadata = {"meaning": meaning, "choices": choices, "text": text, **limits}
     if isinstance(default, list) or is_dataclass(default):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -43,6 +51,8 @@ def check_options(options: Any, prefix: str = "") -> None:
         elif spec.metadata.get("choices") and value is not None:
             if value not in spec.metadata["choices"]:
                 raise unknown(name, value, spec.metadata["choices"])
+        elif spec.metadata.get("text") == "folder" and value is not None:
+            check_name(name, value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             _check_number(name, value, spec)
 
@@ -63,8 +73,11 @@ def _check_number(name: str, value: float, spec: Field) -> None:
     limits = spec.metadata
     at_least, above = limits.get("at_least"), limits.get("above")
     at_most, below = limits.get("at_most"), limits.get("below")
+    whole = isinstance(value, int)
+    if whole and at_most is None and value > LARGEST:
+        at_most = LARGEST
     legal = (
-        (above is not None or math.isfinite(value))
+        (whole or above is not None or math.isfinite(value))
         and (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (at_most is None or value <= at_most)
@@ -72,9 +85,7 @@ def _check_number(name: str, value: float, spec: Field) -> None:
     )
     if not legal:
         bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
-        wanted = " and ".join(
-            f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None
-        )
+        wanted = " and ".join(f"{word} {b}" for word, b in bounds.items() if b is not None)
         raise ReconvergeError(f"{name}={value}: must be {wanted or 'finite'}")
 
 
@@ -85,6 +96,16 @@ def option_names(options: Any, prefix: str = "") -> Iterator[str]:
         value = getattr(options, spec.name)
         if is_dataclass(value):
             yield from option_names(value, f"{prefix}{spec.name}.")
+
+
+def text_options(options: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name of every option that holds text, and what its text is."""
+    for spec in fields(options):
+        if kind := spec.metadata.get("text"):
+            yield f"{prefix}{spec.name}", kind
+        value = getattr(options, spec.name)
+        if is_dataclass(value):
+            yield from text_options(value, f"{prefix}{spec.name}.")
 
 
 def help_lines(options: Any, indent: str = "") -> list[str]:

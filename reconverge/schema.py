@@ -23,21 +23,36 @@ KINDS = {
     dict: "a map",
 }
 
+DEEPEST = 50  # levels of lists and maps in a file of ours
+LARGEST = 2**63  # of numbers in one
+
 
 def read_text(path: Path) -> str:
-    """Read a text file; ReconvergeError where there is none or it is no text."""
+    """Read a text file (UTF-8); ReconvergeError where there is none or it is no text."""
     try:
-        return path.read_text()
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ReconvergeError(f"{path}: cannot be read ({error}); restore it") from error
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Parse JSON; `where` names the file in the error."""
+    """Parse JSON of at most DEEPEST levels; `where` names the file in the error."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ReconvergeError(f"{where}: is no JSON ({error}); restore it") from error
+        value = json.loads(text)
+        if _depth(value) > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+    except (ValueError, RecursionError) as error:
+        raise ReconvergeError(f"{where}: is no JSON of ours ({error}); restore it") from error
+    return value
+
+
+def _depth(value: Any) -> int:
+    """Return how deep lists and maps are nested, without recursion."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, (list, dict))]:
+        depth += 1
+        level = [i for each in level for i in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def read_record(
@@ -86,6 +101,8 @@ def _read(kind: Any, value: Any, where: str, error: type[ReconvergeError], extra
         return None if value is None else _read(known, value, where, error, extra)
     if plain is tuple and isinstance(value, list):
         value = tuple(value)
+    if isinstance(value, (int, float)) and abs(value) > LARGEST:
+        raise error(f"{where}: must be a number up to {LARGEST}, got {reprlib.repr(value)}")
     if plain is float and type(value) is int:
         return float(value)
     if type(value) is not plain:

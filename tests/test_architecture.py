@@ -19,6 +19,8 @@ FLOORS = {
     "reconverge/errors.py": 0,
     "reconverge/files.py": 0,
     "reconverge/options.py": 0,
+    "reconverge/paths.py": 0,
+    "reconverge/process.py": 0,
     "reconverge/progress.py": 0,
     "reconverge/schema.py": 0,
     "reconverge/seal.py": 0,
@@ -41,6 +43,8 @@ FLOORS = {
 SAME_FLOOR = {
     ("reconverge/files.py", "reconverge/errors.py"),
     ("reconverge/options.py", "reconverge/errors.py"),
+    ("reconverge/options.py", "reconverge/paths.py"),
+    ("reconverge/paths.py", "reconverge/errors.py"),
     ("reconverge/schema.py", "reconverge/errors.py"),
     ("reconverge/seal.py", "reconverge/errors.py"),
     ("reconverge/seal.py", "reconverge/files.py"),

@@ -18,6 +18,7 @@ from reconverge.datasets.checks import Bounds, Dimension, Finding, dimensions, f
 from reconverge.datasets.store import DemonstrationStore, StoreError
 from reconverge.envs.suites import in_frame
 from reconverge.envs.vector import VectorEnv
+from reconverge.envs.workers import MOST_WORKERS
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.policy.demonstrations.fit import check_meaning, input_frame, task_of, unplayable
@@ -32,12 +33,14 @@ EXIT_CODE = 1  # if a store should not be used as it is
 class CheckStoreOptions:
     """Look through demonstration stores."""
 
-    store: list[str] = option([], "stores, or folders of stores: store=demonstrations")
+    store: list[str] = option([], "stores, or folders of stores: store=demonstrations", text="path")
     playback: int = option(
         0, "episodes of each store whose actions are played back in the simulator", at_least=0
     )
     dimensions: bool = option(True, "false: leave the table of dimensions out")
-    workers: int | None = option(None, "simulation threads (default: all cores)", at_least=1)
+    workers: int | None = option(
+        None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
+    )
 
 
 COMMAND = Command(

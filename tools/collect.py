@@ -13,7 +13,10 @@ from rich.table import Table
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
 from reconverge.envs.catalog import TASKS_MEANING, task_sequence
+from reconverge.envs.seeds import DEMONSTRATION
+from reconverge.envs.workers import MOST_WORKERS
 from reconverge.options import option
+from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import collect_with_bar
 
 
@@ -22,8 +25,10 @@ class CollectOptions:
     """Record demonstrations of scripted experts."""
 
     env: list[str] = option(["lift", "can", "square"], f"tasks to record, {TASKS_MEANING}")
-    path: str = option("demonstrations", "folder of the stores, one <task>.zarr each")
-    episodes: int = option(200, "successful episodes of each task", at_least=1)
+    path: str = option("demonstrations", "folder of the stores, one <task>.zarr each", text="path")
+    episodes: int = option(
+        200, "successful episodes of each task", at_least=1, at_most=len(DEMONSTRATION)
+    )
     noise: float = option(
         0.2,
         "standard deviation of the noise on the executed actions, in units of the action; the "
@@ -31,7 +36,9 @@ class CollectOptions:
         at_least=0,
         at_most=1,
     )
-    workers: int | None = option(None, "simulation threads (default: all cores)", at_least=1)
+    workers: int | None = option(
+        None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
+    )
 
 
 COMMAND = Command(
@@ -46,6 +53,7 @@ def main() -> None:
 def run(options: CollectOptions) -> None:
     """Record every task, then print a table of the stores."""
     tasks = task_sequence(options.env)
+    check_output(Path(options.path), "path", folder=True)
     table = Table(title=f"demonstrations in {options.path}")
     for column in ("task", "episodes", "mean steps", "thrown away %"):
         table.add_column(column, justify="left" if column == "task" else "right")

@@ -26,7 +26,9 @@ from reconverge.datasets.formats.table import FORMATS, Format, source_format, ta
 from reconverge.datasets.layout import Episode
 from reconverge.envs.catalog import TASKS, simulated_by
 from reconverge.errors import ReconvergeError, unknown
+from reconverge.files import check_free
 from reconverge.options import option
+from reconverge.paths import check_output
 from reconverge.policy.demonstrations.fit import misfit
 from reconverge.progress import progress_bar
 
@@ -39,30 +41,37 @@ class ConvertOptions:
         "",
         "what to read: .hdf5 of robomimic, LIBERO, D4RL or Minari, robomimic://lift/ph/low_dim, "
         "a store, .zarr or .zarr.zip of diffusion_policy, or a folder of LeRobot or Minari",
+        text="path",
     )
     target: str = option(
         "",
         "what to make: demonstrations/<task>.zarr, a .hdf5 for robomimic, a .zarr.zip for "
         "diffusion_policy, or a folder for LeRobot",
+        text="path",
     )
     source_format: str | None = option(
-        None, f"format of source: {' | '.join(FORMATS)} (default: told from the path)"
+        None, f"format of source: {' | '.join(FORMATS)} (default: told from the path)", text="free"
     )
     target_format: str | None = option(
-        None, f"format of target: {' | '.join(FORMATS)} (default: told from the path)"
+        None, f"format of target: {' | '.join(FORMATS)} (default: told from the path)", text="free"
     )
     filter: str | None = option(
-        None, "only the episodes of this mask/<filter> of robomimic, or of this task of LeRobot"
+        None,
+        "only the episodes of this mask/<filter> of robomimic, or of this task of LeRobot",
+        text="free",
     )
     leave_out: list[str] = option(
-        [], "arrays not to convert, such as pictures: leave_out=[agentview_image]"
+        [], "arrays not to convert, such as pictures: leave_out=[agentview_image]", text="free"
+    )
+    task: str | None = option(
+        None, "name of the task to record (default: as the source says)", text="free"
     )
     split: str | None = option(
         None,
         "observations to make of the numbers of a vector: "
         "split=observation.state=robot0_eef_pos:3,robot0_eef_quat:4 (';' before the next vector)",
+        text="free",
     )
-    task: str | None = option(None, "name of the task to record (default: as the source says)")
     input_frame: str | None = option(
         None,
         "frame of the actions to record: world | base (default: as the source says)",
@@ -88,6 +97,8 @@ def run(options: ConvertOptions) -> None:
     """Convert one set of demonstrations, then say what was made."""
     _check(options)
     target = Path(options.target)
+    check_free(target)
+    check_output(target, "target")
     name = options.target_format or target_format(target)
     kind = _find("target_format", name)
     if kind.write is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
 from reconverge.options import option
+from reconverge.paths import check_output
 from reconverge.policy.deployment.package import write_package
 from reconverge.policy.runs.loading import load_policy
 
@@ -17,9 +18,9 @@ class ExportOptions:
     """Write a policy for use elsewhere."""
 
     checkpoint: str | None = option(
-        None, "folder of a run (its newest checkpoint) or of one checkpoint in it"
+        None, "folder of a run (its newest checkpoint) or of one checkpoint in it", text="path"
     )
-    output: str = option("exported", "folder to write; it must not exist yet")
+    output: str = option("exported", "folder to write; it must not exist yet", text="path")
 
 
 COMMAND = Command(
@@ -33,7 +34,9 @@ def main() -> None:
 
 def run(options: ExportOptions) -> None:
     """Write the folder, whole or not at all."""
-    loaded, target = load_policy(options.checkpoint), Path(options.output)
+    target = Path(options.output)
+    check_output(target, folder=True)
+    loaded = load_policy(options.checkpoint)
     difference = write_package(loaded, target)
     names = ", ".join(task.label for task in loaded.tasks)
     print(f"{target}: {names}; differs from the policy by at most {difference:.1e}")

@@ -8,11 +8,13 @@ from pathlib import Path
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
 from reconverge.envs.catalog import task_sequence
+from reconverge.envs.film import ENCODINGS
 from reconverge.envs.rollout import Rollout
 from reconverge.envs.seeds import EVALUATION
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
+from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import NoisyExpert
 from reconverge.policy.reports.footage import Performer, film
 from reconverge.policy.runs.loading import LoadedPolicy, load_policy
@@ -24,12 +26,13 @@ class ExportVideoOptions:
 
     env: list[str] = option([], "tasks to film, one file each: env=lift,can")
     checkpoint: str | None = option(
-        None, "folder of a run (its newest checkpoint) or of one checkpoint"
+        None, "folder of a run (its newest checkpoint) or of one checkpoint", text="path"
     )
     compare: str | None = option(
         None,
         "another checkpoint, filmed beside it on the same seeds: "
         "checkpoint=runs/a/checkpoints/0_lift compare=runs/a/checkpoints/1_can",
+        text="path",
     )
     expert: bool = option(False, "true: film the scripted expert instead of a checkpoint")
     n_episodes: int = option(
@@ -42,11 +45,14 @@ class ExportVideoOptions:
     )
     output: str | None = option(
         None,
-        "file to write, for one task (default: videos/<task>.mp4, with compare "
+        "file to write, .mp4 or .gif, for one task (default: videos/<task>.mp4, with compare "
         "videos/<task>_compared.mp4)",
+        text="path",
     )
     camera: str | None = option(
-        None, "the simulator's name of the camera (default: the one that shows the task best)"
+        None,
+        "the simulator's name of the camera (default: the one that shows the task best)",
+        text="free",
     )
     width: int = option(
         480,
@@ -54,7 +60,7 @@ class ExportVideoOptions:
         at_least=2,
     )
     height: int = option(360, "height of an episode's picture in pixels, even", at_least=2)
-    device: str = option("cpu", "device of the policy: cpu | cuda | auto")
+    device: str = option("cpu", "device of the policy: cpu | cuda | auto", text="free")
 
 
 COMMAND = Command(
@@ -76,6 +82,10 @@ def run(options: ExportVideoOptions) -> None:
             f"output={options.output} is one file for {len(tasks)} tasks; "
             "name one task, or leave it out"
         )
+    suffix = "_compared" if options.compare else ""
+    paths = [Path(options.output or f"videos/{task.label}{suffix}.mp4") for task in tasks]
+    for path in paths:
+        check_output(path, suffixes=ENCODINGS)
     seeds = range(options.seed, options.seed + options.n_episodes)
     casts = [
         [_expert(task) for task in tasks]
@@ -84,9 +94,7 @@ def run(options: ExportVideoOptions) -> None:
     ]
     if options.compare is not None:
         casts.append(_policy(load_policy(options.compare, options.device), tasks))
-    suffix = "_compared" if options.compare else ""
-    for task, *performers in zip(tasks, *casts, strict=True):
-        path = Path(options.output or f"videos/{task.label}{suffix}.mp4")
+    for path, task, *performers in zip(paths, tasks, *casts, strict=True):
         results = film(
             performers,
             path,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reconverge.configs import commandline
 from reconverge.files import write_json
+from reconverge.paths import check_output
 from reconverge.policy.reports.charts.alignment_chart import alignment
 from reconverge.policy.reports.charts.style import write_png
 from reconverge.policy.reports.meta_gradient import measure_run
@@ -21,24 +22,29 @@ from reconverge.policy.runs.provenance import commit, hardware
 
 def main() -> None:
     """Exit with code 2 and one line for a run that cannot be measured."""
-    arguments = _arguments()
-    with commandline.errors_in_one_line():
-        measure(Path(arguments.run), arguments.inner_rate, arguments.windows)
+    with commandline.front_door():
+        arguments = _arguments()
+        measure(arguments.run, arguments.inner_rate, arguments.windows)
 
 
 def measure(run: Path, inner_rate: float, windows: int) -> None:
     """Write `meta_alignment.json` and `plots/meta_alignment.png` into the run's folder."""
+    outputs = run / "meta_alignment.json", run / "plots" / "meta_alignment.png"
+    for output in outputs if run.is_dir() else ():
+        check_output(output, "run")
     facts, pairs = measure_run(run, inner_rate, windows)
     origin = {"commit": commit(), "hardware": hardware()}
-    write_json(run / "meta_alignment.json", {**facts, **origin, "pairs": pairs})
+    write_json(outputs[0], {**facts, **origin, "pairs": pairs})
     names = task_labels(recorded_options(run))
-    write_png(alignment(pairs, names), run / "plots" / "meta_alignment.png")
-    print(f"{run}/meta_alignment.json, {run}/plots/meta_alignment.png")
+    write_png(alignment(pairs, names), outputs[1])
+    print(*outputs, sep=", ")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tools.meta_alignment", description=__doc__)
-    parser.add_argument("run", help="folder of a run that rehearses earlier tasks")
+    parser = commandline.Parser("tools.meta_alignment", description=__doc__)
+    parser.add_argument(
+        "run", type=commandline.path, help="folder of a run that rehearses earlier tasks"
+    )
     parser.add_argument(
         "--inner-rate", type=float, default=1e-4, help="of MAML's inner step (%(default)s)"
     )

@@ -11,21 +11,31 @@ import argparse
 from pathlib import Path
 
 from reconverge.configs import commandline
+from reconverge.paths import check_output
 from reconverge.policy.reports.rows.stress_rows import write_stress
 
 
 def main() -> None:
     """Exit with code 2 and one line for input that cannot be compared."""
-    arguments = _arguments()
-    with commandline.errors_in_one_line():
-        print(write_stress([Path(name) for name in arguments.settings], Path(arguments.output)))
+    with commandline.front_door():
+        arguments = _arguments()
+        check_output(arguments.output, "--output", folder=True)
+        print(write_stress(arguments.settings, arguments.output))
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tools.stress", description=__doc__)
-    parser.add_argument("settings", nargs="+", help="folders, each with the runs of one setting")
+    parser = commandline.Parser("tools.stress", description=__doc__)
     parser.add_argument(
-        "--output", default="stress", help="folder for the table and the picture (%(default)s)"
+        "settings",
+        nargs="+",
+        type=commandline.path,
+        help="folders, each with the runs of one setting",
+    )
+    parser.add_argument(
+        "--output",
+        type=commandline.path,
+        default=Path("stress"),
+        help="folder for the table and the picture (%(default)s)",
     )
     return parser.parse_args()
 

@@ -104,9 +104,9 @@ class LowRank:
     """
 
     name: str = "low_rank"
-    rank: int = option(8, "r, eigenvectors kept for each task", at_least=1)
+    rank: int = option(8, "r, eigenvectors kept for each task", at_least=1, at_most=10_000)
     oversampling: int = option(
-        4, "directions that the iteration carries beyond the rank", at_least=0
+        4, "directions that the iteration carries beyond the rank", at_least=0, at_most=10_000
     )
     iterations: int = option(1, "power iterations that sharpen the subspace", at_least=0)
     samples: int = option(2048, SAMPLES_MEANING, at_least=1)

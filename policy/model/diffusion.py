@@ -22,7 +22,9 @@ PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 class DiffusionOptions:
     """The diffusion process and its sampler."""
 
-    num_train_timesteps: int = option(100, "diffusion steps of the noise schedule", at_least=1)
+    num_train_timesteps: int = option(
+        100, "diffusion steps of the noise schedule", at_least=1, at_most=100_000
+    )
     num_inference_steps: int = option(5, "DDIM steps in which a sample is drawn", at_least=1)
     prediction_type: str = option(
         "sample",

@@ -23,13 +23,20 @@ TASK_CONDITIONING = ("embedding", "none")
 class PolicyOptions:
     """How a policy sees and acts: histories in, action chunks out, in receding horizon."""
 
-    n_obs_steps: int = option(2, "To, newest observations that the policy sees", at_least=1)
-    horizon: int = option(4, "Tp, actions predicted at once, from the current step on", at_least=1)
+    n_obs_steps: int = option(
+        2, "To, newest observations that the policy sees", at_least=1, at_most=1000
+    )
+    horizon: int = option(
+        4, "Tp, actions predicted at once, from the current step on", at_least=1, at_most=1000
+    )
     n_action_steps: int = option(
         2, "Ta, predicted actions that are executed before the next prediction", at_least=1
     )
     fourier_octaves: int = option(
-        3, "frequencies of the Fourier features of each observation entry (0: none)", at_least=0
+        3,
+        "frequencies of the Fourier features of each observation entry (0: none)",
+        at_least=0,
+        at_most=24,
     )
     task_conditioning: str = option(
         "embedding",

@@ -57,6 +57,8 @@ METRICS: dict[str, Any] = {
 }
 """What the Gauss-Newton matrix is compared with; each takes the targets that it is made for."""
 
+MOST_RATE, MOST_WINDOWS = 1000, 1_000_000
+
 Pair = dict[str, Any]
 """`after` and `task` (labels), `since` (tasks learned in between), and what `align` returns"""
 
@@ -77,9 +79,10 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
 
     `windows` of each earlier task are drawn for the support set, the query set and the replay.
     """
-    if not inner_rate > 0 or windows < 1:
+    if not 0 < inner_rate < MOST_RATE or not 0 < windows <= MOST_WINDOWS:
         raise ReconvergeError(
-            f"inner_rate={inner_rate}, windows={windows}: give a positive rate, at least 1 window"
+            f"inner_rate={inner_rate}, windows={windows}: the rate must be above 0 and below "
+            f"{MOST_RATE}, the windows 1 to {MOST_WINDOWS}"
         )
     options = recorded_options(run)
     names = task_labels(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,33 @@ class Point(NamedTuple):
     rate: float
     low: float
     high: float
+
+
+def finished_runs(paths: Sequence[Path]) -> list[Path]:
+    """Return the paths of finished runs, as `runs/*` may hold more; say which are not finished.
+
+    A file that ends in .json counts as a summary. ReconvergeError for a path that does not exist,
+    and where no run is left.
+    """
+    for path in paths:
+        if not path.exists():
+            raise ReconvergeError(
+                f"{path}: does not exist, so no summary.json; give folders of finished runs"
+            )
+    found = [path for path in paths if _holds_summary(path)]
+    begun = [path for path in paths if path not in found and (path / "config.yaml").exists()]
+    for path in begun:
+        print(f"left out, not finished: {path}", file=sys.stderr)
+    if not found:
+        raise ReconvergeError(
+            f"{', '.join(map(str, paths))}: no summary.json; give folders of finished runs, or "
+            "summary.json files"
+        )
+    return found
+
+
+def _holds_summary(path: Path) -> bool:
+    return (path / "summary.json").exists() if path.is_dir() else path.suffix == ".json"
 
 
 def read_run(path: Path) -> Run:

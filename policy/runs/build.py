@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -50,6 +51,7 @@ from reconverge.policy.runs.configuration import TrainOptions
 from reconverge.policy.runs.folder import DEMONSTRATIONS_FILE
 from reconverge.policy.runs.loading import PolicySpec, make_normalizer, make_policy
 
+TRAINED_BYTES = 4 * 5  # of a parameter: itself, its gradient, AdamW's two, its average
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
 
 
@@ -82,9 +84,32 @@ ReadWindows = Callable[[], TaskWindows]
 def check_parts(options: TrainOptions, tasks: Sequence[Task]) -> None:
     """Build policy, generator and method once and drop them, to raise what they refuse."""
     spec = make_spec(options, tasks)
+    check_memory(options, spec)
     normalizer = make_normalizer(spec, tasks)
     replay = make_replay(options, spec, normalizer, [], None)
     make_method(options, spec, make_policy(spec, normalizer), replay, None)
+
+
+def check_memory(options: TrainOptions, spec: PolicySpec) -> None:
+    """Raise ReconvergeError for networks that are too large for the memory of this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with torch.device("meta"):  # shapes without memory
+        normalizer = make_normalizer(spec, [])
+        makers: dict[str, Callable[[], torch.nn.Module]] = {
+            "network": lambda: make_policy(spec, normalizer)
+        }
+        if options.replay.name == "generator":
+            makers["replay.network"] = lambda: make_generator(options, normalizer, spec.action_size)
+        for name, make in makers.items():
+            try:
+                needed = TRAINED_BYTES * sum(p.numel() for p in make().parameters())
+            except RuntimeError:  # numbers of more than 64 bits
+                needed = 2**63
+            if needed > memory:
+                raise ReconvergeError(
+                    f"{name}: its training takes {needed / 1e9:.3g} GB of memory, this machine has "
+                    f"{memory / 1e9:.3g}; choose smaller sizes, such as {name}.width=512"
+                )
 
 
 def make_spec(options: TrainOptions, tasks: Sequence[Task]) -> PolicySpec:

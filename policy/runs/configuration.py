@@ -12,8 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reconverge.configs.store import Command, load_yaml, writable
 from reconverge.envs.catalog import TASKS_MEANING, task_sequence
-from reconverge.envs.seeds import MEASUREMENT
+from reconverge.envs.seeds import DEMONSTRATION, MEASUREMENT
 from reconverge.envs.task import Task
+from reconverge.envs.workers import MOST_SLOTS, MOST_WORKERS
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import check_options, option
 from reconverge.policy.continual.fisher import FISHERS
@@ -27,6 +28,7 @@ from reconverge.policy.model.networks.mlp import MLPOptions
 from reconverge.policy.model.policy import PolicyOptions
 from reconverge.policy.runs.loggers import check_logger
 
+LARGEST_BATCH, LARGEST_POOL = 1_000_000, 100_000_000  # windows
 BATCH_MEANING = "replayed windows of each update"
 POOL_MEANING = "windows drawn for each earlier task when a task begins"
 
@@ -36,8 +38,8 @@ class GeneratorReplayOptions:
     """A diffusion model of windows, trained continually with its own replay."""
 
     name: str = "generator"
-    batch_size: int = option(256, BATCH_MEANING, at_least=1)
-    pool: int = option(8000, POOL_MEANING, at_least=1)
+    batch_size: int = option(256, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
+    pool: int = option(8000, POOL_MEANING, at_least=1, at_most=LARGEST_POOL)
     updates: int = option(2000, "updates of the generator after each task", at_least=1)
     network: MLPOptions = option(MLPOptions(width=384), "the generator's network")
     diffusion: DiffusionOptions = option(
@@ -51,8 +53,13 @@ class RolloutReplayOptions:
     """The frozen previous policy acts in the simulator; its successes are replayed."""
 
     name: str = "rollout"
-    batch_size: int = option(256, BATCH_MEANING, at_least=1)
-    pool: int = option(8000, POOL_MEANING + ", from its successes in 100 episodes", at_least=1)
+    batch_size: int = option(256, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
+    pool: int = option(
+        8000,
+        POOL_MEANING + ", from its successes in 100 episodes",
+        at_least=1,
+        at_most=LARGEST_POOL,
+    )
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ class DemonstrationReplayOptions:
     """Stored demonstrations of earlier tasks: all of them, an upper bound, or a few."""
 
     name: str = "demonstrations"
-    batch_size: int = option(256, BATCH_MEANING, at_least=1)
-    pool: int = option(8000, POOL_MEANING, at_least=1)
+    batch_size: int = option(256, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
+    pool: int = option(8000, POOL_MEANING, at_least=1, at_most=LARGEST_POOL)
     budget: int | None = option(
         None,
         "kept of all earlier tasks together, in whole episodes, each task an equal share "
@@ -110,11 +117,17 @@ class DemonstrationOptions:
     path: str = option(
         "demonstrations",
         "folder of the stores <task>.zarr; scripted experts make those that are missing",
+        text="path",
+    )
+    episodes: int = option(
+        200,
+        "demonstrations of each task that experts record",
+        at_least=1,
+        at_most=len(DEMONSTRATION),
     )
     collect: bool = option(
         True, "true: experts record what is missing | false: all stores must be there"
     )
-    episodes: int = option(200, "demonstrations of each task that experts record", at_least=1)
     noise: float = option(
         0.2,
         "standard deviation of the noise on the expert's executed actions, in units of the action",
@@ -128,7 +141,10 @@ class EvaluationOptions:
     """Rollouts after each task, and the recovery probes between them."""
 
     n_rollouts: int = option(
-        50, "evaluation episodes of each task seen, after each task", at_least=1
+        50,
+        "evaluation episodes of each task seen, after each task",
+        at_least=1,
+        at_most=min(map(len, MEASUREMENT.values())),
     )
     probe_rollouts: int = option(
         30, "episodes of each earlier task in a recovery probe (0: no probes)", at_least=0
@@ -151,8 +167,9 @@ class EvaluationOptions:
         "probes of the task being learned, evenly spaced to its last update, from which forward "
         "transfer is measured (0: none)",
         at_least=0,
+        at_most=10_000,
     )
-    slots: int = option(50, "episodes that run at the same time", at_least=1)
+    slots: int = option(50, "episodes that run at the same time", at_least=1, at_most=MOST_SLOTS)
     seeds: str = option(
         "evaluation",
         "evaluation: the reported episodes | selection: others, by which settings are chosen",
@@ -178,22 +195,29 @@ class TrainOptions(PolicyOptions):
         ["lift", "can", "square"],
         f"tasks in the order of learning, {TASKS_MEANING}",
     )
-    seed: int = option(0, "fixes the initial weights, the batches and the noise", at_least=0)
+    seed: int = option(
+        0, "fixes the initial weights, the batches and the noise", at_least=0, at_most=2**63 - 1
+    )
     updates_per_task: int = option(2000, "gradient updates on each task", at_least=1)
-    batch_size: int = option(256, "windows of the current task in each update", at_least=1)
+    batch_size: int = option(
+        256, "windows of the current task in each update", at_least=1, at_most=LARGEST_BATCH
+    )
     resume: str | None = option(
         None,
         "run directory to continue, also with further tasks (env=) or updates; options that are "
         "not typed are as it recorded them",
+        text="path",
     )
     name: str = option(
         "${moment:}_${method.name}_seed${seed}",
         "name of the run directory under runs/",
+        text="folder",
     )
     sweep: str = option(
         "sweep",
         "name of the directory under runs/ for several runs (-m); repeating the command continues "
         "that sweep",
+        text="folder",
     )
     diffusion: DiffusionOptions = option(DiffusionOptions(), "the policy's diffusion process")
     optimizer: OptimizerOptions = option(OptimizerOptions(), "the policy's optimiser, AdamW")
@@ -211,9 +235,12 @@ class TrainOptions(PolicyOptions):
         "none",
         "logger beside TensorBoard: none | wandb (offline unless WANDB_MODE=online) | trackio "
         "(local); pip install -e '.[wandb]' or '.[trackio]'",
+        text="free",
     )
-    device: str = option("auto", "device of training: cpu | cuda | auto")
-    workers: int | None = option(None, "simulation threads (default: all cores)", at_least=1)
+    device: str = option("auto", "device of training: cpu | cuda | auto", text="free")
+    workers: int | None = option(
+        None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
+    )
 
     @property
     def policy(self) -> PolicyOptions:
@@ -253,7 +280,7 @@ TRAIN = Command(
             "config": {"override_dirname": {"exclude_keys": [*FREE_IN_A_SWEEP]}},
         },
         "run": {"dir": "runs/${name}"},
-        "sweep": {"dir": "runs/${sweep}", "subdir": "${hydra.job.override_dirname}"},
+        "sweep": {"dir": "runs/${sweep}", "subdir": "${short_name:${hydra.job.override_dirname}}"},
     },
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from reconverge.policy.runs.build import (
 from reconverge.policy.runs.configuration import TrainOptions, check_train_options, deciding
 from reconverge.policy.runs.folder import OPTIONS_FILE, flat, forget, record_options
 from reconverge.policy.runs.loading import PolicySpec, find_device, make_normalizer, make_policy
-from reconverge.policy.runs.provenance import hardware, versions
+from reconverge.policy.runs.provenance import command, hardware, versions
 from reconverge.policy.runs.record import Reporter, RunRecord
 from reconverge.policy.runs.resuming import begun_with, find_begun, go_on
 from reconverge.policy.runs.summary import Summary
@@ -104,10 +103,10 @@ def _learn_all(
     evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
     replay = make_replay(options, spec, normalizer, windows, evaluator)
     method = make_method(options, spec, make_policy(spec, normalizer), replay, windows)
-    facts, command = _facts(options, spec, method, found), _command()
+    facts = _facts(options, spec, method, found)
     progress, state = Progress(demonstration_seconds=collected), None
     if begun is not None:
-        progress, facts = go_on(begun, spec, facts, options, command)
+        progress, facts = go_on(begun, spec, facts, options, command())
         state = begun.state
         record_options(options, folder)  # those that were typed anew
     manifest = {"policy": spec.to_json(), "facts": facts, "options": flat(options)}
@@ -191,14 +190,10 @@ def _facts(
         "parameters": sum(p.numel() for p in policy.network.parameters()),
         "demonstrations": demonstrations,
         "changes": [],
-        "command": _command(),
+        "command": command(),
         "versions": versions(),
         "hardware": hardware() | {"device": device.type, "precision": precision},
     }
-
-
-def _command() -> str:
-    return " ".join(["reconverge train", *sys.argv[1:]])
 
 
 def _seconds(progress: Progress, started: float) -> dict[str, float]:

@@ -112,12 +112,15 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
         policy = make_policy(spec, make_normalizer(spec, []).to(place))
         policy.load_state_dict(checkpoint.weights)
         tasks = tuple(spec.task(name) for name in spec.tasks)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{folder}: the weights do not fit the architecture it describes ({reason})"
         ) from error
-    if manifest.get("facts", {}).get("method") in OF_ONE_TASK:
+    facts = manifest.get("facts", {})
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{file}: facts: must be a map, got {facts!r:.80}; restore it")
+    if facts.get("method") in OF_ONE_TASK:
         index = manifest.get("task")
         if type(index) is not int or not 0 <= index < len(tasks):
             raise CheckpointError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,17 @@ PACKAGES = (
     "numba",
     "reconverge",
 )
+
+
+def command() -> str:
+    """Return the command line of this process as it was typed, quoted for a shell.
+
+    A run that Python started has the one that makes it again.
+    """
+    program, *arguments = sys.argv
+    if not program.startswith(("reconverge ", "python -m ")):
+        program = "reconverge train"
+    return " ".join([program, *map(shlex.quote, arguments)])
 
 
 def versions() -> dict[str, str | None]:

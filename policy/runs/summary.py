@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,8 @@ class Summary:
         for name, values in rates.items():
             if wrong := [rate for rate in values if not 0 <= rate <= 1]:
                 raise ReconvergeError(f"{where}: {name} holds {wrong[0]}: must be 0 to 1")
+        if any(number != number for number in _numbers(asdict(summary))):
+            raise ReconvergeError(f"{where}: holds NaN, which is no number; restore it")
         pairs = [(entry.task, entry.while_learning) for entry in summary.recovery]
         for pair in pairs + [(curve.task, curve.while_learning) for curve in curves]:
             if not set(pair) <= set(summary.tasks):
@@ -168,6 +170,15 @@ class Summary:
                     f"{', '.join(summary.tasks)}"
                 )
         return summary
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield every number in lists and maps."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
 
 
 def read_summary(path: Path) -> Summary:

@@ -12,7 +12,6 @@ import copy
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,11 +36,12 @@ from reconverge.envs.rollout import rollout
 from reconverge.envs.seeds import EVALUATION
 from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
-from reconverge.envs.workers import available_cores
+from reconverge.envs.workers import MOST_WORKERS, available_cores
 from reconverge.files import write_json
 from reconverge.options import option
+from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import NoisyExpert
-from reconverge.policy.runs.provenance import commit, hardware
+from reconverge.policy.runs.provenance import command, commit, hardware
 from reconverge.progress import progress_bar
 from reconverge.tools.benchmark.stock import STOCK, StockRobosuite, make_stock
 
@@ -86,8 +86,9 @@ class SimulationOptions:
         None,
         "simulation threads, and processes of the stock evaluation (default: all cores)",
         at_least=1,
+        at_most=MOST_WORKERS,
     )
-    output: str | None = option(None, "JSON file for the results")
+    output: str | None = option(None, "JSON file for the results", text="path")
 
 
 COMMAND = Command(
@@ -103,6 +104,9 @@ def main() -> None:
 
 def run(options: SimulationOptions) -> dict[str, Any]:
     """Measure every task, print a table and one JSON line."""
+    output = None if options.output is None else Path(options.output)
+    if output is not None:
+        check_output(output, suffixes=(".json",))
     workers = min(options.workers or available_cores(), options.episodes)
     tasks = task_sequence(options.env)
     measured = {
@@ -114,13 +118,13 @@ def run(options: SimulationOptions) -> dict[str, Any]:
         "rounds": options.rounds,
         "episodes": options.episodes,
         "workers": workers,
-        "command": " ".join(["python -m tools.benchmark.simulation", *sys.argv[1:]]),
+        "command": command(),
         "commit": commit(),
         "versions": {name: version(name) for name in PACKAGES},
         "hardware": hardware(),
     }
-    if options.output:
-        write_json(Path(options.output), report)
+    if output is not None:
+        write_json(output, report)
     print(json.dumps(report))
     return report
 

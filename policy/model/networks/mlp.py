@@ -40,14 +40,19 @@ class MLPOptions:
     """Residual MLP, fast on a CPU."""
 
     name: str = "mlp"
-    width: int = option(256, "width of the residual stream", at_least=1)
-    depth: int = option(3, "number of residual blocks", at_least=1)
-    expansion: float = option(2.0, "hidden width of a block, as a multiple of `width`", above=0)
+    width: int = option(256, "width of the residual stream", at_least=1, at_most=100_000)
+    depth: int = option(3, "number of residual blocks", at_least=1, at_most=1000)
+    expansion: float = option(
+        2.0, "hidden width of a block, as a multiple of `width`", above=0, at_most=100
+    )
     diffusion_step_embed_dim: int = option(
-        64, "number of features of the diffusion step, even", at_least=4
+        64, "number of features of the diffusion step, even", at_least=4, at_most=100_000
     )
     context: int = option(
-        128, "size of the features of diffusion step and condition together", at_least=1
+        128,
+        "size of the features of diffusion step and condition together",
+        at_least=1,
+        at_most=100_000,
     )
 
     def build(self, *, sample_steps: int, sample_size: int, condition_size: int) -> nn.Module:

@@ -88,13 +88,13 @@ class UNet1dOptions:
 
     name: str = "unet1d"
     down_dims: list[int] = option([64, 128, 256], "channels of each level")
-    kernel_size: int = option(5, "kernel size of the convolutions, odd", at_least=1)
-    n_groups: int = option(8, "groups of each group normalisation", at_least=1)
+    kernel_size: int = option(5, "kernel size of the convolutions, odd", at_least=1, at_most=1001)
+    n_groups: int = option(8, "groups of each group normalisation", at_least=1, at_most=100_000)
     diffusion_step_embed_dim: int = option(
-        128, "number of features of the diffusion step, even", at_least=4
+        128, "number of features of the diffusion step, even", at_least=4, at_most=100_000
     )
     attention_levels: list[int] = option([], "levels with self-attention, 1 the finest")
-    heads: int = option(8, "heads of the self-attention", at_least=1)
+    heads: int = option(8, "heads of the self-attention", at_least=1, at_most=100_000)
 
     def build(self, *, sample_steps: int, sample_size: int, condition_size: int) -> nn.Module:
         """Make the network with fresh weights; convolutions fit every number of sample steps."""

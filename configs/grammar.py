@@ -1,0 +1,82 @@
+"""What is typed as name=value, in hydra's grammar: text is taken literally, paths are expanded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from reconverge.configs.store import Command
+from reconverge.errors import ReconvergeError
+from reconverge.options import text_options
+from reconverge.paths import expanded
+
+LONGEST = 150  # bytes of a folder's name that lists the options of a run of a sweep
+
+
+def in_grammar(command: Command, argument: str) -> str:
+    """Return `name=value` as hydra reads it; hydra would take a comma for a sweep, say.
+
+    `env=lift,can` becomes a list. The value of an option that holds text is that text, also where
+    it is quoted as hydra wants it. ReconvergeError for a path that is empty.
+    """
+    key, separator, value = argument.partition("=")
+    name, bare = key.lstrip("+"), not value.startswith(("[", "'", '"'))
+    if separator and name == "env" and bare:
+        return f"{key}=[{value}]"
+    options = command.options()
+    kind = dict(text_options(options)).get(name)
+    if (
+        not separator
+        or kind is None
+        or value == "null"
+        or re.fullmatch(r"\[.*\]", value, re.DOTALL)
+    ):
+        return argument
+    if isinstance(getattr(options, name, None), list):
+        return f"{key}=[{','.join(_text(key, kind, part) for part in value.split(',') if part)}]"
+    return f"{key}={_text(key, kind, value)}"
+
+
+def _text(key: str, kind: str, value: str) -> str:
+    text = unquoted(value)
+    if not text and kind == "path":
+        raise ReconvergeError(f"{key}= is empty; give a path, or leave it out")
+    return quoted(expanded(text) if kind == "path" else text)
+
+
+def quoted(text: str) -> str:
+    """Return text in quotes, so that hydra and omegaconf read nothing but text."""
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return QuotedString(escaped, Quote.single).with_quotes()
+
+
+def unquoted(value: str) -> str:
+    """Return what `quoted` was given, and a value that is not in quotes as it is."""
+    if len(value) < 2 or value[0] != value[-1] or value[0] not in "'\"":
+        return value
+    try:
+        parsed = OverridesParser.create().parse_override(f"x={value}").value()
+    except HydraException:
+        return value
+    if not isinstance(parsed, str):
+        return value
+    return re.sub(r"(\\*)\1\\\$\{", r"\1${", parsed)
+
+
+def short_name(name: str) -> str:
+    """Return the name of a folder, one that file systems would refuse cut and ended by its hash."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= LONGEST:
+        return name
+    return (
+        f"{os.fsdecode(encoded[: LONGEST - 20]).rstrip()}-{hashlib.sha1(encoded).hexdigest()[:16]}"
+    )
+
+
+OmegaConf.register_new_resolver("short_name", short_name, replace=True)
