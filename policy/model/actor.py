@@ -45,6 +45,10 @@ class PolicyActor:
 
     def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
         """Return action chunks [B, Ta, Da] for the histories [B, To, Do] of these slots."""
+        return self.plan(slots, history)[:, : self.policy.n_action_steps]
+
+    def plan(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
+        """Return whole plans [B, Tp, Da]; `act` is their first Ta steps."""
         count, filled = len(slots), -len(slots) % self.rows
         noise = np.zeros((count + filled, self.policy.horizon, self.policy.action_size), np.float32)
         for row, slot in enumerate(slots):
@@ -61,4 +65,4 @@ class PolicyActor:
             for i, slot in enumerate(slots):
                 window = Batch(seen[i : i + 1], plans[i : i + 1], task[i : i + 1])
                 self.windows.setdefault(self._seed[slot], []).append(window)
-        return plans[:, : self.policy.n_action_steps].cpu().numpy()
+        return plans.cpu().numpy()
