@@ -1,24 +1,27 @@
-"""Action chunks over a local socket: `python -m policy.serve checkpoint=runs/<name> env=lift`."""
+"""Action chunks over TCP: `python -m policy.serve checkpoint=runs/<name> env=lift`."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.deployment.contract import make_contract
+from reconverge.policy.deployment.access import read_secret
+from reconverge.policy.deployment.contract import Contract, make_contract
 from reconverge.policy.deployment.session import Latency
-from reconverge.policy.deployment.sockets import listen
-from reconverge.policy.runs.loading import load_policy
+from reconverge.policy.deployment.sockets import Limits, listen
+from reconverge.policy.runs.loading import LoadedPolicy, load_policy
 from reconverge.process import leave_to_asyncio
 
 
 @dataclass(frozen=True)
-class ServeOptions:
-    """Answer a robot's process."""
+class ServeOptions(Limits):
+    """Answer robots' processes."""
 
     env: list[str] = option(
         [], "the task to act on: env=lift (default: the only one of the policy)"
@@ -28,7 +31,7 @@ class ServeOptions:
     )
     host: str = option(
         "127.0.0.1",
-        "address to listen at; 0.0.0.0 lets in all machines of the network, without a password",
+        "address to listen at; any but this machine's own (0.0.0.0: all networks) wants a secret",
         text="free",
     )
     port: int = option(
@@ -36,6 +39,12 @@ class ServeOptions:
         "TCP port to listen at (0: any that is free, which is printed)",
         at_least=0,
         at_most=65_535,
+    )
+    secret_file: str | None = option(
+        None,
+        "file of the secret that clients must give (default: the environment variable "
+        "RECONVERGE_SECRET, else none)",
+        text="path",
     )
     device: str = option("cpu", "device of the policy: cpu | cuda | auto", text="free")
 
@@ -48,7 +57,8 @@ def main() -> None:
 
 
 def run(options: ServeOptions) -> None:
-    """Serve one task until Ctrl-C, then print the latency."""
+    """Serve one task until Ctrl-C or SIGTERM, then print the latency."""
+    secret = read_secret(options.secret_file)
     loaded = load_policy(options.checkpoint, options.device)
     tasks = loaded.select(options.env)
     if len(tasks) > 1:
@@ -56,13 +66,10 @@ def run(options: ServeOptions) -> None:
         raise ReconvergeError(f"env={names}: a server acts on one task; choose one of them")
     contract = make_contract(tasks[0], loaded.policy)
     latency = Latency()
-
-    def on_start(host: str, port: int) -> None:
-        print(f"serving {contract.task} at {host}:{port}; Ctrl-C ends it", flush=True)
-
     leave_to_asyncio()
     try:
-        asyncio.run(listen(loaded.policy, contract, options.host, options.port, latency, on_start))
+        with suppress(asyncio.CancelledError):  # SIGTERM
+            asyncio.run(_serve(loaded, contract, latency, options, secret))
     finally:
         if latency.plans:
             found = latency.summary()
@@ -70,6 +77,24 @@ def run(options: ServeOptions) -> None:
                 f"{found['plans']} plans, {found['refused']} requests refused, "
                 f"latency p50 {found['p50_ms']:.1f} ms, p99 {found['p99_ms']:.1f} ms"
             )
+
+
+async def _serve(
+    loaded: LoadedPolicy,
+    contract: Contract,
+    latency: Latency,
+    options: ServeOptions,
+    secret: str | None,
+) -> None:
+    def on_start(host: str, port: int) -> None:
+        print(f"serving {contract.task} at {host}:{port}; Ctrl-C ends it", flush=True)
+
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await listen(
+        loaded.policy, contract, options.host, options.port, latency, on_start, options, secret
+    )
 
 
 if __name__ == "__main__":

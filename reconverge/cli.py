@@ -12,7 +12,7 @@ from reconverge.process import interruptible
 COMMANDS = {
     "train": ("policy.train", "learn tasks one after another"),
     "evaluate": ("policy.evaluate", "success rate of a trained policy in the simulator"),
-    "serve": ("policy.serve", "action chunks over a local socket, for a robot's process"),
+    "serve": ("policy.serve", "action chunks over TCP, for robots' processes"),
     "collect": ("tools.collect", "record demonstrations of scripted experts"),
     "convert": ("tools.convert", "demonstrations from and to robomimic, diffusion_policy, LeRobot"),
     "check-store": ("tools.check_store", "what is in demonstration stores, and what is wrong"),

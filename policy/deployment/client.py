@@ -21,15 +21,20 @@ plain msgpack numbers, arrays lists.
     {type: observed}: the history grows, without a plan; send it at each step within a chunk
 {type: statistics}
     {type: statistics, plans, refused, p50_ms, p99_ms}: of all clients so far
+{type: hello, secret: text}
+    {type: welcome}: the first request to a server that wants a secret, which it closes at another
 
 Anything else is refused by `{type: error, message}` and leaves the episode unchanged; after bytes
 that cannot be a message (a length above `MAX_BYTES`) the server also closes the connection. A bug
 in the server is answered by `{type: failure, message}`, and the connection closed. Each connection
-has an episode of its own.
+has an episode of its own. Connections take turns, one request each; requests may be sent ahead, but
+the server reads on only as it answers. It says `error` and closes where it has too many clients, or
+none has come from this one for its `idle_timeout`, or within ten seconds of connecting.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -40,6 +45,8 @@ import numpy as np
 
 MAX_BYTES = 65_536
 HEADER = struct.Struct(">I")
+SECRET = "RECONVERGE_SECRET"
+"""Environment variable of the secret that the clients of a server share."""
 
 
 class PolicyError(RuntimeError):
@@ -55,14 +62,28 @@ def encode(message: Mapping[str, Any]) -> bytes:
 class PolicyClient:
     """One connection, one episode at a time.
 
-    `timeout`: seconds for connecting and for each reply.
+    `timeout`: seconds for connecting and for each reply. `secret`: the server's, where it has one;
+    by default that of the environment variable `RECONVERGE_SECRET`.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 5555, timeout: float = 5.0):
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 5555,
+        timeout: float = 5.0,
+        secret: str | None = None,
+    ):
         self._socket = socket.create_connection((host, port), timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._actions: list[np.ndarray] = []
-        self.contract = self.request({"type": "contract"})
+        secret = secret or os.environ.get(SECRET)
+        try:
+            if secret:
+                self.request({"type": "hello", "secret": secret.strip()})
+            self.contract = self.request({"type": "contract"})
+        except PolicyError:
+            self.close()
+            raise
 
     def reset(self, seed: int) -> None:
         """Start an episode; the same seed and observations give the same actions."""

@@ -13,6 +13,7 @@ import msgpack
 import numpy as np
 
 from reconverge.errors import ReconvergeError, unknown
+from reconverge.policy.deployment.access import is_admitted
 from reconverge.policy.deployment.contract import Contract, ObservationEntry
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.model.policy import DiffusionPolicy
@@ -45,9 +46,20 @@ class Latency:
 
 
 class Session:
-    """The observation history and the noise of one client, as in a rollout of `PolicyActor`."""
+    """The observation history and the noise of one client, as in a rollout of `PolicyActor`.
 
-    def __init__(self, policy: DiffusionPolicy, contract: Contract, latency: Latency):
+    With a `secret` it answers nothing before the client has given it.
+    """
+
+    def __init__(
+        self,
+        policy: DiffusionPolicy,
+        contract: Contract,
+        latency: Latency,
+        secret: str | None = None,
+    ):
+        self.admitted = secret is None
+        self._secret = secret
         self._contract, self._latency = contract, latency
         self._actor = PolicyActor(policy, contract.index, rows=1)
         self._steps = policy.n_obs_steps
@@ -59,6 +71,7 @@ class Session:
             "act": self._act,
             "observe": self._observe,
             "statistics": lambda _: {"type": "statistics", **latency.summary()},
+            "hello": self._hello,
         }
 
     def answer(self, body: bytes) -> dict[str, Any]:
@@ -67,19 +80,28 @@ class Session:
         Only a RequestError becomes a reply; any other exception is a bug of the server.
         """
         try:
-            message = _decode(body)
+            message = decode(body)
             kind = message.get("type")
+            if not self.admitted and kind != "hello":
+                raise RequestError("give this server's secret first: {type: hello, secret: ...}")
             if not isinstance(kind, str) or kind not in self._requests:
-                raise unknown("type of request", kind, self._requests, RequestError)
+                raise unknown("type of request", _quotable(kind), self._requests, RequestError)
             return self._requests[kind](message)
         except RequestError as error:
             self._latency.refused += 1
             return {"type": "error", "message": str(error)}
 
+    def _hello(self, message: dict[str, Any]) -> dict[str, Any]:
+        if not is_admitted(message.get("secret"), self._secret):
+            self.admitted = False
+            raise RequestError("not this server's secret; connect again with that of its operator")
+        self.admitted = True
+        return {"type": "welcome"}
+
     def _reset(self, message: dict[str, Any]) -> dict[str, Any]:
         seed = message.get("seed")
         if type(seed) is not int or not 0 <= seed < 2**63:
-            raise RequestError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
+            raise RequestError(f"seed={short(seed)}: give a whole number from 0 to 2^63 - 1")
         self._actor.begin(0, seed)
         self._history.clear()
         self._begun = True
@@ -106,40 +128,53 @@ def flatten(observation: Any, entries: tuple[ObservationEntry, ...]) -> np.ndarr
     RequestError names the key that differs from the contract's `entries`.
     """
     if not isinstance(observation, dict):
-        raise RequestError(f"observation={_short(observation)}: give a map of key to numbers")
+        raise RequestError(f"observation={short(observation)}: give a map of key to numbers")
     sizes = {entry.key: entry.size for entry in entries}
     for key in observation:
         if key not in sizes:
-            raise unknown("observation key", key, sizes, RequestError)
+            raise unknown("observation key", _quotable(key), sizes, RequestError)
     for key, size in sizes.items():
         if key not in observation:
             raise RequestError(f"observation lacks {key!r}; give {', '.join(sizes)}")
         values = observation[key]
         if not isinstance(values, list) or len(values) != size:
             raise RequestError(
-                f"observation {key!r}: give a list of {size} numbers, got {_short(values)}"
+                f"observation {key!r}: give a list of {size} numbers, got {short(values)}"
             )
         for value in values:
             if type(value) not in (int, float) or not math.isfinite(value):
-                raise RequestError(
-                    f"observation {key!r} holds {_short(value)}: give finite numbers"
-                )
+                raise RequestError(f"observation {key!r} holds {short(value)}: give finite numbers")
     flat = np.array([value for key in sizes for value in observation[key]], np.float64)
     low = np.array([bound for entry in entries for bound in entry.low])
     high = np.array([bound for entry in entries for bound in entry.high])
     return flat.clip(low, high).astype(np.float32)
 
 
-def _decode(body: bytes) -> dict[str, Any]:
+def decode(
+    body: bytes, object_hook: Callable[[dict[Any, Any]], Any] | None = None
+) -> dict[Any, Any]:
+    """Return the map that the bytes of a message are; `object_hook` replaces maps within it.
+
+    RequestError if they are none.
+    """
     try:
-        message = msgpack.unpackb(body)
+        message = msgpack.unpackb(body, object_hook=object_hook)
+    except RequestError:
+        raise
     except (ValueError, msgpack.UnpackException) as error:
         raise RequestError(f"not a msgpack message ({error or type(error).__name__})") from error
     if not isinstance(message, dict):
-        raise RequestError(f"message {_short(message)}: give a map with a type")
+        raise RequestError(f"message {short(message)}: give a map")
     return message
 
 
-def _short(value: Any) -> str:
-    text = reprlib.repr(value)  # of few levels, however deep the client nested it
+def short(value: Any) -> str:
+    """Return at most 60 characters for a value, however large it is and however deep."""
+    text = reprlib.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _quotable(value: Any) -> Any:
+    """Return the value, or a short text for one that is large or deep."""
+    text = reprlib.repr(value)
+    return short(value) if "..." in text else value

@@ -1,18 +1,58 @@
-"""Sessions over TCP: one a connection, framed as `client` documents."""
+"""Sessions over TCP: clients of both protocols at one port, in turns and within limits."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
+import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
 
 import msgpack
+from websockets.http11 import Request
 
-from reconverge.errors import ReconvergeError
-from reconverge.policy.deployment.client import HEADER, MAX_BYTES, encode
+from reconverge.options import option
+from reconverge.policy.deployment.access import is_admitted, open_listener
+from reconverge.policy.deployment.channels import HTTP, Frames, WebSocket
+from reconverge.policy.deployment.client import HEADER, MAX_BYTES
 from reconverge.policy.deployment.contract import Contract
-from reconverge.policy.deployment.session import Latency, Session
+from reconverge.policy.deployment.openpi import OpenpiSession
+from reconverge.policy.deployment.session import Latency, RequestError, Session
 from reconverge.policy.model.policy import DiffusionPolicy
+
+GREETING = 10.0
+"""Seconds from connecting to the first message, which a server with a secret admits by."""
+
+LINGER = 1.0
+"""Seconds in which a client that is turned away can read why."""
+
+PAUSE = 0.5
+"""Seconds until the next try to accept a client, where the system has no means."""
+
+REFUSALS = 64
+"""Clients that are turned away at the same time; more wait in the system's queue."""
+
+NO_MEANS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What clients may take of a server."""
+
+    max_connections: int = option(
+        64, "clients at a time; one more is told so and disconnected", at_least=1
+    )
+    idle_timeout: float = option(
+        600.0, "seconds without a request after which a client is disconnected", above=0
+    )
+
+
+DEFAULT = Limits()
 
 
 async def listen(
@@ -22,56 +62,180 @@ async def listen(
     port: int,
     latency: Latency,
     on_start: Callable[[str, int], None],
+    limits: Limits = DEFAULT,
+    secret: str | None = None,
 ) -> None:
     """Answer clients until cancelled; `on_start` is told the address.
 
     With `port` 0 the system chooses a free one. ReconvergeError if the address cannot be had. A bug
     while answering is printed here with its traceback; that client is told so and disconnected.
     """
+    with open_listener(host, port, secret) as listener:
+        _warm_up(Session(policy, contract, Latency()), contract)
+        on_start(*listener.getsockname()[:2])
+        await Server(policy, contract, latency, limits, secret).accept(listener)
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+class Server:
+    """The connections of one policy.
+
+    Between two requests that it answers it reads what has come from all of them. Of each it holds
+    at most one request that waits, and a few times `MAX_BYTES` of what was sent ahead or not read.
+    """
+
+    def __init__(
+        self,
+        policy: DiffusionPolicy,
+        contract: Contract,
+        latency: Latency,
+        limits: Limits,
+        secret: str | None,
+    ):
+        self._policy, self._contract, self._latency = policy, contract, latency
+        self._limits, self._secret = limits, secret
+        self._turn = asyncio.Lock()  # given in the order of asking
+        self._places = asyncio.Semaphore(limits.max_connections + REFUSALS)
+        self._clients = 0
+
+    async def accept(self, listener: socket.socket) -> None:
+        """Serve whoever connects, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._places.acquire()
+                group.create_task(self._serve(await _accept(listener)))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        """Talk with a client until one of the two ends it."""
+        full = self._clients >= self._limits.max_connections
+        self._clients += not full
         try:
-            await _talk(Session(policy, contract, latency), latency, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # the client has gone, or the server ends
+            reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_BYTES // 2)
+            writer.transport.set_write_buffer_limits(MAX_BYTES)
+            try:
+                await (self._refuse if full else self._talk)(reader, writer)
+                await _part(reader, writer)
+            finally:
+                writer.transport.abort()
+        except (EOFError, OSError):
+            pass  # the client has gone, or says nothing
+        except Exception:
+            traceback.print_exc()
         finally:
-            writer.close()
+            self._clients -= not full
+            self._places.release()
 
-    _warm_up(Session(policy, contract, Latency()), contract)
-    try:
-        server = await asyncio.start_server(talk, host, port)
-    except (OSError, OverflowError) as error:
-        raise ReconvergeError(
-            f"host={host} port={port}: cannot listen there ({error}); choose another"
-        ) from error
-    try:
-        on_start(*server.sockets[0].getsockname()[:2])
-        await asyncio.Event().wait()
-    finally:
-        server.close()
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say in the client's protocol, as far as it shows soon, that there is no place."""
+        said = (
+            f"all {self._limits.max_connections} connections of this server are taken; "
+            "try again later, or raise its max_connections="
+        )
+        head = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                head = await reader.readexactly(HEADER.size)
+        if head == HTTP:
+            busy = HTTPStatus.SERVICE_UNAVAILABLE, f"{said}\n"
+            async with asyncio.timeout(LINGER):
+                await WebSocket(reader, writer, head).open(lambda request: _health(request) or busy)
+        else:
+            Frames(reader, writer, head).end("error", said)
 
-
-async def _talk(
-    session: Session, latency: Latency, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    """Answer one client's messages; returns if the connection must be closed."""
-    while True:
-        (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
-        if size > MAX_BYTES:
-            latency.refused += 1
-            said = f"a message of {size} bytes: at most {MAX_BYTES}; connect again"
-            writer.write(encode({"type": "error", "message": said}))
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a client until it must be disconnected; EOFError when it goes."""
+        async with asyncio.timeout(self._patience(admitted=False)):
+            met = await self._meet(reader, writer)
+        if met is None:
             return
-        body = await reader.readexactly(size)
+        channel, session = met
         try:
-            reply = session.answer(body)
+            await self._converse(channel, session)
+        except RequestError as error:
+            self._latency.refused += 1
+            channel.end("error", str(error))
+        except TimeoutError:
+            channel.end("error", "no request for too long; connect again")
+        except (EOFError, OSError):
+            raise
         except Exception:
             traceback.print_exc()
             said = "the server failed, not this request; its own output says why"
-            writer.write(encode({"type": "failure", "message": said}))
-            return
-        writer.write(encode(reply))
+            channel.end("failure", said)
+
+    async def _meet(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[Frames, Session] | tuple[WebSocket, OpenpiSession] | None:
+        """Tell the protocol by the first bytes; None if a websocket's handshake fails."""
+        head = await reader.readexactly(HEADER.size)
+        if head != HTTP:
+            session = Session(self._policy, self._contract, self._latency, self._secret)
+            return Frames(reader, writer, head), session
+        channel = WebSocket(reader, writer, head)
+        if not await channel.open(lambda request: _health(request) or self._unadmitted(request)):
+            return None
+        openpi = OpenpiSession(self._policy, self._contract, self._latency)
+        await channel.send(openpi.metadata())
+        return channel, openpi
+
+    async def _converse(
+        self, channel: Frames | WebSocket, session: Session | OpenpiSession
+    ) -> None:
+        """Answer messages one by one; returns once the client is not admitted."""
+        while True:
+            async with asyncio.timeout(self._patience(session.admitted)):
+                body = await channel.receive()
+            async with self._turn:
+                reply = session.answer(body)
+                await asyncio.sleep(0)  # read from all before the next is answered
+            async with asyncio.timeout(self._limits.idle_timeout):
+                await channel.send(reply)
+            if not session.admitted:
+                return
+
+    def _patience(self, admitted: bool) -> float:
+        """Return the seconds to wait for the next message."""
+        idle = self._limits.idle_timeout
+        return idle if admitted else min(GREETING, idle)
+
+    def _unadmitted(self, request: Request) -> tuple[int, str] | None:
+        """Return the answer to a handshake without the secret, which openpi calls an API key."""
+        given = [value.partition(" ")[2] for value in request.headers.get_all("Authorization")]
+        if any(is_admitted(value, self._secret) for value in given or [""]):
+            return None
+        return HTTPStatus.UNAUTHORIZED, "give this server's secret as api_key\n"
+
+
+async def _accept(listener: socket.socket) -> socket.socket:
+    """Return the next client's connection, waiting for means of the system where it lacks them."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return (await loop.sock_accept(listener))[0]
+        except OSError as error:
+            if error.errno in NO_MEANS:
+                _warn_once(f"no further client for now ({error}): see `ulimit -n`")
+            await asyncio.sleep(PAUSE)
+
+
+@cache
+def _warn_once(said: str) -> None:
+    print(f"warning: {said}", file=sys.stderr, flush=True)
+
+
+def _health(request: Request) -> tuple[int, str] | None:
+    """Return the answer to openpi's question whether a server is up."""
+    return (HTTPStatus.OK, "OK\n") if request.path == "/healthz" else None
+
+
+async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Close once the client has read all: the system drops it where bytes of the client wait."""
+    async with asyncio.timeout(LINGER):
         await writer.drain()
+        writer.write_eof()
+        while await reader.read(MAX_BYTES):
+            pass
+        writer.close()
+        await writer.wait_closed()
 
 
 def _warm_up(session: Session, contract: Contract) -> None:

@@ -2,11 +2,14 @@
 
 import ast
 import asyncio
+import resource
 import signal
 import socket
 import struct
 import sys
 import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from reconverge.policy.deployment.contract import make_contract
 from reconverge.policy.deployment.session import Latency
 from reconverge.policy.deployment.sockets import listen
 from reconverge.policy.model.actor import PolicyActor
+from support.serving import MIDDLE, connect, exchange, framed, rest, serving
 from support.simulators import use_simulators
 from support.tiny_checkpoint import make_checkpoint
 from support.tiny_run import call, start
@@ -37,21 +41,36 @@ def source(tmp_path_factory):
     return make_checkpoint(tmp_path_factory.mktemp("checkpoints"))
 
 
+@contextmanager
+def serve_process(source, *options):
+    """`policy.serve` as a process of its own."""
+    process = start(
+        [f"checkpoint={source.path}", "env=lift", "port=0", *options],
+        None,
+        "reconverge.policy.serve",
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def port_of(process):
+    line = process.stdout.readline()
+    assert line.startswith("serving lift at 127.0.0.1:"), process.stderr.read()
+    return int(line.split(";")[0].rpartition(":")[2])
+
+
 @pytest.fixture(scope="module")
 def process(source):
-    process = start(
-        [f"checkpoint={source.path}", "env=lift", "port=0"], None, "reconverge.policy.serve"
-    )
-    yield process
-    process.kill()
-    process.communicate()
+    with serve_process(source) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")
 def port(process):
-    line = process.stdout.readline()
-    assert line.startswith("serving lift at 127.0.0.1:"), process.stderr.read()
-    return int(line.split(";")[0].rpartition(":")[2])
+    return port_of(process)
 
 
 @pytest.fixture
@@ -145,6 +164,14 @@ def changed(**changes):
     return {"type": "act", "observation": observation}
 
 
+def nested(levels):
+    """A list in a list in a list, and so on."""
+    inner = []
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
 REFUSED = [
     ({}, "unknown type of request None: choose one of contract, reset, act, observe, statistics"),
     ({"type": "rest"}, "did you mean 'reset'"),
@@ -173,6 +200,10 @@ REFUSED = [
     (changed(robot0_eef_pos=["0", "1", "2"]), "holds '0'"),
     (changed(robot0_eef_pos=[0.0, msgpack.ExtType(5, b"x"), 0.0]), "holds ExtType"),
     (changed(robot0_eef_pos=[0.0] * 5000), "give a list of 3 numbers, got [0.0"),
+    (changed(**{"k" * 5000: [0.0]}), "unknown observation key"),
+    ({"type": "t" * 5000}, "unknown type of request"),
+    ({"type": nested(1000)}, "unknown type of request '[[[[[[[...]]]]]]]'"),
+    ({"type": "reset", "seed": nested(1000)}, "seed=[[[[[[[...]]]]]]]"),
 ]
 
 
@@ -210,20 +241,6 @@ def test_act_wants_an_episode_first(client):
         client.request(changed())
 
 
-def exchange(port, data):
-    """All that the server says to raw bytes until it closes, after this side has nothing more to
-    say.
-    """
-    with socket.create_connection(("127.0.0.1", port), 10) as raw:
-        raw.sendall(data)
-        raw.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: raw.recv(65_536), b""))
-
-
-def framed(body):
-    return struct.pack(">I", len(body)) + body
-
-
 def test_listen_refuses_bytes_that_are_no_message(port):
     deep, nested = b"\x91" * 60_000, b"\x91" * 900 + b"\x01"
     for body in (
@@ -242,11 +259,8 @@ def test_listen_refuses_bytes_that_are_no_message(port):
         reply = msgpack.unpackb(exchange(port, framed(body))[4:])
         assert reply["type"] == "error", body
         assert "message" in reply["message"], body
-    for garbage in (b"GET / HTTP/1.1\r\n\r\n", struct.pack(">I", MAX_BYTES + 1), b"\xff" * 100_000):
-        try:
-            reply = exchange(port, garbage)
-        except ConnectionError:  # closed with bytes of ours unread
-            continue
+    for garbage in (b"PUT / HTTP/1.1", struct.pack(">I", MAX_BYTES + 1), b"\xff" * 100_000):
+        reply = exchange(port, garbage)
         assert f"at most {MAX_BYTES}" in msgpack.unpackb(reply[4:])["message"]
     for cut_off in (b"", b"\x00", framed(b"\x80")[:4], framed(msgpack.packb(changed()))[:-1]):
         assert exchange(port, cut_off) == b""
@@ -310,6 +324,113 @@ def test_client_imports_only_msgpack_and_numpy():
     assert found - set(sys.stdlib_module_names) == {"msgpack", "numpy"}
 
 
+ACT = {"type": "act", "observation": MIDDLE}
+RESET = {"type": "reset", "seed": 0}
+SECRET = "correct horse battery staple"
+
+
+@pytest.mark.parametrize("floods", [1, 5])
+def test_clients_take_turns(source, floods):
+    """Of a client that sends ahead one request is answered, then one of each other."""
+    with serving(source) as port, PolicyClient(port=port) as client, ExitStack() as stack:
+        client.reset(0)
+        for _ in range(floods):
+            flood = stack.enter_context(connect(port))
+            flood.sendall(framed(RESET) + framed(ACT) * 300)
+        plans = []
+        for _ in range(10):
+            client.act(MIDDLE)
+            plans.append(client.statistics()["plans"])
+        assert 0 < plans[-1] - plans[0] < 10 * 2 * 3 * floods
+        assert plans[-1] < 300  # they were not done with it before
+
+
+def test_flood_is_answered_whole_and_in_order(source):
+    with serving(source) as port:
+        replies = msgpack.Unpacker()
+        seeds = [framed({"type": "reset", "seed": seed}) for seed in (0, -1)]
+        said = exchange(port, (seeds[0] + framed(ACT) + seeds[1]) * 200)
+        while said:
+            (size,) = struct.unpack(">I", said[:4])
+            replies.feed(said[4 : 4 + size])
+            said = said[4 + size :]
+    assert [reply["type"] for reply in replies] == ["ready", "actions", "error"] * 200
+
+
+def test_client_that_does_not_read_is_read_no_further_and_disconnected(source):
+    with serving(source, idle_timeout=1.0) as port, connect(port) as raw:
+        raw.settimeout(0.5)
+        with pytest.raises(OSError, match=r"timed out|reset|Broken pipe"):
+            raw.sendall(framed({"type": "contract"}) * 2_000_000)
+        with PolicyClient(port=port) as client:
+            client.reset(0)
+            assert client.act(MIDDLE).shape == (7,)
+        raw.settimeout(10)
+        time.sleep(3)
+        with pytest.raises(ConnectionError):
+            raw.sendall(bytes(100_000_000))
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x00", framed(RESET), framed(RESET) + framed(ACT)[:-1]])
+def test_idle_client_is_disconnected(source, sent):
+    with serving(source, idle_timeout=0.3) as port, connect(port) as raw:
+        raw.sendall(sent)
+        said = rest(raw)
+        assert (b"no request for too long; connect again" in said) == (len(sent) > 4)
+        with PolicyClient(port=port) as client:
+            for _ in range(4):
+                time.sleep(0.15)
+                client.reset(0)
+
+
+def test_full_server_says_so(source):
+    with serving(source, max_connections=2) as port:
+        with PolicyClient(port=port) as one, connect(port) as two:
+            two.sendall(framed(RESET))
+            with pytest.raises(PolicyError, match="all 2 connections of this server are taken"):
+                PolicyClient(port=port)
+            with connect(port) as silent:
+                assert b"all 2 connections of this server are taken" in rest(silent)
+            one.reset(0)
+        for _ in range(50):  # they go when the server notices
+            with suppress(PolicyError), PolicyClient(port=port) as three:
+                three.reset(0)
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("no place")
+
+
+def test_many_idle_connections_leave_room(source):
+    with serving(source, max_connections=100, idle_timeout=0.5) as port, ExitStack() as stack:
+        for _ in range(400):
+            stack.enter_context(connect(port))
+        time.sleep(3)
+        with PolicyClient(port=port) as client:
+            client.reset(0)
+
+
+def test_secret_is_asked_for_first(source, monkeypatch):
+    monkeypatch.delenv("RECONVERGE_SECRET", raising=False)
+    with serving(source, host="0.0.0.0", secret=SECRET) as port:
+        with pytest.raises(PolicyError, match="give this server's secret first"):
+            PolicyClient(port=port)
+        with pytest.raises(PolicyError, match="not this server's secret"):
+            PolicyClient(port=port, secret=SECRET[:-1])
+        for request in (RESET, ACT, {}, b"\xc1", {"type": "hello"}, {"type": "hello", "secret": 1}):
+            said = exchange(port, framed(request) + framed({"type": "contract"}))
+            assert msgpack.unpackb(said[4:])["type"] == "error"  # one reply, then the end
+        with PolicyClient(port=port, secret=SECRET) as client:
+            client.reset(0)
+            assert client.act(MIDDLE).shape == (7,)
+        monkeypatch.setenv("RECONVERGE_SECRET", SECRET)
+        PolicyClient(port=port).close()
+
+
+def test_secret_that_is_not_asked_for_does_no_harm(port):
+    PolicyClient(port=port, secret=SECRET).close()
+
+
 def test_serve_says_bad_input_in_one_line(source, port, monkeypatch, capsys):
     given = f"checkpoint={source.path}"
     for arguments, said in (
@@ -323,6 +444,10 @@ def test_serve_says_bad_input_in_one_line(source, port, monkeypatch, capsys):
         ([given, "env=lift", "port=70000"], "port=70000: must be"),
         ([given, "env=lift", f"port={port}"], "address already in use"),
         ([given, "env=lift", "hots=x"], "did you mean 'host'"),
+        ([given, "env=lift", "host=0.0.0.0"], "clients must share a secret: give secret_file="),
+        ([given, "env=lift", "secret_file=nowhere"], "nowhere: cannot be read"),
+        ([given, "env=lift", "idle_timeout=0"], "idle_timeout=0.0: must be above 0"),
+        ([given, "env=lift", "max_connections=0"], "max_connections=0: must be at least 1"),
     ):
         assert call(serve.main, arguments, monkeypatch) == 2
         lines = capsys.readouterr().err.splitlines()
@@ -340,3 +465,21 @@ def test_serve_ends_at_ctrl_c_while_clients_are_connected(process, client):
     assert "latency p50 " in out
     with pytest.raises(PolicyError, match="connect again"):
         client.reset(0)
+
+
+def test_serve_without_descriptors_waits_and_says_so_once(source):
+    with serve_process(source) as process:
+        port = port_of(process)
+        count = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (count + 3, count + 3))
+        with ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(connect(port))
+            time.sleep(2)
+        with PolicyClient(port=port) as client:
+            client.reset(0)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert len(err.splitlines()) == 1, err
+    assert "no further client for now" in err

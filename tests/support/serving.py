@@ -1,0 +1,81 @@
+"""A server in a thread of this process, and clients that send bytes as they like."""
+
+import asyncio
+import socket
+import struct
+import threading
+from contextlib import contextmanager
+
+import msgpack
+import numpy as np
+
+from reconverge.envs.catalog import TASKS
+from reconverge.policy.deployment.contract import make_contract
+from reconverge.policy.deployment.session import Latency
+from reconverge.policy.deployment.sockets import Limits, listen
+
+MIDDLE = {
+    key: value.tolist()
+    for key, value in TASKS["lift"].split(np.add(TASKS["lift"].low, TASKS["lift"].high) / 2).items()
+}
+"""An observation of lift."""
+
+
+@contextmanager
+def serving(source, *, host="127.0.0.1", secret=None, **limits):
+    """Serve lift by a checkpoint until the block ends; yields the port."""
+    contract = make_contract(source.task("lift"), source.policy)
+    loop, ready, port = asyncio.new_event_loop(), threading.Event(), []
+
+    def on_start(_, chosen):
+        port.append(chosen)
+        ready.set()
+
+    server = loop.create_task(
+        listen(source.policy, contract, host, 0, Latency(), on_start, Limits(**limits), secret)
+    )
+
+    def run():
+        try:
+            loop.run_until_complete(server)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            ready.set()
+            loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(30)
+        yield port[0]
+    finally:
+        loop.call_soon_threadsafe(server.cancel)
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def framed(body):
+    """A message, or its bytes, as it goes over TCP."""
+    body = body if isinstance(body, bytes) else msgpack.packb(body)
+    return struct.pack(">I", len(body)) + body
+
+
+def connect(port):
+    """A connection that waits at most ten seconds."""
+    return socket.create_connection(("127.0.0.1", port), 10)
+
+
+def exchange(port, data):
+    """All that the server says to raw bytes until it closes, after this side has nothing more to
+    say.
+    """
+    with connect(port) as raw:
+        raw.sendall(data)
+        raw.shutdown(socket.SHUT_WR)
+        return rest(raw)
+
+
+def rest(raw):
+    """All that the server says until it closes."""
+    return b"".join(iter(lambda: raw.recv(65_536), b""))
