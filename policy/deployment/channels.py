@@ -54,32 +54,34 @@ class WebSocket:
     """Messages by websocket; `head` is what was read of the handshake."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes):
-        self._reader, self._writer = reader, writer
+        self._reader, self._writer, self._head = reader, writer, head
         # A browser tells the origin of its page: no page may use a server of this machine.
         self._protocol = ServerProtocol(origins=[None], max_size=MAX_BYTES, logger=QUIET)
-        self._protocol.receive_data(head)
-        self._events: deque[Any] = deque()
+        self._frames: deque[Any] = deque()
 
     async def open(self, answer: Callable[[Request], tuple[int, str] | None]) -> bool:
-        """Whether the handshake gave a connection.
+        """Whether the handshake gave a connection; EOFError if the request does not end.
 
         `answer` may answer the request by an HTTP status and a text instead.
         """
-        request = await self._event()
-        if request is None:
-            return False
-        said = answer(request)
-        self._protocol.send_response(
-            self._protocol.reject(*said) if said else self._protocol.accept(request)
-        )
+        try:  # no frame with it, which the protocol would take before its answer
+            handshake = self._head + await self._reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError as error:
+            raise EOFError("a handshake that does not end") from error
+        self._protocol.receive_data(handshake)
+        for request in self._protocol.events_received():  # none where it is against the rules
+            said = answer(request)
+            self._protocol.send_response(
+                self._protocol.reject(*said) if said else self._protocol.accept(request)
+            )
         await self._flush()
         return self._protocol.state is State.OPEN
 
     async def receive(self) -> bytes:
         """Return the next message, text or binary; EOFError if none comes."""
         message = bytearray()
-        while (frame := await self._event()) is not None:
-            if isinstance(frame, Frame) and frame.opcode in DATA:
+        while (frame := await self._frame()) is not None:
+            if frame.opcode in DATA:
                 message += frame.data
                 if frame.fin:
                     return bytes(message)
@@ -108,9 +110,9 @@ class WebSocket:
         else:
             self._protocol.send_binary(reply)
 
-    async def _event(self) -> Any:
-        """Return the next request or frame; None once the connection is closed."""
-        while not self._events:
+    async def _frame(self) -> Frame | None:
+        """Return the next frame; None once the connection is closed."""
+        while not self._frames:
             if self._protocol.close_expected() or self._protocol.state is State.CLOSED:
                 return None
             data = await self._reader.read(PIECE)
@@ -119,9 +121,9 @@ class WebSocket:
             else:
                 self._protocol.receive_eof()
             await self._flush()  # what the protocol answers by itself: pings, mistakes
-            self._events.extend(self._protocol.events_received())
+            self._frames.extend(self._protocol.events_received())
             await asyncio.sleep(0)
-        return self._events.popleft()
+        return self._frames.popleft()
 
     async def _flush(self) -> None:
         self._write()
