@@ -1,4 +1,5 @@
-"""Latency of one observation: torch and the ONNX sampler in turns, then the served policy.
+"""Latency of one observation: torch and the ONNX sampler in turns, then the served policy, to one
+client and to one beside another that sends requests as fast as it can.
 
 python -m tools.benchmark.latency [option=value ...]      (options of policy.train)
 """
@@ -6,13 +7,18 @@ python -m tools.benchmark.latency [option=value ...]      (options of policy.tra
 from __future__ import annotations
 
 import json
+import multiprocessing
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -21,7 +27,7 @@ import torch
 from reconverge.configs import commandline
 from reconverge.envs.catalog import task_sequence
 from reconverge.envs.workers import available_cores
-from reconverge.policy.deployment.client import PolicyClient
+from reconverge.policy.deployment.client import PolicyClient, encode
 from reconverge.policy.deployment.onnx import (
     SAMPLER,
     check_export,
@@ -39,6 +45,9 @@ from reconverge.policy.runs.provenance import hardware
 
 ROUNDS, CALLS, WARM = 20, 25, 2
 """Rounds of torch and ONNX in turn, calls of each in a round, and first rounds left out."""
+
+REQUESTS = 500
+"""Of the client, alone and beside a flood."""
 
 
 def main() -> None:
@@ -90,15 +99,41 @@ def through_socket(checkpoint: Path, task: str) -> dict[str, object]:
         middle = {p["key"]: np.add(p["low"], p["high"]) / 2 for p in client.contract["observation"]}
         observation = {key: value.tolist() for key, value in middle.items()}
         client.reset(seed=0)
-        times = [
-            _timed(lambda: client.request({"type": "act", "observation": observation}))
-            for _ in range(200)
-        ]
+        request = {"type": "act", "observation": observation}
+        alone = [_timed(lambda: client.request(request)) for _ in range(REQUESTS)]
         served = client.statistics()
+        with flooding(port, request):
+            while client.statistics()["plans"] < served["plans"] + 100:
+                time.sleep(0.1)
+            beside = [_timed(lambda: client.request(request)) for _ in range(REQUESTS)]
     return {
-        "socket_ms": _percentiles(times),
+        "socket_ms": _percentiles(alone),
+        "beside_flood_ms": _percentiles(beside),
         "server_ms": {key: round(served[f"{key}_ms"], 2) for key in ("p50", "p99")},
     }
+
+
+@contextmanager
+def flooding(port: int, request: Mapping[str, Any]) -> Iterator[None]:
+    """Let a process of its own flood the server until the block ends."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=flood, args=(port, encode(request)), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def flood(port: int, message: bytes) -> None:
+    """Send one episode's requests without end, ahead of the replies, which are not looked at."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        replies = iter(lambda: connection.recv(65_536), b"")
+        threading.Thread(target=deque, args=(replies, 0), daemon=True).start()
+        connection.sendall(encode({"type": "reset", "seed": 0}))
+        while True:
+            connection.sendall(message * 100)
 
 
 @contextmanager

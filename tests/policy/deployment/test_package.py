@@ -196,6 +196,6 @@ def test_latency_compares_within_one_run(source, exported, monkeypatch):
     result = latency.compare(source.policy, exported, cores=1) | latency.through_socket(
         source.path, "lift"
     )
-    for name in ("torch_ms", "onnx_ms", "socket_ms", "server_ms"):
+    for name in ("torch_ms", "onnx_ms", "socket_ms", "beside_flood_ms", "server_ms"):
         assert 0 < result[name]["p50"] <= result[name]["p99"], name
     assert result["server_ms"]["p50"] < result["socket_ms"]["p50"]
