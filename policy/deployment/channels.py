@@ -130,8 +130,8 @@ class WebSocket:
         await self._writer.drain()
 
     def _write(self) -> None:
-        for data in self._protocol.data_to_send():
-            if data:
-                self._writer.write(data)
-            else:
-                self._writer.write_eof()
+        data = self._protocol.data_to_send()  # nothing, ever, after its end, an empty piece
+        if data:
+            self._writer.write(b"".join(data))
+        if b"" in data:
+            self._writer.write_eof()

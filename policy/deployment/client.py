@@ -29,7 +29,8 @@ that cannot be a message (a length above `MAX_BYTES`) the server also closes the
 in the server is answered by `{type: failure, message}`, and the connection closed. Each connection
 has an episode of its own. Connections take turns, one request each; requests may be sent ahead, but
 the server reads on only as it answers. It says `error` and closes where it has too many clients, or
-none has come from this one for its `idle_timeout`, or within ten seconds of connecting.
+where none has come for its `idle_timeout`; it closes where none comes within ten seconds of
+connecting.
 """
 
 from __future__ import annotations

@@ -141,10 +141,11 @@ def test_many_authorizations_are_no_bug(source, handshake, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_client_that_vanishes_within_a_reply_is_no_bug(port, handshake, capfd):
+def test_client_that_vanishes_within_a_reply_is_no_bug(port, handshake, capfd, caplog):
     """The connection is reset, with requests and replies under way."""
     contract = framed({"type": "contract"}) * 500
-    for data in (contract, handshake + frame(b"\xc1") * 500):
+    texts, pings = handshake + frame(b"\xc1") * 500, handshake + frame(b"", opcode=9) * 5000
+    for data in (contract, texts, pings):
         for _ in range(5):
             with connect(port) as raw:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -153,6 +154,18 @@ def test_client_that_vanishes_within_a_reply_is_no_bug(port, handshake, capfd):
     with PolicyClient(port=port) as client:
         client.reset(0)
     assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_websockets_take_turns(port, handshake):
+    arrays = {key: np.array(value) for key, value in MIDDLE.items()}
+    with PolicyClient(port=port) as client, connect(port) as flood:
+        client.reset(0)
+        start = client.statistics()["plans"]
+        flood.sendall(handshake + frame(msgpack_numpy.packb(arrays)) * 200)
+        for _ in range(10):
+            client.act(MIDDLE)
+        assert client.statistics()["plans"] < start + 10 * 2 * 3
 
 
 def test_pings_are_answered_between_requests(port, handshake):

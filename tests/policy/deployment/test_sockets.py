@@ -478,8 +478,8 @@ def test_serve_without_descriptors_waits_and_says_so_once(source):
             time.sleep(2)
         with PolicyClient(port=port) as client:
             client.reset(0)
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=20)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert len(err.splitlines()) == 1, err
     assert "no further client for now" in err
