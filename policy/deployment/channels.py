@@ -70,6 +70,7 @@ class WebSocket:
             raise EOFError("a handshake that does not end") from error
         self._protocol.receive_data(handshake)
         for request in self._protocol.events_received():  # none where it is against the rules
+            assert isinstance(request, Request)
             said = answer(request)
             self._protocol.send_response(
                 self._protocol.reject(*said) if said else self._protocol.accept(request)
