@@ -22,7 +22,7 @@ def declared():
     (block,) = [
         node
         for node in ast.parse(Path(reconverge.__file__).read_text()).body
-        if isinstance(node, ast.If)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
     return {alias.name: node.module for node in block.body for alias in node.names}
 
