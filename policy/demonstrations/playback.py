@@ -14,19 +14,23 @@ from typing import Any
 import numpy as np
 
 from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
+from reconverge.datasets.sums import checksum
 from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from reconverge.files import write_json
 from reconverge.policy.demonstrations.fit import SIMULATORS, STATES, unplayable
 
-# Share of the recorded successes that must succeed again: in contact, rounding may cost some.
+# Share of the episodes that must go as recorded: in contact, rounding may cost some.
 REQUIRED_SHARE = 2 / 3
+# Metres, or a quaternion's entry. Of ten episodes of each of six tasks of our experts, the median
+# error is below 1e-4 and the worst, in contact at an episode's end, 0.08.
+MOST_ERROR = 0.1
 EPISODES = 3  # played back before training
 
 
 class PlaybackWarning(UserWarning):
-    """A store's actions do not succeed again in this simulator."""
+    """A store's actions do not succeed again in this simulator, or could not be tried."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Playback:
     """
 
     success: bool  # at any step
-    error: float  # metres, or a quaternion's entry up to the quaternion's sign
+    error: float  # metres, or a quaternion's entry up to the quaternion's sign; inf if it diverged
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,18 @@ class StorePlayback:
     succeeded: int  # of these, again
     median_error: float  # of the episodes' largest errors (metres, or a quaternion's entry)
     worst_error: float
+    near: int  # episodes with errors of at most MOST_ERROR
     actions: str  # array that was played back
 
     @property
     def fails(self) -> bool:
-        return self.succeeded < REQUIRED_SHARE * self.recorded
+        again = self.succeeded >= REQUIRED_SHARE * self.recorded
+        return not again or self.near < REQUIRED_SHARE * self.episodes
 
     def __str__(self) -> str:
         error = f"state error median {self.median_error:.2g}, worst {self.worst_error:.2g}"
+        if self.near < self.episodes:
+            error += f", {self.episodes - self.near} of {self.episodes} beyond {MOST_ERROR}"
         return (
             f"{self.succeeded} of {self.recorded} successes again with {self.actions!r} ({error})"
         )
@@ -90,6 +98,7 @@ def _play(env: VectorEnv, recordings: Sequence[Recording]) -> list[Playback]:
         actions = np.stack([recordings[slot].actions[step] for slot in running]).astype(np.float64)
         seen[running], solved, diverged = env.step(running, actions)
         success[running] |= solved
+        error[np.array(running)[diverged]] = np.inf
         running = [slot for slot, failed in zip(running, diverged, strict=True) if not failed]
     return [Playback(bool(s), float(e)) for s, e in zip(success, error, strict=True)]
 
@@ -145,7 +154,8 @@ def play_episodes(store: DemonstrationStore, env: VectorEnv, count: int) -> Stor
         recorded=sum(wanted),
         succeeded=sum(p.success for p, recorded in zip(played, wanted, strict=True) if recorded),
         median_error=float(np.median(errors)),
-        worst_error=max(errors),
+        worst_error=float(np.max(errors)),
+        near=sum(error <= MOST_ERROR for error in errors),
         actions="executed_action" if "executed_action" in episodes[0].extras else "action",
     )
 
@@ -162,11 +172,13 @@ def _recording(task: Task, episode: Episode) -> Recording:
 
 
 def warn_unless_it_plays(store: DemonstrationStore, make_env: Callable[[], VectorEnv]) -> None:
-    """Play a few episodes back, once for a store and a simulator, and warn if too few succeed.
+    """Play a few episodes back, once for a store and a simulator, and warn if too few go as
+    recorded, or if they cannot be played.
 
-    The result is remembered in `<store>.playback.json`. A store that cannot be played back passes.
+    The result is remembered in `<store>.playback.json`.
     """
-    if unplayable(store):
+    if why := unplayable(store):
+        warnings.warn(f"{store.path}: was not played back: {why}", PlaybackWarning, 2)
         return
     result = _remembered(store)
     if result is None:
@@ -176,7 +188,8 @@ def warn_unless_it_plays(store: DemonstrationStore, make_env: Callable[[], Vecto
             warnings.warn(str(error), PlaybackWarning, 2)
             return
         with suppress(ReconvergeError):  # in a read-only folder the next run plays them again
-            write_json(_file(store), {"of": _circumstances(store), "result": asdict(result)})
+            record = {"of": _circumstances(store), "result": asdict(result)}
+            write_json(_file(store), {**record, "checksum": checksum(record)})
     if result.fails:
         remedy = f"see python -m tools.check_store store={store.path} playback={EPISODES}"
         message = f"{store.path}: of {result.episodes} episodes played back, {result}; {remedy}"
@@ -190,7 +203,9 @@ def _file(store: DemonstrationStore) -> Path:
 def _circumstances(store: DemonstrationStore) -> dict[str, Any]:
     """Return the store and the simulators for which a remembered result holds."""
     return {
-        "checksum": store.attributes.get("checksum"),
+        "checksum": store.identity()["checksum"],
+        "episodes": EPISODES,
+        "most_error": MOST_ERROR,
         "versions": {name: version(name) for name in SIMULATORS},
     }
 
@@ -199,6 +214,8 @@ def _remembered(store: DemonstrationStore) -> StorePlayback | None:
     """Return the result remembered for this store and these simulators, None if it must be made."""
     try:
         found = json.loads(_file(store).read_text())
-        return StorePlayback(**found["result"]) if found["of"] == _circumstances(store) else None
-    except (OSError, ValueError, KeyError, TypeError):  # missing, or of another version
-        return None
+        if found["checksum"] == checksum(found) and found["of"] == _circumstances(store):
+            return StorePlayback(**found["result"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass  # missing, damaged, or of another version
+    return None

@@ -1,5 +1,6 @@
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from reconverge.policy import evaluate, train
 from reconverge.policy.demonstrations import playback
-from reconverge.policy.demonstrations.fit import in_frames_of, unplayable
+from reconverge.policy.demonstrations.fit import in_frames_of
 from reconverge.policy.demonstrations.playback import (
     PlaybackWarning,
     Recording,
+    StorePlayback,
     difference,
     play_back,
     play_episodes,
@@ -24,7 +26,7 @@ from reconverge.policy.demonstrations.playback import (
 from reconverge.policy.runs.checkpoint import newest
 from reconverge.policy.runs.loading import load_policy
 from support.physics import record, reset_reference, to_world
-from support.stores import rewrite, store_from_elsewhere
+from support.stores import OWN, rewrite, store_from_elsewhere
 from support.tiny_run import call, options
 
 pytestmark = pytest.mark.usefixtures("made_simulators")
@@ -133,10 +135,14 @@ def test_warn_unless_it_plays_remembers_the_result(demonstrations, tmp_path, mon
     assert len(made) == 1  # remembered
     assert DemonstrationStore.open(bad.path).attributes["checksum"] == bad.attributes["checksum"]
     file = bad.path.with_name("lift.zarr.playback.json")
-    file.write_text(json.dumps({**json.loads(file.read_text()), "of": "another"}))
-    with pytest.warns(PlaybackWarning):
-        warn_unless_it_plays(bad, make_env)
-    assert len(made) == 2
+    record = json.loads(file.read_text())
+    good = {**record["result"], "succeeded": 2, "near": 2}
+    damages = ({**record, "of": "another"}, {**record, "result": good}, [1], {}, None)
+    for i, damage in enumerate([json.dumps(damage) for damage in damages] + ["{", "[" * 9999]):
+        file.write_text(damage)
+        with pytest.warns(PlaybackWarning, match="0 of 2 successes again"):
+            warn_unless_it_plays(bad, make_env)
+        assert len(made) == 2 + i  # played again
     file.unlink()
     monkeypatch.setattr(playback, "write_json", read_only)
     with pytest.warns(PlaybackWarning):
@@ -165,16 +171,41 @@ def test_warn_unless_it_plays_tells_states_of_another_model(tmp_path):
             play_episodes(store, env, 1)
 
 
-def test_warn_unless_it_plays_is_silent_for_good_and_unplayable_stores(demonstrations, tmp_path):
+def test_play_episodes_fails_on_states_far_from_the_recorded_ones(demonstrations, tmp_path):
+    """The same actions succeed again, but the recorded observations are of something else."""
+    source = DemonstrationStore.open(demonstrations / "lift.zarr")
+    kept = {name: value for name, value in source.attributes.items() if name not in OWN}
+    sizes = {"extra_sizes": {"executed_action": 7}, "scalar_types": {"seed": "int64"}}
+    store = DemonstrationStore.create(
+        tmp_path / "lift.zarr", source.observation_sizes, 7, kept, **sizes
+    )
+    for episode in source.episodes():
+        seen = dict(episode.observations)
+        seen["object"] = seen["object"] + np.float32([0.15] + [0] * 9)
+        store.append(replace(episode, observations=seen))
+    with VectorEnv(TASKS["lift"], 2, 1) as env:
+        result = play_episodes(store, env, 2)
+    assert (result.succeeded, result.near, result.fails) == (2, 0, True)
+    assert result.worst_error == pytest.approx(0.15, abs=1e-3)
+    assert "2 of 2 beyond 0.1" in str(result)
+
+
+def test_store_playback_fails_on_what_is_no_number():
+    nothing = StorePlayback(3, 0, 0, float("nan"), float("nan"), 0, "action")
+    assert nothing.fails
+    assert not StorePlayback(3, 0, 0, 0.01, 0.2, 2, "action").fails
+
+
+def test_warn_unless_it_plays_is_silent_for_good_stores_alone(demonstrations, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_unless_it_plays(
             DemonstrationStore.open(demonstrations / "lift.zarr"),
             lambda: VectorEnv(TASKS["lift"], 2, 1),
         )
-        plain = DemonstrationStore.create(tmp_path / "lift.zarr", TASKS["lift"].sizes, 7, {})
+    plain = DemonstrationStore.create(tmp_path / "lift.zarr", TASKS["lift"].sizes, 7, {})
+    with pytest.warns(PlaybackWarning, match="not played back: the store has neither meta/seed"):
         warn_unless_it_plays(plain, lambda: pytest.fail("it cannot be played"))
-    assert "neither meta/seed nor data/states" in unplayable(plain)
 
 
 def test_train_and_evaluate_act_in_the_stores_frame(
