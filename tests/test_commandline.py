@@ -6,13 +6,16 @@ import json
 import re
 import resource
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from reconverge.configs import commandline
+from reconverge.configs.mistakes import mendable
 from reconverge.datasets.layout import SCHEMA
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.envs.catalog import ALIASES, TASKS
@@ -23,6 +26,7 @@ from reconverge.policy.continual.optimization import Optimization
 from reconverge.policy.runs import checkpoint, execution
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions, from_yaml
 from reconverge.policy.runs.folder import record_options
+from reconverge.policy.runs.provenance import command
 from reconverge.policy.runs.summary import read_summary
 from reconverge.tools import collect
 from support.simulators import use_simulators
@@ -124,6 +128,32 @@ REFUSED = [
     ("device=gpu", ["'gpu'", "cpu"]),
     ("resume=nowhere", ["resume=nowhere", "give a directory"]),
     ("demonstrations.collect=perhaps", ["true or false"]),
+    ("resume=", ["resume= is empty"]),
+    ("name=..", ["name='..'", "must name a folder inside runs/"]),
+    ("name=.", ["name='.'"]),
+    ("name=", ["name=''"]),
+    ("name=a/../../b", ["name='a/../../b'"]),
+    ("name=/tmp/x", ["name='/tmp/x'"]),
+    ("sweep=..", ["sweep='..'"]),
+    ("name=${nothing}", ["name='${nothing}'"]),
+    (f"name={'x' * 300}", ["longer than 200 bytes"]),
+    ("updates_per_task=1e30", ["updates_per_task=1e30", "whole number"]),
+    ("updates_per_task=10000000000", ["updates_per_task=10000000000", "at most 1000000000"]),
+    (f"updates_per_task={'9' * 400}", ["updates_per_task=999", "at most"]),
+    ("fourier_octaves=2000", ["fourier_octaves=2000", "at most 24"]),
+    ("horizon=100000000", ["horizon=100000000", "at most 1000"]),
+    ("network.width=1e8", ["network.width=1e8", "whole number"]),
+    ("network.width=100000000000", ["network.width=100000000000", "at most 100000"]),
+    ("network.width=100000", ["network: its training takes", "network.width=512"]),
+    ("network.expansion=1e300", ["network.expansion=1e+300", "at most 100"]),
+    ("replay.network.width=100000", ["replay.network: its training takes"]),
+    ("seed=18446744073709551616", ["seed=18446744073709551616", "at most 9223372036854775807"]),
+    ("seed=2^64", ["seed=2^64", "whole number"]),
+    ("batch_size=1000000000000", ["batch_size=1000000000000", "at most 1000000"]),
+    ("evaluation.n_rollouts=1000001", ["evaluation.n_rollouts=1000001", "at most 1000000"]),
+    ("workers=100000", ["workers=100000", "at most 1000"]),
+    ("optimizer.learning_rate=inf", ["optimizer.learning_rate=inf"]),
+    ("optimizer.learning_rate=nan", ["optimizer.learning_rate=nan"]),
 ]
 
 
@@ -514,3 +544,46 @@ def test_a_process_ends_with_code_2_and_no_traceback(tmp_path):
     assert (process.returncode, out) == (2, "")
     choices = ", ".join([*TASKS, *ALIASES])
     assert err == f"error: unknown task 'cann': choose one of {choices}; did you mean 'can'?\n"
+
+
+TYPED = [
+    ("python -m policy.train", ["name=it's", "env=lift,can"], "'name=it'\"'\"'s' env=lift,can"),
+    ("reconverge train", ["-m", "seed=0,1", "sweep=a b"], "-m seed=0,1 'sweep=a b'"),
+]
+
+
+@pytest.mark.parametrize(("program", "arguments", "quoted"), TYPED)
+def test_the_command_is_recorded_as_it_was_typed(tmp_path, monkeypatch, program, arguments, quoted):
+    found = []
+    monkeypatch.setattr(train, "run", lambda options: found.append(command()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    GlobalHydra.instance().clear()
+    train.main()
+    assert set(found) == {f"{program} {quoted}"}
+
+
+def test_a_sweep_over_many_options_has_folders_with_names_that_can_be_made(
+    seen, tmp_path, monkeypatch
+):
+    long = [f"evaluation.{name}=1" for name in ("n_rollouts", "probe_rollouts", "slots")]
+    long += ["optimizer.weight_decay=0.000001", "optimizer.max_gradient_norm=1.5"]
+    long += ["network.diffusion_step_embed_dim=64", "replay.network.diffusion_step_embed_dim=64"]
+    long += ["replay.diffusion.num_train_timesteps=50", "diffusion.num_train_timesteps=50"]
+    for _ in range(2):  # typed again it goes on in the same folders
+        assert call(train.main, ["-m", "seed=0,1", *long], monkeypatch) == 0
+    folders = [folder for _, folder in seen]
+    assert folders[:2] == folders[2:]
+    assert len(set(folders)) == 2
+    assert all(len(folder.rpartition("/")[2]) <= 150 for folder in folders)
+
+
+def test_mendable_is_what_a_user_can_mend():
+    full = OSError(28, "No space left on device", "/data/x")
+    assert "/data/x: No space left on device" in str(mendable(full))
+    assert "the memory is not enough" in str(mendable(MemoryError()))
+    assert "the memory is not enough" in str(
+        mendable(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."))
+    )
+    assert mendable(ValueError("bug")) is None
+    assert mendable(RuntimeError("bug")) is None

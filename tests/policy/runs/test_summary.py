@@ -178,6 +178,16 @@ def test_from_json_names_the_file_and_the_field(changes, said):
     [
         (b"{", "is no JSON"),
         (b"\xff", "cannot be read"),
+        (b"", "is no JSON"),
+        (b"\0" * 100, "is no JSON"),
+        (b"[" * 100_000, "is no JSON"),
+        (b"[" * 200 + b"]" * 200, "is no JSON of ours"),
+        (b"9" * 5000, "is no JSON"),
+        (b"null", "must be a map"),
+        (json.dumps(two_tasks(seed=10**300)).encode(), "seed: must be a number up to"),
+        (json.dumps(two_tasks(average_success=10**400)).encode(), "average_success: must be a num"),
+        (json.dumps(two_tasks(backward_transfer=float("nan"))).encode(), "holds NaN"),
+        (json.dumps(two_tasks(backward_transfer=float("inf"))).encode(), "backward_transfer: must"),
         (b"[]", "must be a map"),
         (json.dumps(two_tasks(average_success=None)).encode(), "average_success: must be a number"),
         (
