@@ -106,11 +106,14 @@ def _interrupt_again(hook: Any) -> Any:
     return again
 
 
-def comes_of_interrupt(error: BaseException | None) -> bool:
+def comes_of_interrupt(error: BaseException) -> bool:
     """Tell if an error is what became of a KeyboardInterrupt on its way up."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    chain = [error]
+    for link in chain:
+        later = link.__cause__ or link.__context__
+        if later is not None and later not in chain:  # hydra's errors may be their own causes
+            chain.append(later)
+    return any(isinstance(link, KeyboardInterrupt) for link in chain)
 
 
 def make_usable() -> None:

@@ -51,8 +51,10 @@ def test_interruptible_passes_errors_on_but_not_what_an_interrupt_became():
             raise ImportError("a library's") from None
 
     assert code_of(import_library) == INTERRUPTED
+    bug, cause = ValueError("bug"), TypeError()
+    bug.__cause__, cause.__cause__ = cause, bug  # as hydra does
     with pytest.raises(ValueError, match="bug"), interruptible():
-        raise ValueError("bug")
+        raise bug
 
 
 class Forgetful:
