@@ -106,7 +106,7 @@ def test_wheel_and_a_foreign_datasets_leave_each_other_whole(wheel, foreign, tmp
         return done.returncode == 0
 
     def ours_is_whole():
-        done = run("import reconverge.envs, reconverge.datasets, reconverge.cli as c; c.main()")
+        done = run("import reconverge.policy, reconverge.datasets, reconverge.cli as c; c.main()")
         return done.returncode == 0 and "usage: reconverge COMMAND" in done.stdout
 
     def install(path):
