@@ -139,7 +139,7 @@ def test_recorded_options_refuses_an_edited_file(tmp_path, edit):
     assert recorded_options(tmp_path).batch_size == 256
     path.write_text(edit(before))
     assert path.read_text() != before
-    with pytest.raises(ReconvergeError, match="config.yaml: is not as it was written; restore it"):
+    with pytest.raises(ReconvergeError, match="is not as it was written; restore it"):
         recorded_options(tmp_path)
 
 
