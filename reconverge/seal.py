@@ -1,4 +1,7 @@
-"""Sealed folders: one JSON file in them holds the digests of all files, its own included."""
+"""Sealed folders: one JSON file in them holds the digests of all files, its own included.
+
+A JSON file alone can hold its own.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def seal(folder: Path, name: str, schema: int, value: Mapping[str, Any]) -> None
     """Write `value` to `folder/name` as JSON, with digests of it and of all other files there."""
     files = {path.name: _file_digest(path) for path in _shown(folder) if path.name != name}
     content = json.loads(json.dumps({"schema": schema, **value, "files": files}))
-    write_json(folder / name, {**content, ALGORITHM: _digest(content)})
+    write_json(folder / name, {**content, ALGORITHM: digest_of(content)})
 
 
 def read_sealed(folder: Path, name: str, schema: int) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def read_sealed(folder: Path, name: str, schema: int) -> dict[str, Any]:
     """
     try:
         content = _read_map(folder / name)
-        digest, whole = content.pop(ALGORITHM, None), _digest(content)
+        digest, whole = content.pop(ALGORITHM, None), digest_of(content)
         if content.get("schema") != schema and digest in (None, whole):
             found = reprlib.repr(content.get("schema"))
             raise OtherSchemaError(f"{name} has schema {found}, this version reads {schema}")
@@ -48,6 +51,20 @@ def read_sealed(folder: Path, name: str, schema: int) -> dict[str, Any]:
     except OSError as error:
         raise SealError(f"cannot be read: {error}") from error
     return content
+
+
+def signed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON with its own digest, which `check_signed` compares."""
+    content = json.loads(json.dumps(value))
+    return {**content, ALGORITHM: digest_of(content)}
+
+
+def check_signed(value: Any, where: str) -> None:
+    """Raise ReconvergeError where JSON that holds its own digest has changed since."""
+    if isinstance(value, dict) and ALGORITHM in value:
+        content = {name: part for name, part in value.items() if name != ALGORITHM}
+        if digest_of(content) != value[ALGORITHM]:
+            raise ReconvergeError(f"{where}: is not as it was written; restore it")
 
 
 def _read_map(path: Path) -> dict[str, Any]:
@@ -82,6 +99,6 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, ALGORITHM).hexdigest()
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def digest_of(content: Mapping[str, Any]) -> str:
     """Return the digest of the values, however a file spells them."""
     return hashlib.new(ALGORITHM, json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -6,7 +6,15 @@ import os
 
 import pytest
 
-from reconverge.seal import OtherSchemaError, SealError, read_sealed, seal
+from reconverge.errors import ReconvergeError
+from reconverge.seal import (
+    OtherSchemaError,
+    SealError,
+    check_signed,
+    read_sealed,
+    seal,
+    signed,
+)
 
 CONTENT = {"about": {"b": [1, 2.5, None, True], "a": "é"}, "rate": 0.1, "odd": math.inf}
 
@@ -129,3 +137,12 @@ def test_an_edit_that_changes_no_value_is_no_damage(folder):
     file = folder / "about.json"
     file.write_text(json.dumps(json.loads(file.read_text())))
     assert read_sealed(folder, "about.json", 4)["rate"] == 0.1
+
+
+def test_signed_json_tells_of_every_change():
+    value = signed({"rate": 0.5, "tasks": ["lift"], "none": None})
+    check_signed(value, "summary.json")
+    check_signed({"of": "before"}, "summary.json")
+    for change in ({"rate": 0.6}, {"tasks": []}, {"more": 1}, {"sha256": "0"}):
+        with pytest.raises(ReconvergeError, match=r"^summary.json: is not as it was written"):
+            check_signed({**value, **change}, "summary.json")

@@ -50,6 +50,7 @@ from reconverge.policy.model.policy import DiffusionPolicy
 from reconverge.policy.runs.configuration import TrainOptions
 from reconverge.policy.runs.folder import DEMONSTRATIONS_FILE
 from reconverge.policy.runs.loading import PolicySpec, make_normalizer, make_policy
+from reconverge.seal import signed
 
 TRAINED_BYTES = 4 * 5  # of a parameter: itself, its gradient, AdamW's two, its average
 ROLLOUT_EPISODES = 100  # of each earlier task with replay=rollout
@@ -140,7 +141,7 @@ def open_stores(
         require_all(tasks, existing, path)
     announce(tasks, found, path, wanted.episodes)
     brought = {name: one for name, one in found.items() if one["origin"] == "brought"}
-    write_json(folder / DEMONSTRATIONS_FILE, begun | brought)
+    write_json(folder / DEMONSTRATIONS_FILE, signed(begun | brought))
     stores = complete(
         tasks,
         existing,
@@ -151,7 +152,7 @@ def open_stores(
     )
     by_name = {task.name: store for task, store in zip(tasks, stores, strict=True)}
     found = identities(by_name, tasks, wanted.episodes)
-    write_json(folder / DEMONSTRATIONS_FILE, found)
+    write_json(folder / DEMONSTRATIONS_FILE, signed(found))
     return stores, found
 
 

@@ -18,6 +18,7 @@ from reconverge.policy.runs import checkpoint
 from reconverge.policy.runs.loggers import make_loggers
 from reconverge.policy.runs.summary import Summary, rate, read_summary, summarize
 from reconverge.progress import progress_bar
+from reconverge.seal import signed
 
 LOG_EVERY = 10  # updates between lines of metrics.jsonl
 
@@ -116,7 +117,7 @@ class RunRecord:
             "memory_bytes": memory_bytes,
         }
         summary = {**self._facts, **summarize(progress, self.names), **measured}
-        write_json(self.folder / "summary.json", summary)
+        write_json(self.folder / "summary.json", signed(summary))
         finished = read_summary(self.folder)
         self._reporter.finished(finished)
         self.close(complete=True)

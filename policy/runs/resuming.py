@@ -18,6 +18,7 @@ from reconverge.policy.runs.configuration import FREE_IN_A_SWEEP, TrainOptions
 from reconverge.policy.runs.folder import DEMONSTRATIONS_FILE, flat, recorded_options
 from reconverge.policy.runs.loading import TASK_ROWS, PolicySpec
 from reconverge.schema import parse_json, read_text
+from reconverge.seal import ALGORITHM, check_signed
 
 MAY_CHANGE = (
     "env",
@@ -71,8 +72,11 @@ class Begun:
 
 def find_begun(run: Path) -> Begun | None:
     """Read the newest checkpoint of a run; None where it has none yet."""
-    folder = checkpoint.newest(run / "checkpoints")
+    checkpoints = run / "checkpoints"
+    folder = checkpoint.newest(checkpoints)
     if folder is None:
+        if checkpoints.exists() and not checkpoints.is_dir():
+            raise ReconvergeError(f"{checkpoints}: must be a folder; restore it")
         return None
     found = checkpoint.load(folder)
     manifest, file = found.manifest, folder / checkpoint.MANIFEST
@@ -94,7 +98,8 @@ def begun_with(run: Path, begun: Begun | None) -> Identities:
     found = parse_json(read_text(path), str(path)) if path.exists() else {}
     if not isinstance(found, dict):
         raise ReconvergeError(f"{path}: must be a map; restore it")
-    return found
+    check_signed(found, str(path))
+    return {name: one for name, one in found.items() if name != ALGORITHM}
 
 
 def resumed_options(options: TrainOptions, run: Path, typed: Sequence[str]) -> TrainOptions:

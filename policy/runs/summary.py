@@ -11,6 +11,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.loop import Progress
 from reconverge.policy.runs import metrics
 from reconverge.schema import parse_json, read_record, read_text
+from reconverge.seal import check_signed
 
 Rates = list[list[float | None]]
 """Success rates [K][K] of task j (column) after learning task i (row); None where not measured."""
@@ -121,12 +122,12 @@ class Summary:
     seconds: Seconds
     peak_memory_mib: int
     # Files of before have none of these:
-    demonstrations: dict[str, Any] = field(default_factory=dict)  # `identity` by task
-    changes: list[dict[str, Any]] = field(default_factory=list)  # options, from which update on
     lowest_share: LowestShare | None = None  # of all transitions
     learning: list[ProbeCurve] = field(default_factory=list)  # of the task being learned
     libero: Libero | None = None
     memory_bytes: int | None = None  # kept of past tasks; None where a reference keeps all data
+    demonstrations: dict[str, Any] = field(default_factory=dict)  # `identity` by task
+    changes: list[dict[str, Any]] = field(default_factory=list)  # options, from which update on
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -188,7 +189,9 @@ def read_summary(path: Path) -> Summary:
         raise ReconvergeError(
             f"{path}: no summary.json; give folders of finished runs, or summary.json files"
         )
-    return Summary.from_json(parse_json(read_text(file), str(file)), str(file))
+    value = parse_json(read_text(file), str(file))
+    check_signed(value, str(file))
+    return Summary.from_json(value, str(file))
 
 
 def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def two_tasks(**changes):
         ],
         "libero": {"fwt": 0.625, "nbt": 0.2, "auc": 0.6375},
         "memory_bytes": 5000,
+        "demonstrations": {},
+        "changes": [],
     }
     return {**value, **changes}
 

@@ -31,7 +31,8 @@ from reconverge.datasets.formats.lerobot.frames import (
     parquet_files,
     read_frames,
 )
-from reconverge.datasets.layout import RESERVED, Episode, checksum
+from reconverge.datasets.layout import RESERVED, Episode
+from reconverge.datasets.sums import checksum
 from reconverge.errors import unknown
 
 STATS = "meta/stats.json"

@@ -30,7 +30,8 @@ from reconverge.datasets.formats.lerobot.reading import (
     TASKS,
     file_checksum,
 )
-from reconverge.datasets.layout import Episode, signed
+from reconverge.datasets.layout import Episode
+from reconverge.datasets.sums import signed
 from reconverge.files import creating
 
 RESERVED_FEATURES = (STATE, "next.reward", "next.success")
