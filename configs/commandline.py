@@ -7,7 +7,7 @@ import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib.resources import files
 from itertools import pairwise
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -60,6 +62,7 @@ def run(command: Command, task: Callable[[Any], object], *overrides: str) -> Non
         register(command)
         arguments += _of_resumed_run(command, arguments)
         _compose_all(command, arguments)
+        _check_flags(arguments)
         sys.argv[1:] = arguments
         _run_all(command, task, typed)
 
@@ -89,6 +92,7 @@ def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) 
             if mended is None:
                 raise
             report(mended)
+            _remove_empty(Path(HydraConfig.get().runtime.output_dir))
             if os.getpid() != here:
                 raise FailedRun(str(mended)) from None
             failed.append(mended)  # the other runs of a sweep go on
@@ -100,6 +104,14 @@ def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) 
         raise ReconvergeError(f"a run of the sweep failed ({error}); {again}") from None
     if failed:
         raise SystemExit(ERROR)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the empty folders that hydra made below this one for what was refused."""
+    with suppress(OSError):
+        while Path.cwd() in folder.parents:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _program() -> str:
@@ -262,12 +274,27 @@ def _overrides(command: Command, arguments: list[str]) -> list[str]:
     return overrides
 
 
+def _check_flags(arguments: list[str]) -> None:
+    """Raise ReconvergeError where hydra's own parser would end with its usage."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ReconvergeError(f"{message}; --help lists what there is")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    parser.parse_args(arguments)
+
+
 def _composed(command: Command, overrides: list[str]) -> DictConfig:
     try:
         config = hydra.compose(command.name, overrides)
         check_options(OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(command, error, overrides) or error from error
+    except OverflowError as error:
+        name = re.search(r"full_key: (\S+)", str(error))
+        said = f"{name[1]}: its number" if name else "a number"
+        raise ReconvergeError(f"{said} is larger than 1.8e308; give a smaller one") from error
     return config
 
 

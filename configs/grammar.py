@@ -23,22 +23,20 @@ def in_grammar(command: Command, argument: str) -> str:
     """Return `name=value` as hydra reads it; hydra would take a comma for a sweep, say.
 
     `env=lift,can` becomes a list. The value of an option that holds text is that text, also where
-    it is quoted as hydra wants it. ReconvergeError for a path that is empty.
+    it is quoted as hydra wants it. There are no other options, so a `+` of hydra's adds nothing.
+    ReconvergeError for a path that is empty.
     """
     key, separator, value = argument.partition("=")
-    name, bare = key.lstrip("+"), not value.startswith(("[", "'", '"'))
-    if separator and name == "env" and bare:
-        return f"{key}=[{value}]"
-    options = command.options()
-    kind = dict(text_options(options)).get(name)
-    if (
-        not separator
-        or kind is None
-        or value == "null"
-        or re.fullmatch(r"\[.*\]", value, re.DOTALL)
-    ):
+    if not separator:
         return argument
-    if isinstance(getattr(options, name, None), list):
+    key = key if "hydra" in key else key.lstrip("+")
+    if key == "env" and not value.startswith(("[", "'", '"')):
+        return f"env=[{value}]"
+    options = command.options()
+    kind = dict(text_options(options)).get(key)
+    if kind is None or value == "null" or re.fullmatch(r"\[.*\]", value, re.DOTALL):
+        return f"{key}={value}"
+    if isinstance(getattr(options, key, None), list):
         return f"{key}=[{','.join(_text(key, kind, part) for part in value.split(',') if part)}]"
     return f"{key}={_text(key, kind, value)}"
 

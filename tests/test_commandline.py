@@ -152,6 +152,10 @@ REFUSED = [
     ("batch_size=1000000000000", ["batch_size=1000000000000", "at most 1000000"]),
     ("evaluation.n_rollouts=1000001", ["evaluation.n_rollouts=1000001", "at most 1000000"]),
     ("workers=100000", ["workers=100000", "at most 1000"]),
+    (f"optimizer.learning_rate={'9' * 400}", ["optimizer.learning_rate: its number is larger"]),
+    ("+seed.x=1", ["'seed.x'"]),
+    ("--cfg", ["--cfg", "expected one argument"]),
+    ("--cfg=nope", ["--cfg", "nope"]),
     ("optimizer.learning_rate=inf", ["optimizer.learning_rate=inf"]),
     ("optimizer.learning_rate=nan", ["optimizer.learning_rate=nan"]),
 ]

@@ -61,11 +61,16 @@ HARD += [
 ]
 
 
-def composed(command, *arguments):
-    """The options of a command."""
-    register(command)
-    with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
+@pytest.fixture(scope="module")
+def composed():
+    """Returns the options of a command."""
+
+    def compose(command, *arguments):
+        register(command)
         return OmegaConf.to_object(hydra.compose(command.name, list(arguments)))
+
+    with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
+        yield compose
 
 
 def text_fields(options, prefix=""):
@@ -89,7 +94,7 @@ def test_every_option_of_text_says_what_its_text_is(command):
 
 
 @pytest.mark.parametrize(("command", "name"), PATHS, ids=lambda x: getattr(x, "name", x))
-def test_paths_are_expanded(command, name, monkeypatch):
+def test_paths_are_expanded(composed, command, name, monkeypatch):
     monkeypatch.setenv("HOME", "/home/it's me")
     monkeypatch.setenv("DATA", "/data,1")
     for typed, meant in (("~/x", "/home/it's me/x"), ("$DATA/x", "/data,1/x"), ("'~/x'", None)):
@@ -126,7 +131,7 @@ def test_there_are_paths():
 
 
 @pytest.mark.parametrize("text", HARD)
-def test_text_is_taken_literally(text):
+def test_text_is_taken_literally(composed, text):
     train = WITH_OPTIONS["train"]
     options = composed(train, in_grammar(train, f"demonstrations.path={text}"))
     assert options.demonstrations.path == text
@@ -143,7 +148,7 @@ def test_in_grammar_leaves_other_options_to_hydra():
     for argument in ("seed=0,1", "method=ewc", "resume=null", "-m", "~seed", "resume", "a=~/x"):
         assert in_grammar(train, argument) == argument
     assert in_grammar(train, "env=lift,can") == "env=[lift,can]"
-    assert in_grammar(train, "++resume=a,b") == "++resume='a,b'"
+    assert in_grammar(train, "++resume=a,b") == "resume='a,b'"
 
 
 def test_short_name_keeps_short_names_and_tells_long_ones_apart():

@@ -3,6 +3,7 @@ traceback, and nothing left behind by what was refused.
 """
 
 import os
+import shutil
 import sys
 
 import pytest
@@ -46,6 +47,7 @@ def test_a_malformed_line_says_one_line_and_leaves_nothing(only_refused, monkeyp
             code = 0
         except Began:
             code = 0
+            shutil.rmtree("runs", ignore_errors=True)  # of the run that would begin
         except SystemExit as stop:
             code = stop.code or 0
         except BaseException as error:
