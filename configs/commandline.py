@@ -7,7 +7,7 @@ import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.resources import files
 from itertools import pairwise
@@ -27,6 +27,7 @@ from reconverge.configs.grammar import in_grammar, unquoted
 from reconverge.configs.mistakes import explained, mendable
 from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
 from reconverge.errors import ReconvergeError
+from reconverge.files import remove_empty
 from reconverge.options import check_options, help_lines
 from reconverge.paths import expanded
 from reconverge.process import INTERRUPTED, comes_of_interrupt, interruptible
@@ -92,7 +93,7 @@ def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) 
             if mended is None:
                 raise
             report(mended)
-            _remove_empty(Path(HydraConfig.get().runtime.output_dir))
+            remove_empty(Path(HydraConfig.get().runtime.output_dir))
             if os.getpid() != here:
                 raise FailedRun(str(mended)) from None
             failed.append(mended)  # the other runs of a sweep go on
@@ -104,14 +105,6 @@ def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) 
         raise ReconvergeError(f"a run of the sweep failed ({error}); {again}") from None
     if failed:
         raise SystemExit(ERROR)
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove the empty folders that hydra made below this one for what was refused."""
-    with suppress(OSError):
-        while Path.cwd() in folder.parents:
-            folder.rmdir()
-            folder = folder.parent
 
 
 def _program() -> str:

@@ -105,6 +105,18 @@ def remove_abandoned(folder: Path) -> None:
                 _remove(partial)
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove the folder, and those above it below the current one, as far as they are empty."""
+    folder, here = folder.resolve(), Path.cwd()
+    with suppress(OSError):
+        if folder not in (here, *here.parents):
+            folder.rmdir()
+        for parent in folder.parents:
+            if here not in parent.parents:
+                break
+            parent.rmdir()
+
+
 @contextmanager
 def _hidden(path: Path) -> Iterator[Path]:
     partial = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"

@@ -20,6 +20,7 @@ from reconverge.files import (
     lock,
     partial_files,
     remove_abandoned,
+    remove_empty,
     replacing,
     write_json,
     write_text,
@@ -249,3 +250,18 @@ def test_remove_abandoned_keeps_what_no_writer_named(tmp_path):
     os.utime(tmp_path / f".a.{'0' * 32}.partial.mp4", (0, 0))
     remove_abandoned(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(names)
+
+
+def test_remove_empty_removes_what_is_empty_below_the_current_folder(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    (here / "runs" / "a").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    remove_empty(here)
+    remove_empty(Path())
+    remove_empty(here / "runs")  # holds something
+    assert (here / "runs" / "a").exists()
+    remove_empty(Path("runs/a"))
+    assert list(here.iterdir()) == []
+    (tmp_path / "elsewhere" / "a").mkdir(parents=True)
+    remove_empty(tmp_path / "elsewhere" / "a")
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from filelock import Timeout
 
 from reconverge.errors import ReconvergeError
-from reconverge.files import lock, write_text
+from reconverge.files import lock, remove_empty, write_text
 from reconverge.options import option_names
 from reconverge.policy.runs.configuration import (
     FREE_IN_A_SWEEP,
@@ -38,7 +38,7 @@ def owned(folder: Path) -> Iterator[None]:
     ReconvergeError where another process works there, or where it cannot be written.
     """
     with ExitStack() as stack:
-        stack.callback(_remove_empty, folder)
+        stack.callback(remove_empty, folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock(folder / LOCK, timeout=0))
@@ -52,17 +52,6 @@ def owned(folder: Path) -> Iterator[None]:
                 f"{folder}: cannot be written ({error}); check the rights, or choose another name="
             ) from error
         yield
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove the folder, and those above it up to the current one, as far as they are empty."""
-    with suppress(OSError):
-        for place in (folder.absolute(), *folder.absolute().parents):
-            if place == Path.cwd():
-                break
-            place.rmdir()
-            if Path.cwd() not in place.parents:
-                break
 
 
 def open_run(options: TrainOptions, folder: Path, in_sweep: bool) -> TrainOptions:
