@@ -57,8 +57,8 @@ def convention(env_args: Mapping[str, Any]) -> dict[str, Any]:
     Reads the controllers of robosuite 1.2 to 1.4 (one layer, `control_delta`) and of 1.5 (parts).
     """
     kwargs, arm = dictionary(env_args, "env_kwargs"), _arm(env_args)
-    is_delta = arm.get("control_delta")
-    delta = None if is_delta is None else "delta" if is_delta else "absolute"
+    stated = arm.get("control_delta")
+    delta = "delta" if stated is True else "absolute" if stated is False else None
     found = {
         "robot": _names(kwargs.get("robots")),
         "controller": arm.get("type"),
