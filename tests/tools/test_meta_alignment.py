@@ -58,7 +58,7 @@ def test_measure_with_a_smaller_inner_step_is_closer_to_first_order(run):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [(["--inner-rate", "0"], "positive rate"), (["--windows", "0"], "at least 1 window")],
+    [(["--inner-rate", "0"], "rate must be above 0"), (["--windows", "0"], "windows 1 to")],
 )
 def test_main_names_bad_arguments(run, change, said, capsys):
     with pytest.raises(SystemExit) as exit:

@@ -25,6 +25,7 @@ from reconverge.policy.demonstrations.playback import (
 )
 from reconverge.policy.runs.checkpoint import newest
 from reconverge.policy.runs.loading import load_policy
+from reconverge.policy.runs.summary import read_summary
 from support.physics import record, reset_reference, to_world
 from support.stores import OWN, rewrite, store_from_elsewhere
 from support.tiny_run import call, options
@@ -221,9 +222,11 @@ def test_train_and_evaluate_act_in_the_stores_frame(
     assert set(made_simulators) == {("lift", "world"), ("can", "base")}
     loaded = load_policy(newest(run / "checkpoints"))
     assert loaded.spec.input_frames == {"lift": "world"}
-    assert json.loads((run / "summary.json").read_text())["options"]["demonstrations"][
-        "brought"
-    ] == {"lift": 2}
+    found = read_summary(run).demonstrations
+    assert {name: one["origin"] for name, one in found.items()} == {
+        "lift": "brought",
+        "can": "scripted",
+    }
     made_simulators.clear()
     assert call(evaluate.main, [f"checkpoint={run}", "n_rollouts=1", "workers=1"], monkeypatch) == 0
     assert made_simulators == [("lift", "world"), ("can", "base")]

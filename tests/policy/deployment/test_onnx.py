@@ -51,9 +51,8 @@ def test_export_sampler_gives_the_policys_actions(samplers, case):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-def test_require_packages_says_what_to_install(monkeypatch):
+def test_require_packages_says_what_to_install():
     onnx.require_packages()
-    monkeypatch.setattr(onnx, "PACKAGES", ("onnx", "no_onnxscript", "no_onnxruntime"))
     said = r"no_onnxscript, no_onnxruntime not installed: pip install 'reconverge\[export\]'"
     with pytest.raises(ReconvergeError, match=said):
-        onnx.require_packages()
+        onnx.require_packages(["onnx", "no_onnxscript", "no_onnxruntime"])
