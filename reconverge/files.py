@@ -65,7 +65,10 @@ def partial_files(folder: Path) -> list[Path]:
 
 
 def check_free(path: Path) -> None:
-    """Raise ReconvergeError if anything exists at `path`; clear what killed writers left beside it."""
+    """Raise ReconvergeError if anything exists at `path`.
+
+    What killed writers left beside it is removed first.
+    """
     remove_abandoned(path.parent)
     if path.exists() or path.is_symlink():
         raise ReconvergeError(f"{path}: exists already; delete it, or choose another target")

@@ -66,7 +66,5 @@ def test_penalty_gradient_is_the_estimate_times_the_displacement(problem):
 
 @pytest.mark.parametrize(("rate", "windows"), [(0.0, 8), (float("nan"), 8), (0.1, 0)])
 def test_measure_run_refuses_bad_arguments(tmp_path, rate, windows):
-    with pytest.raises(
-        ReconvergeError, match=r"the rate must be above 0 and below 1000, the windows 1 to"
-    ):
+    with pytest.raises(ReconvergeError, match="rate must be above 0 and below 1000, the windows"):
         measure_run(tmp_path, rate, windows)
