@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from reconverge.configs.store import Command
@@ -40,6 +40,8 @@ def explained(command: Command, error: Exception, overrides: list[str]) -> Recon
     """Return one line for an unknown option, an unknown choice or a value of another type."""
     if isinstance(error, MissingConfigException):
         return _unknown_choice(command, error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(command, error.override, overrides)
     found = re.search(r"Could not override '([^']+)'", str(error))
     if found:
         return _unknown_option(command, found[1], overrides)
@@ -55,6 +57,18 @@ def explained(command: Command, error: Exception, overrides: list[str]) -> Recon
     if isinstance(cause, OmegaConfBaseException):
         return _wrong_type(command, error, cause, overrides)
     return None
+
+
+def _unreadable(command: Command, override: str, overrides: list[str]) -> ReconvergeError:
+    """Say what the option of an override that hydra's grammar does not know must be."""
+    name = override.partition("=")[0].lstrip("+~")
+    if name not in set(option_names(command.options())):
+        return ReconvergeError(
+            f"{override}: cannot be read; options are name=value, --help lists all"
+        )
+    wanted, example = _wanted(command, name, overrides)
+    such_as = f", such as {name}={example}" if example is not None else ""
+    return ReconvergeError(f"{override}: must be {wanted}{such_as}")
 
 
 def _unknown_choice(command: Command, error: MissingConfigException) -> ReconvergeError | None:
@@ -89,10 +103,21 @@ def _wrong_type(
     text = str(error).partition("Error merging override ")[2].splitlines()[:1]
     given = text[0] if text else f"{cause.full_key}"
     name, _, value = given.lstrip("+").partition("=")
+    if name.rpartition(".")[0] in _single(command.options()):  # below what is no group
+        return _unknown_option(command, name, overrides)
     wanted, example = _wanted(command, name, overrides)
     such_as = f", such as {name}={example}" if example is not None else ""
     typed = value.strip("'\"")
     return ReconvergeError(f"{name}={typed}: must be {wanted}{such_as}")
+
+
+def _single(options: Any) -> set[str]:
+    """Return the names of the options that are a value each, and no group."""
+    return {
+        spec.name
+        for spec in fields(options)
+        if spec.metadata and not is_dataclass(getattr(options, spec.name, None))
+    }
 
 
 def _wanted(command: Command, name: str, overrides: list[str]) -> tuple[str, Any]:
