@@ -7,14 +7,10 @@ python -m tools.benchmark.latency [option=value ...]      (options of policy.tra
 from __future__ import annotations
 
 import json
-import multiprocessing
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +23,7 @@ import torch
 from reconverge.configs import commandline
 from reconverge.envs.catalog import task_sequence
 from reconverge.envs.workers import available_cores
+from reconverge.errors import ReconvergeError
 from reconverge.policy.deployment.client import PolicyClient, encode
 from reconverge.policy.deployment.onnx import (
     SAMPLER,
@@ -48,6 +45,23 @@ ROUNDS, CALLS, WARM = 20, 25, 2
 
 REQUESTS = 500
 """Of the client, alone and beside a flood."""
+
+
+PATIENCE = 60
+"""Seconds that a flood may take to begin."""
+
+FLOOD = """
+import socket, sys, threading
+
+port, first, message = int(sys.argv[1]), *map(bytes.fromhex, sys.argv[2:])
+with socket.create_connection(("127.0.0.1", port)) as connection:
+    read = lambda: all(iter(lambda: connection.recv(65_536), b""))
+    threading.Thread(target=read, daemon=True).start()
+    connection.sendall(first)
+    while True:
+        connection.sendall(message * 100)
+"""
+"""Sends one episode's requests without end, ahead of the replies, which are not looked at."""
 
 
 def main() -> None:
@@ -103,7 +117,10 @@ def through_socket(checkpoint: Path, task: str) -> dict[str, object]:
         alone = [_timed(lambda: client.request(request)) for _ in range(REQUESTS)]
         served = client.statistics()
         with flooding(port, request):
+            until = time.monotonic() + PATIENCE
             while client.statistics()["plans"] < served["plans"] + 100:
+                if time.monotonic() > until:
+                    raise ReconvergeError(f"the flood was not served within {PATIENCE} s")
                 time.sleep(0.1)
             beside = [_timed(lambda: client.request(request)) for _ in range(REQUESTS)]
     return {
@@ -116,24 +133,16 @@ def through_socket(checkpoint: Path, task: str) -> dict[str, object]:
 @contextmanager
 def flooding(port: int, request: Mapping[str, Any]) -> Iterator[None]:
     """Let a process of its own flood the server until the block ends."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=flood, args=(port, encode(request)), daemon=True)
-    process.start()
+    first = encode({"type": "reset", "seed": 0})
+    arguments = [str(port), first.hex(), encode(request).hex()]
+    process = subprocess.Popen([sys.executable, "-c", FLOOD, *arguments])
     try:
         yield
+        if process.poll() is not None:
+            raise ReconvergeError(f"the flood ended by itself with {process.returncode}")
     finally:
         process.terminate()
-        process.join()
-
-
-def flood(port: int, message: bytes) -> None:
-    """Send one episode's requests without end, ahead of the replies, which are not looked at."""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        replies = iter(lambda: connection.recv(65_536), b"")
-        threading.Thread(target=deque, args=(replies, 0), daemon=True).start()
-        connection.sendall(encode({"type": "reset", "seed": 0}))
-        while True:
-            connection.sendall(message * 100)
+        process.wait()
 
 
 @contextmanager
