@@ -77,6 +77,9 @@ def begin() -> None:
     OmegaConf.register_new_resolver("moment", lambda: now, replace=True)
 
 
+begin()
+
+
 def load_yaml(path: Path) -> DictConfig:
     """Read the options that a run wrote: plain values, which name nothing outside the file."""
     if not path.exists():

@@ -13,7 +13,8 @@ from reconverge.datasets.checks import dimensions, findings
 from reconverge.datasets.formats.demonstration_store import write_store
 from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
 from reconverge.datasets.formats.lerobot.writing import write_lerobot
-from reconverge.datasets.formats.robomimic import read_robomimic, write_robomimic
+from reconverge.datasets.formats.robomimic import read_robomimic
+from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.formats.table import FORMATS
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.policy.deployment.package import load_package
