@@ -13,10 +13,14 @@ EPISODE_ATTRIBUTES = "episode_attributes.zip"
 
 
 class EpisodeAttributes:
-    """Write `<episode>.json` for each episode with attributes; no file if none has any."""
+    """Write `<episode>.json` for each episode with attributes; no file if none has any.
+
+    It takes its name in the end, so that nobody meets half an archive.
+    """
 
     def __init__(self, path: Path):
         self._path, self._count = path, 0
+        self._growing = path.with_suffix(".growing")
         self._file: zipfile.ZipFile | None = None
 
     def __enter__(self) -> "EpisodeAttributes":
@@ -25,13 +29,14 @@ class EpisodeAttributes:
     def __exit__(self, *_: object) -> None:
         if self._file:
             self._file.close()
+            self._growing.rename(self._path)
 
     def write(self, attributes: Iterable[dict[str, Any]]) -> None:
         """Write the attributes of the next episodes, one dict each."""
         for own in attributes:
             if own:
                 self._file = self._file or zipfile.ZipFile(
-                    self._path, "w", zipfile.ZIP_DEFLATED, compresslevel=1
+                    self._growing, "w", zipfile.ZIP_DEFLATED, compresslevel=1
                 )
                 self._file.writestr(f"{self._count}.json", json.dumps(own))
             self._count += 1

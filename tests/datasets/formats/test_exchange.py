@@ -143,15 +143,16 @@ def test_read_store_is_the_same_after_all_formats(recipe):
         assert_same_stores(target, path)
 
 
-def test_write_store_keeps_types_and_episode_attributes(tmp_path):
+def test_write_store_keeps_types_and_episode_attributes(tmp_path, monkeypatch):
+    monkeypatch.setattr(exchange, "BATCH_STEPS", 3)  # an episode
     rows = np.arange(6, dtype=np.float64).reshape(3, 2) / 3
     episode = Episode(
         observations={"x": rows}, action=rows, extras={"n": np.array([[2**60], [1], [2]])}
     )
     given_ = Demonstrations(
         source="here",
-        count=1,
-        episodes=[(episode, {"note": "first"})],
+        count=2,
+        episodes=[(episode, {"note": "first"}), (episode, {"note": "second"})],
         observation_sizes={"x": 2},
         action_size=2,
         extra_sizes={"n": 1},
@@ -166,7 +167,8 @@ def test_write_store_keeps_types_and_episode_attributes(tmp_path):
     np.testing.assert_array_equal(found.action, rows)
     assert found.extras["n"].tolist() == [[2**60], [1], [2]]
     assert store.observations().dtype == np.float32
-    assert [own for _, own in read_store(store.path).episodes] == [{"note": "first"}]
+    notes = [own["note"] for _, own in read_store(store.path).episodes]
+    assert notes == ["first", "second"]
 
 
 @pytest.mark.parametrize(("name", "file"), TARGETS)
