@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconverge.envs.suites.metaworld.cw10 import CW10
+from reconverge.envs.suites.metaworld import tasks as metaworld
 from reconverge.envs.suites.robosuite.can import CAN
 from reconverge.envs.suites.robosuite.lift import LIFT
 from reconverge.envs.suites.robosuite.square import SQUARE
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 
-TASKS: dict[str, Task] = {task.name: task for task in (LIFT, CAN, SQUARE, *CW10)}
+TASKS: dict[str, Task] = {task.name: task for task in (LIFT, CAN, SQUARE, *metaworld.TASKS)}
 
-_CW10 = tuple(task.name for task in CW10)
 ALIASES: dict[str, tuple[str, ...]] = {
     "robosuite": ("lift", "can", "square"),
-    "cw10": _CW10,
-    "cw20": (*_CW10, *(f"{name}_2" for name in _CW10)),  # CW10 twice, as Continual World's CW20
+    **metaworld.SEQUENCES,
 }
 TASKS_MEANING = f"one or more of {', '.join(TASKS)}; {', '.join(ALIASES)} stand for sequences"
 

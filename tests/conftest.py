@@ -3,7 +3,7 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the processes that tests start
 os.environ["MUJOCO_GL"] = "egl"
 
-from functools import cache
+from functools import cache, lru_cache
 
 import pytest
 from jaxtyping import install_import_hook
@@ -28,34 +28,40 @@ install_import_hook(
 
 from reconverge.envs.catalog import TASKS  # noqa: E402
 from reconverge.envs.suites import SUITES, in_frame  # noqa: E402
+from support.rows import rows  # noqa: E402
 from support.simulators import use_simulators  # noqa: E402
 from support.tiny_run import make_demonstrations  # noqa: E402
 
+MOST_SIMULATORS = 24  # in memory, with up to 60 MB each
 BUILT_IN = dict(SUITES)  # tests replace how the suites in the table make simulators
 
 
-@pytest.fixture(params=list(TASKS))
+@pytest.fixture(scope="module", params=rows())
 def task(request):
-    """Every row of the table of tasks."""
+    """Rows of every suite; all tests of a module run over one before the next."""
     return TASKS[request.param]
 
 
-@pytest.fixture(params=[name for name, task in TASKS.items() if task.suite == "robosuite"])
+@pytest.fixture(scope="module", params=rows("robosuite"))
 def robosuite_task(request):
     """Every row of robosuite."""
     return TASKS[request.param]
 
 
-@pytest.fixture(params=[name for name, task in TASKS.items() if task.suite == "metaworld"])
+@pytest.fixture(scope="module", params=rows("metaworld"))
 def metaworld_task(request):
-    """Every row of Meta-World."""
+    """Rows of Meta-World."""
     return TASKS[request.param]
 
 
 @pytest.fixture(scope="session")
 def simulator_of():
-    """The simulator of a task, built once a session for a task and an input frame."""
-    built = cache(lambda name, frame: make_built_in(in_frame(TASKS[name], frame)))
+    """The simulator of a task and an input frame, built once a session unless there are too many
+    to keep.
+    """
+    built = lru_cache(MOST_SIMULATORS)(
+        lambda name, frame: make_built_in(in_frame(TASKS[name], frame))
+    )
     return lambda task: built(task.name, task.input_frame)
 
 

@@ -66,7 +66,7 @@ def test_equality_counts_steps_that_differ(simulator_of, monkeypatch, physics):
     assert (found["episodes"], found["other_success"], found["other_observation"]) == (2, 0, 0)
     assert found["steps"] > found["in_success"] > 0
     other = simulator.constants
-    other = other._replace(limit=0.9 * other.limit, raised=other.raised + 1e-12)
+    other = other._replace(limit=0.9 * other.limit, offsets=other.offsets + 1e-12)
     monkeypatch.setattr(simulator, "constants", other)
     found = compare(simulator, EVALUATION[:1], physics)
     assert found["other_success"] > 0

@@ -3,9 +3,9 @@ in parallel.
 
 Every episode has an environment of metaworld's own class, which resets it. Control steps are native
 (`envs.suites.metaworld.stepping`) where READINGS has the environment; elsewhere metaworld observes
-and judges. Rewards are not computed. A reset of metaworld moves bodies and sites of the model, so
-every thread has a model of its own (20 MB), into which the places of the episode that it steps are
-written.
+and judges, several times as slowly. Rewards are not used. A reset of metaworld moves bodies and
+sites of the model, so every thread has a model of its own (20 MB), into which the places of the
+episode that it steps are written.
 """
 
 from __future__ import annotations
@@ -31,17 +31,6 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-
-
-class _WithoutRewards:
-    """A mixin before an environment's class that leaves out the rewards of the grasp, which nobody
-    reads.
-    """
-
-    touching_main_object = False
-
-    def _gripper_caging_reward(self, *_, **__) -> float:
-        return 0.0
 
 
 class _Fast(SawyerXYZEnv):
@@ -92,6 +81,7 @@ class Episode:
 
     def __init__(self, template: SawyerXYZEnv, reading: Reading | None):
         self.data = mujoco.MjData(template.model)
+        mujoco.mj_forward(template.model, self.data)  # a first reset of metaworld's reads places
         self.env: Any = object.__new__(type(template))
         self.env.__dict__.update(template.__dict__, data=self.data)
         self.observation = np.zeros(template.sawyer_observation_space.shape)
@@ -148,9 +138,7 @@ class MetaworldSimulator:
     def __init__(self, task: Task):
         self.task = task
         cls = ALL_V3_ENVIRONMENTS[task.simulator]
-        self._template = type(
-            cls.__name__, (_WithoutRewards, cls, _Fast), {"_starts": {}, "_seed": None}
-        )()
+        self._template = type(cls.__name__, (cls, _Fast), {"_starts": {}, "_seed": None})()
         visible_goal = {"env_cls": cls, "rand_vec": None, "partially_observable": False}
         self._template.set_task(_encode_task(task.simulator, visible_goal))
         self._template.seeded_rand_vec = True

@@ -14,9 +14,14 @@ import numpy as np
 from numba import njit
 
 from reconverge.envs.suites.metaworld.conditions import (
+    ABOVE,
+    HOOKED,
     INSERTED,
     JOINT_ABOVE,
+    LEVER_UP,
     MATRIX,
+    OVER_HOOP,
+    PARTS_NEAR,
     QUATERNION,
     Part,
     Reading,
@@ -26,6 +31,8 @@ from reconverge.envs.suites.native import doubles, failed, mj_forward, mj_step, 
 FRAME = 18  # numbers of one frame: hand, opening, two objects of position and quaternion
 FULLY_OPEN = 0.1  # metres between the claws that count as an opening of 1
 INSERTED_Y, INSERTED_Z = 0.04, 0.06  # of the stick's end from the handle, metres
+HOOP = 0.3  # height to which the ball is to come, metres
+UPRIGHT = -np.pi / 2.0  # position of the lever's joint, radians
 
 
 class Model(NamedTuple):
@@ -47,11 +54,12 @@ class Constants(NamedTuple):
     declared_low: np.ndarray  # [39] float32, bounds of the task's observation
     declared_high: np.ndarray  # [39] float32
     stored: np.ndarray  # [objects] how an object's orientation is stored
-    raised: np.ndarray  # [objects] metres that are added to its z
+    offsets: np.ndarray  # [objects, 3] metres that are added to its position
     condition: int
     limit: float
     axes: np.ndarray  # [3]
     object: int
+    offset: np.ndarray  # [3]
 
 
 def constants(reading: Reading, env: Any, task_low: np.ndarray, task_high: np.ndarray) -> Constants:
@@ -66,11 +74,12 @@ def constants(reading: Reading, env: Any, task_low: np.ndarray, task_high: np.nd
         declared_low=task_low,
         declared_high=task_high,
         stored=np.array([part.stored for part in reading.objects]),
-        raised=np.array([part.raised for part in reading.objects]),
+        offsets=np.array([part.offset for part in reading.objects]),
         condition=success.condition,
         limit=success.limit,
         axes=np.array(success.axes),
         object=success.object,
+        offset=np.array(success.offset),
     )
 
 
@@ -89,7 +98,7 @@ ADDRESSES = np.dtype(
         ("left_claw", np.intp),
         ("position", np.intp, 2),  # of objects
         ("orientation", np.intp, 2),
-        ("part", np.intp),  # what else the success condition reads
+        ("parts", np.intp, 2),  # what else the success condition reads
         ("body_pos", np.intp),  # places of the episode's bodies and sites in its model
         ("site_pos", np.intp),
         ("goal", np.intp),  # [3]
@@ -116,7 +125,7 @@ def addresses(reading: Reading, data: mujoco.MjData, own: tuple[np.ndarray, ...]
         view = getattr(data, part[0])(part[1])
         return (view.xmat if stored == MATRIX else view.xquat).ctypes.data
 
-    objects = reading.objects
+    objects, parts = reading.objects, reading.success.parts or (None,)
     arrays = (data.mocap_pos, data.mocap_quat, data.ctrl, data.qpos)
     entry = (
         data._address,
@@ -126,7 +135,7 @@ def addresses(reading: Reading, data: mujoco.MjData, own: tuple[np.ndarray, ...]
         *(position(("body", name)) for name in ("hand", "rightclaw", "leftclaw")),
         (position(objects[0].position), position(objects[-1].position)),
         tuple(orientation(part.orientation, part.stored) for part in (objects[0], objects[-1])),
-        position(reading.success.part),
+        (position(parts[0]), position(parts[-1])),
         *(array.ctypes.data for array in own),
     )
     return np.array(entry, ADDRESSES).tobytes()
@@ -203,8 +212,7 @@ def observe(constants, episode):
     observation[3] = min(max(_norm(between) / FULLY_OPEN, 0.0), 1.0)
     for k in range(len(constants.stored)):
         place = observation[4 + 7 * k : 7 + 7 * k]
-        place[:] = doubles(episode.position[k], 3)
-        place[2] += constants.raised[k]
+        place[:] = doubles(episode.position[k], 3) + constants.offsets[k]
         orientation = observation[7 + 7 * k : 11 + 7 * k]
         if constants.stored[k] == QUATERNION:
             orientation[:] = doubles(episode.orientation[k], 4)
@@ -218,21 +226,37 @@ def observe(constants, episode):
 @njit(cache=True, nogil=True)
 def succeeded(constants, episode, observation):
     """Tell if the episode's state, as observed, meets metaworld's success condition."""
-    if constants.condition == JOINT_ABOVE:
-        return doubles(episode.part, 1)[0] > constants.limit
-    start = 4 + 7 * constants.object
-    place = observation[start : start + 3]
-    distance = _norm((place - doubles(episode.goal, 3)) * constants.axes)
-    near = distance <= constants.limit
-    if constants.condition == INSERTED:  # the stick's end is in the handle
-        end = doubles(episode.part, 3)
+    condition, limit = constants.condition, constants.limit
+    if condition == JOINT_ABOVE:
+        return doubles(episode.parts[0], 1)[0] > limit
+    if condition == LEVER_UP:
+        return abs(doubles(episode.parts[0], 1)[0] - UPRIGHT) <= limit
+    goal, point = doubles(episode.goal, 3), decisive_point(constants, episode, observation)
+    if condition == ABOVE:
+        return point[2] > goal[2]
+    if condition == HOOKED:  # on the peg, and below its top
+        return _norm((goal - point)[:2]) < limit and goal[2] - point[2] > 0.0
+    if condition == OVER_HOOP:
+        goal = np.array([goal[0], goal[1], HOOP])
+    near = _norm((point - goal) * constants.axes) <= limit
+    if condition == INSERTED:  # the stick's end is in the handle
+        end = doubles(episode.parts[0], 3)
         near = (
             near
-            and end[0] >= place[0]
-            and abs(end[1] - place[1]) <= INSERTED_Y
-            and abs(end[2] - place[2]) <= INSERTED_Z
+            and end[0] >= point[0]
+            and abs(end[1] - point[1]) <= INSERTED_Y
+            and abs(end[2] - point[2]) <= INSERTED_Z
         )
     return near
+
+
+@njit(cache=True, nogil=True)
+def decisive_point(constants, episode, observation):
+    """Return the point [3] that the success condition compares with the goal."""
+    if constants.condition == PARTS_NEAR or constants.condition == HOOKED:
+        return (doubles(episode.parts[0], 3) + doubles(episode.parts[1], 3)) / 2.0
+    start = 4 + 7 * constants.object
+    return observation[start : start + 3] + constants.offset
 
 
 @njit(cache=True, nogil=True)

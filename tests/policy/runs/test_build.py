@@ -11,7 +11,7 @@ from reconverge.datasets.windows import Windows
 from reconverge.envs.catalog import task_sequence
 from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.seeds import REPLAY
-from reconverge.envs.suites.metaworld.cw10 import CW10
+from reconverge.envs.suites.metaworld.tasks import CW10
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
@@ -163,7 +163,7 @@ def test_make_replay_of_few_demonstrations_keeps_what_the_budget_allows():
 )
 def test_make_replay_refuses_a_budget_without_an_episode_of_each_task(amount, unit, read):
     windows = [lambda task=task: make_episodes(task, [2] * 9) for task in range(4)]
-    spec = make_tiny_spec([task.name for task in CW10[:4]])
+    spec = make_tiny_spec(list(CW10[:4]))
     normalizer = make_normalizer(spec, [])
     chosen = DemonstrationReplayOptions(budget=amount, budget_unit=unit)
     least = 3 if unit == "episodes" else 3 * 31 + 3

@@ -1,0 +1,19 @@
+"""Rows of the table of tasks that the contract tests run over."""
+
+import os
+
+from reconverge.envs.catalog import ALIASES, TASKS
+
+# Beyond CW10 one for each way of reading an environment of Meta-World; the rest with ALL_TASKS=1.
+KINDS = ("reach", "assembly", "lever-pull", "peg-insert-side", "box-close", "stick-push")
+
+
+def rows(suite=None):
+    """Names of a suite's rows, or of all."""
+    wanted = (*ALIASES["cw10"], *KINDS)
+    return [
+        name
+        for name, task in TASKS.items()
+        if suite in (None, task.suite)
+        and (os.environ.get("ALL_TASKS") or task.suite != "metaworld" or name in wanted)
+    ]
