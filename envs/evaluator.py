@@ -8,9 +8,15 @@ from reconverge.envs.rollout import Actor, Rollout, rollout
 from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 
+MOST_OPEN = 12  # simulators in memory at the same time, of about 100 MB each on two cores
+
 
 class Evaluator:
-    """Rollouts of actors on the tasks of a sequence, named by their place in it."""
+    """Rollouts of actors on the tasks of a sequence, named by their place in it.
+
+    Of a longer sequence than MOST_OPEN the first simulators stay in memory, and the others take
+    turns in one place.
+    """
 
     def __init__(self, tasks: Sequence[Task], slots: int, workers: int | None = None):
         self._tasks, self._slots, self._workers = tasks, slots, workers
@@ -27,7 +33,9 @@ class Evaluator:
         self._envs.clear()
 
     def env(self, task: int) -> VectorEnv:
-        """Return the batched simulator of a task."""
+        """Return the batched simulator of a task, good until that of another task is asked for."""
         if task not in self._envs:
+            if len(self._envs) == MOST_OPEN:
+                self._envs.popitem()[1].close()
             self._envs[task] = VectorEnv(self._tasks[task], self._slots, self._workers)
         return self._envs[task]
