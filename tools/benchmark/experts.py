@@ -1,0 +1,94 @@
+"""How many starts the scripted experts solve, with the noise of demonstrations and without.
+
+python -m tools.benchmark.experts env=mt50 episodes=30 output=experts.json
+
+Episodes are the first demonstration seeds, as `collect` records them. The last line is one JSON
+object.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconverge.configs import commandline
+from reconverge.configs.store import Command
+from reconverge.envs.catalog import task_sequence
+from reconverge.envs.rollout import rollout
+from reconverge.envs.seeds import DEMONSTRATION
+from reconverge.envs.vector import VectorEnv
+from reconverge.envs.workers import MOST_WORKERS
+from reconverge.files import write_json
+from reconverge.options import option
+from reconverge.paths import check_output
+from reconverge.policy.demonstrations.scripted import SLOTS, NoisyExpert
+from reconverge.policy.runs.provenance import command, commit, hardware
+
+PACKAGES = ("mujoco", "robosuite", "metaworld", "numba", "numpy")
+
+
+@dataclass(frozen=True)
+class ExpertsOptions:
+    """Measure the success of scripted experts."""
+
+    env: list[str] = option(["mt50"], "tasks to measure: env=push,hammer or env=mt50")
+    episodes: int = option(30, "episodes a task and noise", at_least=1, at_most=len(DEMONSTRATION))
+    noise: float = option(0.2, "noise beside none, as in collect", at_least=0, at_most=1)
+    workers: int | None = option(
+        None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
+    )
+    output: str | None = option(None, "JSON file for the results", text="path")
+
+
+COMMAND = Command("benchmark_experts", "python -m tools.benchmark.experts env=mt50", ExpertsOptions)
+
+
+def main() -> None:
+    commandline.run(COMMAND, run)
+
+
+def run(options: ExpertsOptions) -> None:
+    """Measure every task; print a line for each and one JSON line."""
+    if options.output is not None:
+        check_output(Path(options.output), suffixes=(".json",))
+    found = {}
+    for task in task_sequence(options.env):
+        with VectorEnv(task, min(SLOTS, options.episodes), options.workers) as env:
+            found[task.label] = measure(env, options.noise, options.episodes)
+        print(task.label, found[task.label], flush=True)
+    report = {
+        "tasks": found,
+        "episodes": options.episodes,
+        "noise": options.noise,
+        "command": command(),
+        "commit": commit(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "hardware": hardware(),
+    }
+    if options.output is not None:
+        write_json(Path(options.output), report)
+    print(json.dumps(report))
+
+
+def measure(env: VectorEnv, noise: float, episodes: int) -> dict[str, Any]:
+    """Return the episodes that are solved without noise and with it, of `episodes`, and the control
+    steps of a solved one, in the middle and at most (None if none is).
+    """
+    seeds = DEMONSTRATION[:episodes]
+    clean, noisy = (rollout(env, NoisyExpert(env, sigma), seeds) for sigma in (0.0, noise))
+    steps = [result.steps for result in noisy if result.success]
+    return {
+        "solved": sum(result.success for result in clean),
+        "solved_with_noise": len(steps),
+        "median_steps": float(np.median(steps)) if steps else None,
+        "most_steps": max(steps, default=None),
+    }
+
+
+if __name__ == "__main__":
+    main()
