@@ -8,11 +8,14 @@ from dataclasses import replace
 from reconverge.envs.suites.metaworld import tasks as metaworld
 from reconverge.envs.suites.robosuite.can import CAN
 from reconverge.envs.suites.robosuite.lift import LIFT
-from reconverge.envs.suites.robosuite.square import SQUARE
+from reconverge.envs.suites.robosuite.pick_place import BREAD, CEREAL, MILK
+from reconverge.envs.suites.robosuite.square import ROUND, SQUARE
+from reconverge.envs.suites.robosuite.stack import STACK
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 
-TASKS: dict[str, Task] = {task.name: task for task in (LIFT, CAN, SQUARE, *metaworld.TASKS)}
+ROBOSUITE = (LIFT, CAN, SQUARE, MILK, BREAD, CEREAL, ROUND, STACK)
+TASKS: dict[str, Task] = {task.name: task for task in (*ROBOSUITE, *metaworld.TASKS)}
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "robosuite": ("lift", "can", "square"),

@@ -22,8 +22,13 @@ def test_tasks_are_keyed_by_their_names():
     assert {get_task(name).name for names in ALIASES.values() for name in names} <= set(TASKS)
 
 
-@pytest.mark.parametrize(("name", "size"), [("lift", 19), ("can", 23), ("square", 23)])
-def test_task_sizes_are_robomimics(name, size):
+SIZES = {"lift": 19, "stack": 32} | dict.fromkeys(
+    ("can", "square", "milk", "bread", "cereal", "round"), 23
+)
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES.items())
+def test_task_sizes_are_robosuites(name, size):
     task = TASKS[name]
     parts = {
         "object": size - 9,

@@ -25,6 +25,7 @@ from reconverge.envs.suites.robosuite.motion import (
     read_hand,
     upright,
 )
+from reconverge.envs.suites.robosuite.pick_place import compartments
 from reconverge.envs.suites.robosuite.scene import (
     BINS,
     IN_GRIPPER_AND_WORLD,
@@ -89,22 +90,12 @@ class CanExpert:
 
 
 def landmarks(env: Any, model: Any) -> dict[str, np.ndarray]:
-    """Return lengths and places in metres: the can's `width` and `height`, `target` at the middle
-    of its `compartment` (half sizes), heights of the bins' `floor` and `walls`, the robot's `base`.
-    """
-    can = env.objects[env.object_id]
-    half = model.geom(can.contact_geoms[0]).size
-    bin2 = model.body("bin2").id
-    bins = [g for g in range(model.ngeom) if model.geom_bodyid[g] == bin2 and model.geom_contype[g]]
-    tops = model.body_pos[bin2, 2] + model.geom_pos[bins, 2] + model.geom_size[bins, 2]
+    """Return lengths in metres: the can's `width` and `height`, and places: `compartments`."""
+    half = model.geom(env.objects[env.object_id].contact_geoms[0]).size
     return {
         "width": np.array(2.0 * half[:2].max()),
         "height": np.array(2.0 * half[2]),
-        "target": env.target_bin_placements[env.object_id].copy(),
-        "compartment": env.bin_size[:2] / 4.0,
-        "floor": np.array(tops.min()),
-        "walls": np.array(tops.max()),
-        "base": env.robots[0].composite_controller.get_controller_base_pose("right")[0].copy(),
+        **compartments(env, model),
     }
 
 

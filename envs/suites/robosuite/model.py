@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from typing import Any
 
 import mujoco
@@ -46,16 +47,16 @@ def make_robosuite(task: Task, **options: Any) -> Any:
     return robosuite.make(task.simulator, **{**defaults, **options})
 
 
-def lean_model(env: Any, object_name: str) -> mujoco.MjModel:
+def lean_model(env: Any, objects: Sequence[str]) -> mujoco.MjModel:
     """Return robosuite's model without what costs time and decides nothing.
 
-    The objects that a single-object task hides are fixed where it hides them: robosuite moves them
-    10 m away, where they fall for ever and cost most of the simulation of PickPlaceCan (18 of its
-    33 degrees of freedom). Without a joint they keep their body, so that no identifier changes.
+    What the task hides, all but `objects`, is fixed where it hides it: robosuite moves it 10 m
+    away, where it falls for ever and costs most of the simulation of PickPlaceCan (18 of its 33
+    degrees of freedom). Without a joint it keeps its body, so that no identifier changes.
     Links that cannot touch are not tested for contact, and the force sensors, which no observation
     has, are off.
     """
-    others = [o for o in env.model.mujoco_objects if o.name != object_name]
+    others = [o for o in env.model.mujoco_objects if o.name not in objects]
     hidden = {other.root_body for other in others if other.joints}
     tree = ElementTree.fromstring(env.model.get_xml())
     for body in tree.iter("body"):

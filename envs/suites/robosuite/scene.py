@@ -1,4 +1,4 @@
-"""The scenes of robosuite's tasks: the object, its layout in the observation, declared bounds."""
+"""The scenes of robosuite's tasks: objects, their layout in the observation, declared bounds."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FINGERS: Bounds = ((0.0, -0.04), (0.04, 0.0))  # joint positions of the gripper'
 TABLE: Bounds = ((-0.35, -0.35, 0.78), (0.35, 0.35, 1.18))  # workspace in the world frame, metres
 BINS: Bounds = ((-0.25, -0.55, 0.78), (0.45, 0.55, 1.23))
 REACH: Bounds = ((-0.3, -0.3, -0.3), (0.3, 0.3, 0.3))  # object relative to the gripper, metres
+WIDE_REACH: Bounds = ((-0.4, -0.4, -0.4), (0.4, 0.4, 0.4))
 
 IN_WORLD = f"object's position, world frame, m, and {QUATERNION}"
 IN_GRIPPER_AND_WORLD = (
@@ -24,8 +25,8 @@ IN_GRIPPER_AND_WORLD = (
 
 Positions = Float[np.ndarray, "n 3"]  # metres, world frame
 Quaternions = Float[np.ndarray, "n 4"]  # (x, y, z, w), world frame
-# From the gripper's positions and quaternions and the object's to the parts of `object`.
-Layout = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], list[np.ndarray]]
+# From the gripper's positions and quaternions and then every object's to the parts of `object`.
+Layout = Callable[..., list[np.ndarray]]
 
 
 def in_gripper_and_world(
@@ -40,7 +41,7 @@ def in_gripper_and_world(
 
 @dataclass(frozen=True)
 class Scene:
-    """The object that a task moves, and what its expert may know of the scene.
+    """The objects that may move in a task, and what its expert may know of the scene.
 
     `landmarks` takes robosuite's environment and MuJoCo's model: metres and radians, world frame.
     """
@@ -48,6 +49,12 @@ class Scene:
     object_name: str  # in robosuite
     landmarks: Callable[[Any, Any], dict[str, np.ndarray]] = lambda env, model: {}
     layout: Layout = in_gripper_and_world
+    others: tuple[str, ...] = ()  # further objects, in the order in which `layout` takes them
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of all objects in robosuite."""
+        return (self.object_name, *self.others)
 
 
 def observations(workspace: Bounds, object_bounds: Bounds) -> dict[str, Bounds]:
@@ -60,9 +67,9 @@ def observations(workspace: Bounds, object_bounds: Bounds) -> dict[str, Bounds]:
     }
 
 
-def object_bounds(workspace: Bounds) -> Bounds:
+def object_bounds(workspace: Bounds, reach: Bounds = REACH) -> Bounds:
     """Return the bounds of `in_gripper_and_world`."""
-    return join(REACH, UNIT_QUATERNION, workspace, UNIT_QUATERNION)
+    return join(reach, UNIT_QUATERNION, workspace, UNIT_QUATERNION)
 
 
 def _make(task: Task) -> Simulator:

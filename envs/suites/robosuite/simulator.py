@@ -34,15 +34,16 @@ class RobosuiteSimulator:
         self.env = make_robosuite(task)
         self.env.reset()
         self.controller: Controller = read_controller(self.env)
-        name = task.scene.object_name
-        self.model = lean_model(self.env, name)
+        objects = task.scene.objects
+        self.model = lean_model(self.env, objects)
         self._state_kept, self._state_size = state_indices(self.model, self.env.sim.model._model)
         self.env.sim.model._model = self.model
-        self._starts = StartStates(self.env, self.model, name)
+        self._starts = StartStates(self.env, self.model, objects)
         self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
         self._one_at_a_time = Lock()  # robosuite keeps state of its own
         robot = self.env.robots[0]
-        self._body = self.model.body(f"{name}_main").id
+        self._bodies = [self.model.body(f"{name}_main").id for name in objects]
+        self._numbers = 9 + 7 * len(objects)  # that `_read` reads
         self._hand = self.model.body(robot.robot_model.eef_name["right"]).id
         self._site = robot.eef_site_id["right"]
 
@@ -114,9 +115,9 @@ class RobosuiteSimulator:
         """Advance each episode by up to `limits` [n] of the actions `chunks` [n, Ta, 7], until it
         succeeds or diverges; return observations [n, Ta, Do] and steps [n].
         """
-        raw = np.zeros((*chunks.shape[:2], 16))
+        raw = np.zeros((*chunks.shape[:2], self._numbers))
         steps = advance_by_steps(self.step, self._read, episodes, chunks, limits, raw)
-        return self._flat(raw.reshape(-1, 16)).reshape(*raw.shape[:2], -1), steps
+        return self._flat(raw.reshape(-1, self._numbers)).reshape(*raw.shape[:2], -1), steps
 
     def success(self, episode: Episode) -> bool:
         """Apply robosuite's own success condition to the episode's state."""
@@ -132,27 +133,31 @@ class RobosuiteSimulator:
         interval, and object poses in the gripper's frame one control step later still; these are
         the values without that delay.
         """
-        raw = np.empty((len(episodes), 16))
+        raw = np.empty((len(episodes), self._numbers))
         for row, episode in zip(raw, episodes, strict=True):
             self._read(episode, row)
         return self._flat(raw)
 
     def _flat(self, raw: np.ndarray) -> np.ndarray:
-        """Return flat observations [n, Do] of what `_read` has read [n, 16]."""
+        """Return flat observations [n, Do] of what `_read` has read."""
         eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
-        parts = self.task.scene.layout(eef, eef_quat, raw[:, 9:12], raw[:, 12:16])
+        ends = [i + size for i in range(9, self._numbers, 7) for size in (0, 3)]
+        poses = np.split(raw, ends, axis=1)[1:]
+        parts = self.task.scene.layout(eef, eef_quat, *poses)
         flat = np.concatenate([*parts, eef, eef_quat, fingers], axis=1).astype(np.float32)
         return np.clip(flat, self._low, self._high)
 
     def _read(self, episode: Episode, row: np.ndarray) -> None:
-        """Write end-effector position, hand quaternion, fingers, object position and object
-        quaternion into row [16].
+        """Write end-effector position, hand quaternion, fingers, and every object's position and
+        quaternion into `row`.
         """
         sites, bodies, quaternions, qpos = episode.poses
-        hand, body = quaternions[self._hand], quaternions[self._body]
+        hand = quaternions[self._hand]
         row[:3], row[3:6], row[6] = sites[self._site], hand[1:], hand[0]
         row[7:9] = qpos[self._starts.fingers]
-        row[9:12], row[12:15], row[15] = bodies[self._body], body[1:], body[0]
+        for start, body in enumerate(self._bodies):
+            pose, quaternion = row[9 + 7 * start :], quaternions[body]
+            pose[:3], pose[3:6], pose[6] = bodies[body], quaternion[1:], quaternion[0]
 
     def _wrapper(self, episode: Episode) -> Any:
         """Return robosuite's view of an episode's MuJoCo data, made once."""

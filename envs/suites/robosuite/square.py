@@ -5,6 +5,8 @@ grasps the nut's handle, aligns the hole with the peg, lowers and releases.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from math import atan2, cos, hypot, pi, sin
 from typing import Any
 
@@ -173,4 +175,11 @@ SQUARE = Task(
     scene=Scene("SquareNut", landmarks),
     camera="sideview",
     meanings={"object": IN_GRIPPER_AND_WORLD},
+)
+
+ROUND = replace(
+    SQUARE,
+    name="round",
+    simulator="NutAssemblyRound",
+    scene=Scene("RoundNut", partial(landmarks, peg_name="peg2")),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,16 +16,17 @@ class StartStates:
     Not to be used in two threads at once: robosuite's samplers keep state of their own.
     """
 
-    def __init__(self, env: Any, model: mujoco.MjModel, object_name: str):
+    def __init__(self, env: Any, model: mujoco.MjModel, objects: Sequence[str]):
         robot = env.robots[0]
-        self._robot, self._object = robot, object_name
+        self._robot = robot
         self._samplers = _light_samplers(env)
         self._qpos = model.qpos0.copy()
         self._arm = robot._ref_joint_pos_indexes
         fingers = [env.sim.model.get_joint_qpos_addr(j) for j in robot.gripper["right"].joints]
         self.fingers = slice(fingers[0], fingers[-1] + 1)  # their joint positions
-        joint = model.body(f"{object_name}_main").jntadr[0]
-        self._start = model.jnt_qposadr[joint]
+        self._places = {
+            name: model.jnt_qposadr[model.body(f"{name}_main").jntadr[0]] for name in objects
+        }
 
     def draw(self, seed: int) -> np.ndarray:
         """Return joint positions drawn as robosuite's reset draws them: joint noise first, then
@@ -44,8 +46,9 @@ class StartStates:
         for sampler in self._samplers:
             sampler.rng = rng
             placements = sampler.sample(fixtures=placements)
-        position, quaternion, _ = placements[self._object]
-        qpos[self._start : self._start + 7] = [*position, *quaternion]
+        for name, start in self._places.items():
+            position, quaternion, _ = placements[name]
+            qpos[start : start + 7] = [*position, *quaternion]
         return qpos
 
 

@@ -87,6 +87,43 @@ def test_expert_acts_within_bounds_by_the_observation_alone(name):
     np.testing.assert_array_equal(shuffled, actions[order])
 
 
+@pytest.mark.parametrize("name", ["milk", "bread", "cereal"])
+def test_landmarks_of_a_box_are_its_sizes(name):
+    """The half sizes in its frame, from the vertices of its mesh, and its height on the floor."""
+    sim = simulator(name)
+    episode = sim.new_episode()
+    sim.reset(episode, SEEDS[0])
+    shape = sim.model.geom(f"{name.capitalize()}_g0")
+    mesh = sim.model.mesh(shape.dataid[0])
+    first = mesh.vertadr[0]
+    vertices = sim.model.mesh_vert[first : first + mesh.vertnum[0]]
+    turned = vertices @ episode.data.geom(shape.id).xmat.reshape(3, 3).T
+    body = episode.data.body(f"{name.capitalize()}_main").xmat.reshape(3, 3)
+    corners = turned @ body + shape.pos
+    half = (corners.max(axis=0) - corners.min(axis=0)) / 2.0
+    np.testing.assert_allclose(sim.landmarks["half"], half, atol=2e-4)
+    middle = (corners.max(axis=0) + corners.min(axis=0)) / 2.0
+    np.testing.assert_allclose(sim.landmarks["middle"], middle, atol=2e-4)
+
+
+def test_stack_expert_keeps_its_fingers_off_the_large_cube():
+    """The cubes as near as robosuite places them: the fingers pass beside the large one."""
+    expert = TASKS["stack"].expert(simulator("stack").landmarks)
+    for angle in np.linspace(0.0, np.pi, 13):
+        toward = 0.065 * np.array([np.cos(angle), np.sin(angle), 0.0])
+        small, large = np.array([0.0, 0.0, 0.82]), np.array([0.0, 0.0, 0.825]) + toward
+        upright, hand = np.array([0.0, 0.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0, 0.0])
+        seen = {
+            "object": np.concatenate([small, upright, large, upright, large - small, [0.0] * 6]),
+            "robot0_eef_pos": small + np.array([0.0, 0.0, 0.1]),
+            "robot0_eef_quat": hand,
+            "robot0_gripper_qpos": np.array([0.04, -0.04]),
+        }
+        turn = expert.act(seen)[5]
+        along = abs(np.cos(angle)) < 0.5**0.5  # the large cube is along y, where fingers close
+        assert (abs(turn) > 0.5) == along, angle
+
+
 def test_landmarks_agree_with_the_simulated_scene():
     sim = simulator("square")
     episode = sim.new_episode()

@@ -121,9 +121,9 @@ def median_difference_in_contact(reference, simulator, seed):
 
 
 def holds(reference):
-    objects = (
-        getattr(reference, "objects", None) or getattr(reference, "nuts", None) or [reference.cube]
-    )
+    named = ("objects", "nuts", "cubeA", "cube")
+    objects = next(getattr(reference, name) for name in named if hasattr(reference, name))
+    objects = objects if isinstance(objects, list) else [objects]
     gripper = reference.robots[0].gripper["right"]
     return any(reference._check_grasp(gripper, kept.contact_geoms) for kept in objects)
 
