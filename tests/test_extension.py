@@ -180,17 +180,33 @@ class Homing:
         return np.clip(-5 * observation["object"], -1, 1)
 
 
+def test_a_run_goes_on_beside_a_wider_new_task(tmp_path, monkeypatch, capsys):
+    """The policy of a run keeps its width."""
+    monkeypatch.chdir(tmp_path)
+    demonstrations = make_demonstrations(tmp_path / "demonstrations", ["lift", "can"])
+    arguments = [*options(demonstrations, tmp_path / "run"), "env=lift"]
+    assert call(train.main, arguments, monkeypatch) == 0, capsys.readouterr().err
+    bounds = ((-1.0,) * 50, (1.0,) * 50)
+    wide = replace(TASKS["lift"], name="wide", observations={"object": bounds})
+    monkeypatch.setitem(TASKS, "wide", wide)
+    resume = [f"resume={tmp_path / 'run'}", "env=lift,can"]
+    assert call(train.main, resume, monkeypatch) == 0, capsys.readouterr().err
+    checkpoints = [tmp_path / "run" / "checkpoints" / name for name in ("0_lift", "1_can")]
+    specs = [json.loads((path / "manifest.json").read_text())["policy"] for path in checkpoints]
+    assert specs[0]["observation_size"] == specs[1]["observation_size"] < 50
+
+
 def test_a_new_robosuite_task_is_one_row():
-    milk = replace(TASKS["can"], name="milk", simulator="PickPlaceMilk", scene=Scene("Milk"))
-    simulator = RobosuiteSimulator(milk)
+    row = replace(TASKS["can"], name="carton", simulator="PickPlaceMilk", scene=Scene("Milk"))
+    simulator = RobosuiteSimulator(row)
     assert simulator.landmarks == {}
     episode = simulator.new_episode()
     simulator.reset(episode, 3)
     start = simulator.observe([episode])[0]
     for _ in range(5):
         simulator.step(episode, np.array([0.0, 0.0, -1.0, 0.0, 0.0, 0.0, -1.0]))
-    seen = milk.split(simulator.observe([episode])[0])
-    assert seen["robot0_eef_pos"][2] < milk.split(start)["robot0_eef_pos"][2] - 0.02
+    seen = row.split(simulator.observe([episode])[0])
+    assert seen["robot0_eef_pos"][2] < row.split(start)["robot0_eef_pos"][2] - 0.02
     assert not episode.success
 
 

@@ -109,12 +109,12 @@ def _read(run: Path, options: TrainOptions, policies: Sequence[DiffusionPolicy])
     tasks, folder = task_sequence(options.env), Path(options.demonstrations.path)
     stores = [DemonstrationStore.open(folder / f"{task.name}.zarr") for task in tasks]
     tasks = in_frames_of(tasks, stores)
-    spec = make_spec(options, tasks)
+    normalizer = policies[0].normalizer
+    spec = make_spec(options, tasks, normalizer.low.shape[1])
     cpu = torch.device("cpu")
     pairs = zip(tasks, stores, strict=True)
     windows = [make_windows(options, spec, store, task, cpu) for task, store in pairs]
     evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
-    normalizer = policies[0].normalizer
     replay = make_replay(options, spec, normalizer, windows, evaluator)
     method = make_method(options, spec, policies[0], replay, windows)
     weight = asdict(options.method).get("distillation_weight", 0.0)

@@ -113,14 +113,28 @@ def check_memory(options: TrainOptions, spec: PolicySpec) -> None:
                 )
 
 
-def make_spec(options: TrainOptions, tasks: Sequence[Task]) -> PolicySpec:
-    """Describe the policy of a run on `tasks`."""
+def make_spec(
+    options: TrainOptions, tasks: Sequence[Task], observation_size: int | None = None
+) -> PolicySpec:
+    """Describe the policy of a run on `tasks`.
+
+    A run that has begun keeps its `observation_size`, whatever tasks there are by now.
+    ReconvergeError for a task that is wider.
+    """
+    size = observation_size or max(widest(task.suite) for task in tasks)
+    for task in tasks:
+        if task.observation_size > size:
+            raise ReconvergeError(
+                f"env={','.join(each.label for each in tasks)}: the run's policy takes {size} "
+                f"numbers of an observation, {task.label} has {task.observation_size}; begin a new "
+                "run with all of them"
+            )
     return PolicySpec(
         tasks=[task.label for task in tasks],
         network=asdict(options.network),
         diffusion=asdict(options.diffusion),
         **asdict(options.policy),
-        observation_size=max(widest(task.suite) for task in tasks),
+        observation_size=size,
         action_size=tasks[0].action_size,
         input_frames={t.label: t.input_frame for t in tasks if t.input_frame != "base"},
     )

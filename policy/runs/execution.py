@@ -40,7 +40,7 @@ from reconverge.policy.runs.folder import OPTIONS_FILE, flat, forget, record_opt
 from reconverge.policy.runs.loading import PolicySpec, find_device, make_normalizer, make_policy
 from reconverge.policy.runs.provenance import command, hardware, versions
 from reconverge.policy.runs.record import Reporter, RunRecord
-from reconverge.policy.runs.resuming import begun_with, find_begun, go_on, keep_width
+from reconverge.policy.runs.resuming import begun_with, find_begun, go_on
 from reconverge.policy.runs.summary import Summary
 
 
@@ -96,9 +96,7 @@ def _learn_all(
     tasks = in_frames_of(tasks, stores)
     collected = time.perf_counter() - started
     torch.manual_seed(options.seed)
-    spec = make_spec(options, tasks)
-    if begun is not None:
-        spec = keep_width(begun, spec, tasks)
+    spec = make_spec(options, tasks, None if begun is None else begun.spec.observation_size)
     normalizer = make_normalizer(spec, tasks).to(device)
     pairs = zip(tasks, stores, strict=True)
     windows = [make_windows(options, spec, store, task, device) for task, store in pairs]

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from reconverge.envs.catalog import task_sequence
-from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.loop import Probing, Progress
 from reconverge.policy.demonstrations.supply import Identities
@@ -151,21 +150,6 @@ def _replaced(options: Any, path: list[str], value: Any) -> Any:
     name, *rest = path
     new = _replaced(getattr(options, name), rest, value) if rest else value
     return replace(options, **{name: new})
-
-
-def keep_width(begun: Begun, spec: PolicySpec, tasks: Sequence[Task]) -> PolicySpec:
-    """Return `spec` with the observation size of a policy that exists.
-
-    ReconvergeError where a task observes more.
-    """
-    width = begun.spec.observation_size
-    wider = [task.label for task in tasks if task.observation_size > width]
-    if wider:
-        raise ReconvergeError(
-            f"env={','.join(wider)}: more observations than the {width} numbers that the policy of "
-            "this run has room for; begin a new run with all tasks"
-        )
-    return replace(spec, observation_size=width)
 
 
 def go_on(

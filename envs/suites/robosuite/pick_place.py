@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from math import atan2, copysign, hypot, pi
 from typing import Any
 
-import mujoco
 import numpy as np
 from jaxtyping import Float
 
@@ -144,9 +143,8 @@ def landmarks(env: Any, model: Any) -> dict[str, np.ndarray]:
     middle and half sizes of the bin at the `start`, and those of `compartments`.
     """
     shape = model.geom(env.objects[env.object_id].contact_geoms[0])
-    rotation = np.empty(9)
-    mujoco.mju_quat2Mat(rotation, shape.quat)
-    rotation = rotation.reshape(3, 3)
+    w, *vector = shape.quat.tolist()
+    rotation = np.array(axes([*vector, w])).T
     middle, half = model.geom_aabb[shape.id].reshape(2, 3)
     return {
         "half": np.abs(rotation) @ half,

@@ -8,7 +8,7 @@ import torch
 
 from reconverge.datasets.store import DemonstrationStore, Episode
 from reconverge.datasets.windows import Windows
-from reconverge.envs.catalog import task_sequence
+from reconverge.envs.catalog import task_sequence, widest
 from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.seeds import REPLAY
 from reconverge.envs.suites.metaworld.tasks import CW10
@@ -69,14 +69,27 @@ def test_make_spec_describes_the_policy_that_make_policy_builds():
     options = make_options(network=MLPOptions(width=8, depth=2, diffusion_step_embed_dim=4))
     tasks = task_sequence(options.env)
     spec = make_spec(options, tasks)
-    assert (spec.tasks, spec.observation_size, spec.action_size) == (["lift", "can"], 23, 7)
+    size = widest("robosuite")
+    assert (spec.tasks, spec.observation_size, spec.action_size) == (["lift", "can"], size, 7)
     policy = make_policy(spec, make_normalizer(spec, tasks))
     assert len(policy.network.blocks) == 2
     assert policy.options == options.policy
     assert policy.diffusion.options == options.diffusion
     assert spec.network["name"] == "mlp"  # building it takes nothing from the spec
-    seen, task = torch.zeros(3, 2, 23), torch.tensor([0, 1, 0])
-    assert policy.condition(seen, task).shape == (3, 2 * 23 * 7 + TASK_ROWS)
+    seen, task = torch.zeros(3, 2, size), torch.tensor([0, 1, 0])
+    assert policy.condition(seen, task).shape == (3, 2 * size * 7 + TASK_ROWS)
+
+
+def test_make_spec_keeps_the_width_of_a_run_and_refuses_wider_tasks():
+    options = make_options(env=["lift", "can", "stack"])
+    tasks = task_sequence(options.env)
+    assert make_spec(options, tasks[:2], 23).observation_size == 23
+    with pytest.raises(
+        ReconvergeError,
+        match=r"^env=lift,can,stack: the run's policy takes 23 numbers of an observation, "
+        r"stack has 32; begin a new run with all of them$",
+    ):
+        make_spec(options, tasks, 23)
 
 
 def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):
@@ -91,7 +104,7 @@ def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):
     spec = make_spec(options, [task])  # can, of the same suite, observes more
     windows = make_windows(options, spec, store, task, CPU)()
     batch = windows.sample(200, torch.Generator().manual_seed(0))
-    assert batch.observations.shape == (200, 2, 23)
+    assert batch.observations.shape == (200, 2, spec.observation_size)
     size = task.observation_size
     seen = batch.observations[..., :size]
     assert (seen >= torch.from_numpy(task.low)).all()

@@ -13,7 +13,7 @@ from reconverge.policy.runs.checkpoint import CheckpointError
 from reconverge.policy.runs.configuration import GROUPS, check_train_options
 from reconverge.policy.runs.folder import flat, record_options
 from reconverge.policy.runs.loading import TASK_ROWS
-from reconverge.policy.runs.resuming import MAY_CHANGE, Begun, go_on, keep_width, resumed_options
+from reconverge.policy.runs.resuming import MAY_CHANGE, Begun, go_on, resumed_options
 from support.tiny_run import make_options
 
 
@@ -129,14 +129,3 @@ def test_go_on_refuses_another_architecture_and_too_many_tasks(tmp_path):
         ReconvergeError, match=f"34 tasks, .* has room for {TASK_ROWS}; begin a new"
     ):
         go_on(begun, many, make_facts(), options, "")
-
-
-def test_keep_width_is_that_of_the_policy_that_there_is(tmp_path):
-    options = make_options()
-    begun, spec = make_begun(options, Progress(), tmp_path), spec_of(options)
-    tasks = check_train_options(options)
-    wider = replace(spec, observation_size=99)  # of a version whose suite has larger tasks
-    assert keep_width(begun, wider, tasks) == spec
-    narrow = replace(begun, spec=replace(spec, observation_size=20))
-    with pytest.raises(ReconvergeError, match="env=can: more observations than the 20 numbers"):
-        keep_width(narrow, spec, tasks)
