@@ -1,6 +1,6 @@
 """Meta-World's episodes are metaworld's own: the stock environment is the truth, bit for bit."""
 
-from functools import cache
+from functools import lru_cache
 
 import mujoco
 import numpy as np
@@ -21,7 +21,7 @@ def task(metaworld_task):
     return metaworld_task
 
 
-@cache
+@lru_cache(4)  # of 20 MB each
 def stock(name):
     """metaworld's environment as it is."""
     return ALL_V3_ENVIRONMENTS[name]()
