@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconverge.envs.suites.metaworld import tasks as metaworld
+from reconverge.envs.suites.metaworld import fifty
 from reconverge.envs.suites.robosuite.can import CAN
 from reconverge.envs.suites.robosuite.lift import LIFT
 from reconverge.envs.suites.robosuite.pick_place import BREAD, CEREAL, MILK
@@ -15,11 +15,11 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 
 ROBOSUITE = (LIFT, CAN, SQUARE, MILK, BREAD, CEREAL, ROUND, STACK)
-TASKS: dict[str, Task] = {task.name: task for task in (*ROBOSUITE, *metaworld.TASKS)}
+TASKS: dict[str, Task] = {task.name: task for task in (*ROBOSUITE, *fifty.TASKS)}
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "robosuite": ("lift", "can", "square"),
-    **metaworld.SEQUENCES,
+    **fifty.SEQUENCES,
 }
 TASKS_MEANING = f"one or more of {', '.join(TASKS)}; {', '.join(ALIASES)} stand for sequences"
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "meta-alignment": ("tools.meta_alignment", "a run's steps against MAML's meta-gradient"),
     "benchmark simulation": ("tools.benchmark.simulation", "stepping, resets and evaluation"),
     "benchmark equality": ("tools.benchmark.equality", "Meta-World against metaworld's own steps"),
-    "benchmark experts": ("tools.benchmark.experts", "success of the scripted experts"),
+    "benchmark success-rates": ("tools.benchmark.success_rates", "success of the scripted experts"),
     "benchmark update": ("tools.benchmark.update", "an update of trust_region and of replay"),
     "benchmark learning-speed": ("tools.benchmark.learning_speed", "success after few updates"),
     "benchmark conversion": ("tools.benchmark.conversion", "seconds of every conversion"),

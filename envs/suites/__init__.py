@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconverge.envs.suites.metaworld.tasks import METAWORLD
+from reconverge.envs.suites.metaworld.fifty import METAWORLD
 from reconverge.envs.suites.robosuite.scene import ROBOSUITE
 from reconverge.envs.suites.suite import Simulator, Suite
 from reconverge.envs.task import Task

@@ -8,8 +8,8 @@ import pytest
 
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.suites.metaworld.experts import MetaworldExpert
+from reconverge.envs.suites.metaworld.fifty import OWN_EXPERTS
 from reconverge.envs.suites.metaworld.simulator import MetaworldSimulator
-from reconverge.envs.suites.metaworld.tasks import OWN_EXPERTS
 from reconverge.envs.suites.robosuite.motion import wrap
 from reconverge.envs.suites.robosuite.simulator import RobosuiteSimulator
 

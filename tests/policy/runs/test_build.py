@@ -11,7 +11,7 @@ from reconverge.datasets.windows import Windows
 from reconverge.envs.catalog import task_sequence, widest
 from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.seeds import REPLAY
-from reconverge.envs.suites.metaworld.tasks import CW10
+from reconverge.envs.suites.metaworld.fifty import CW10
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions

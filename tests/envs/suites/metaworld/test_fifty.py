@@ -6,7 +6,7 @@ from metaworld.policies import ENV_POLICY_MAP
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 from reconverge.envs.catalog import ALIASES, TASKS, task_sequence
-from reconverge.envs.suites.metaworld.tasks import OWN_EXPERTS
+from reconverge.envs.suites.metaworld.fifty import OWN_EXPERTS
 
 
 def environments(alias):

@@ -1,6 +1,6 @@
 """How many starts the scripted experts solve, with the noise of demonstrations and without.
 
-python -m tools.benchmark.experts env=mt50 episodes=30 output=experts.json
+python -m tools.benchmark.success_rates env=mt50 episodes=30 output=experts.json
 
 Episodes are the first demonstration seeds, as `collect` records them. The last line is one JSON
 object.
@@ -45,7 +45,9 @@ class ExpertsOptions:
     output: str | None = option(None, "JSON file for the results", text="path")
 
 
-COMMAND = Command("benchmark_experts", "python -m tools.benchmark.experts env=mt50", ExpertsOptions)
+COMMAND = Command(
+    "benchmark_success_rates", "python -m tools.benchmark.success_rates env=mt50", ExpertsOptions
+)
 
 
 def main() -> None:
