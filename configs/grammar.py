@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from reconverge.configs.store import Command
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import text_options
 from reconverge.paths import expanded
 
@@ -24,7 +24,7 @@ def in_grammar(command: Command, argument: str) -> str:
 
     `env=lift,can` becomes a list. The value of an option that holds text is that text, also where
     it is quoted as hydra wants it. There are no other options, so a `+` of hydra's adds nothing.
-    ReconvergeError for a path that is empty.
+    ReconvergeError for a path that is empty, and for no choice of a group.
     """
     key, separator, value = argument.partition("=")
     if not separator:
@@ -32,6 +32,8 @@ def in_grammar(command: Command, argument: str) -> str:
     key = key if "hydra" in key else key.lstrip("+")
     if key == "env" and not value.startswith(("[", "'", '"')):
         return f"env=[{value}]"
+    if key in command.groups and value == "null":
+        raise unknown(key, value, command.groups[key])
     options = command.options()
     kind = dict(text_options(options)).get(key)
     if kind is None or value == "null" or re.fullmatch(r"\[.*\]", value, re.DOTALL):

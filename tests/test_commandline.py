@@ -78,6 +78,7 @@ REFUSED = [
     ("env=", ["env=", "lift, can, square"]),
     ("env=lift,can,lift", ["repeats lift", "once"]),
     ("method=trust_regoin", ["trust_regoin", "trust_region"]),
+    ("method=null", ["'null'", "trust_region"]),
     ("network=mpl", ["mpl", "mlp"]),
     ("replay=genrator", ["genrator", "generator"]),
     ("updates_per_tsk=3", ["'updates_per_tsk'", "'updates_per_task'", "--help"]),
