@@ -243,16 +243,25 @@ def _open_context(model: mujoco.MjModel, width: int, height: int):
     with suppress(ImportError):
         import triton  # noqa: F401
     try:
-        from mujoco.egl import GLContext
+        from mujoco.egl import GLContext, egl_ext
 
+        _check_device(len(egl_ext.eglQueryDevicesEXT()))
         gl = GLContext(width, height)
         gl.make_current()
         context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-    except (ImportError, RuntimeError, ValueError, mujoco.FatalError) as error:
+    except (ImportError, RuntimeError, mujoco.FatalError) as error:
         reason = " ".join(str(error).split())[:160]
         remedy = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
-        if device := os.environ.get("MUJOCO_EGL_DEVICE_ID"):
-            remedy = f"unset MUJOCO_EGL_DEVICE_ID={device} or give one of its devices, 0 the first"
         raise RenderError(f"no offscreen rendering ({reason}); for a driver: {remedy}") from error
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
     return gl, context
+
+
+def _check_device(count: int) -> None:
+    """Raise RenderError for a MUJOCO_EGL_DEVICE_ID that names none of the devices of EGL."""
+    name = os.environ.get("MUJOCO_EGL_DEVICE_ID")
+    if name is not None and name not in map(str, range(count)):
+        raise RenderError(
+            f"MUJOCO_EGL_DEVICE_ID={name}: EGL has the devices 0 to {count - 1}; give one of them, "
+            "or unset it"
+        )

@@ -10,6 +10,7 @@ from reconverge.envs import film as render
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.film import Camera, RenderError, caption, open_video
 from reconverge.envs.suites import SUITES
+from reconverge.errors import ReconvergeError
 
 SIZE = {"width": 128, "height": 96}
 
@@ -125,6 +126,28 @@ def test_camera_names_the_debian_packages_of_a_missing_driver(lift, monkeypatch)
         RenderError, match=r"Cannot initialize a EGL device display\. .*libgl1-mesa-dri$"
     ):
         Camera(lift.model, "frontview", **SIZE, suite=SUITES["robosuite"])
+
+
+@pytest.mark.parametrize("device", ["99", "abc", "-1", ""])
+def test_camera_names_a_device_that_there_is_not(lift, monkeypatch, capfd, device):
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", device)
+    with pytest.raises(RenderError, match=f"MUJOCO_EGL_DEVICE_ID={device}: EGL has the devices 0"):
+        Camera(lift.model, "frontview", **SIZE, suite=SUITES["robosuite"])
+    assert capfd.readouterr().err == ""
+
+
+def test_open_video_writes_a_real_gif_and_refuses_other_suffixes(tmp_path):
+    frame = np.zeros((48, 64, 3), np.uint8)
+    with open_video(tmp_path / "x.gif", width=64, height=48) as show:
+        for level in (0, 128, 255):
+            show(frame + np.uint8(level))
+    assert (tmp_path / "x.gif").read_bytes()[:6] == b"GIF89a"
+    with (
+        pytest.raises(ReconvergeError, match=r"x\.avi: must end in \.mp4 or \.gif"),
+        open_video(tmp_path / "x.avi", width=64, height=48),
+    ):
+        pytest.fail("it began")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.gif"]
 
 
 def test_camera_does_not_break_torchs_optimiser():
