@@ -82,8 +82,13 @@ def require_same(found: Identities, begun: Identities, folder: Path) -> None:
             )
 
 
-def require_all(tasks: Sequence[Task], found: Mapping[str, Any], folder: Path) -> None:
-    """Raise ReconvergeError, naming them all, where stores are missing and none may be made."""
+def require_all(
+    tasks: Sequence[Task], found: Mapping[str, DemonstrationStore], folder: Path
+) -> None:
+    """Raise ReconvergeError, naming them all, where stores are missing and none may be made.
+
+    StoreError for one that does not fit its task.
+    """
     missing = [task.name for task in tasks if task.name not in found]
     if missing:
         raise ReconvergeError(
@@ -91,6 +96,8 @@ def require_all(tasks: Sequence[Task], found: Mapping[str, Any], folder: Path) -
             f"{', '.join(f'{name}.zarr' for name in missing)}; correct demonstrations.path, or "
             "let scripted experts record them with demonstrations.collect=true"
         )
+    for task in tasks:
+        require_fit(found[task.name], task)
 
 
 def announce(tasks: Sequence[Task], found: Identities, folder: Path, episodes: int) -> None:

@@ -88,6 +88,8 @@ def test_require_all_names_every_store_that_is_missing(recorded):
     with pytest.raises(ReconvergeError, match=r"has no can.zarr, square.zarr; correct demon"):
         require_all(tasks, found, recorded)
     require_all(tasks[:1], found, recorded)
+    with pytest.raises(StoreError, match="is of lift, wanted can"):
+        require_all(tasks[1:2], {"can": found["lift"]}, recorded)
 
 
 def test_announce_says_what_was_found_and_what_will_be_made(recorded, capsys):
