@@ -226,7 +226,7 @@ def same_sign(key, task, value):
 
 
 def test_observe_stays_within_the_declared_bounds(simulator_of, task):
-    """Clipping at a bound would hide things from the policy; quaternions and fingers reach it."""
+    """Clipping at a bound would hide something; quaternions and fingers do reach theirs."""
     positions = np.abs([task.low, task.high]).max(axis=0) != 1.0
     positions[-2:] = False
     assert positions.sum() >= 3 + 3 + 3 * len(task.scene.objects)
