@@ -3,7 +3,7 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the processes that tests start
 os.environ["MUJOCO_GL"] = "egl"
 
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import pytest
 from jaxtyping import install_import_hook
@@ -32,7 +32,7 @@ from support.rows import rows  # noqa: E402
 from support.simulators import use_simulators  # noqa: E402
 from support.tiny_run import make_demonstrations  # noqa: E402
 
-MOST_SIMULATORS = 24  # in memory, with up to 60 MB each
+MOST_SIMULATORS, MOST_REFERENCES = 6, 2  # in memory, with up to 200 MB each
 BUILT_IN = dict(SUITES)  # tests replace how the suites in the table make simulators
 ROWS = dict(TASKS)  # tests shorten rows of the table
 
@@ -93,10 +93,8 @@ def demonstrations(tmp_path_factory, simulator_of):
 
 @pytest.fixture(scope="session")
 def reference_of():
-    """robosuite's own environment of a task, built once a session: the truth that native stepping
-    is held to.
-    """
+    """robosuite's own environment of a task: the truth that native stepping is held to."""
     from reconverge.envs.suites.robosuite.model import make_robosuite
 
-    built = cache(lambda name: make_robosuite(TASKS[name]))
+    built = lru_cache(MOST_REFERENCES)(lambda name: make_robosuite(TASKS[name]))
     return lambda task: built(task.name)
