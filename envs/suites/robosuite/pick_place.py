@@ -45,8 +45,9 @@ WIDEST = 0.07  # box that fits between the fingers, metres
 SQUEEZE = 0.004  # finger opening beyond the box's width at which the lift begins, metres
 CLEARANCE = 0.02  # between the walls and the lower end of a carried box
 DROP_MARGIN = 0.01  # between the walls' middle and a box that is released
-# A box is carried this far beyond the place, on the robot's side, where it is first released.
-INWARD = 0.02
+INWARD = 0.02  # goal of the carrying, within the area of release, from its edge nearest the robot
+
+Frame = tuple[Vector, Vector, Vector]  # axes of a box, world frame
 
 
 class BoxExpert:
@@ -66,7 +67,7 @@ class BoxExpert:
         hand = read_hand(observation)
         position, frame = self._box(observation["object"].tolist()[7:])
         height, grasp = self._grasp(hand, position, frame)
-        off, margins = self._off(position, frame)
+        off, margins = self._way(position, frame)
         if all(abs(o) < m for o, m in zip(off, margins, strict=True)):
             return let_go(hand, (0.0, 0.0, 0.0), grasp.width)
         shift, close = reach(hand, grasp)
@@ -81,7 +82,7 @@ class BoxExpert:
             shift = blend(shift, (x, y, rise), held)
         return drive(shift, upright(hand.palm), grasp.turn, close)
 
-    def _box(self, pose: list[float]) -> tuple[Vector, tuple[Vector, Vector, Vector]]:
+    def _box(self, pose: list[float]) -> tuple[Vector, Frame]:
         """Return the middle of the box and its axes."""
         frame = axes(pose[3:])
         x, y, z = (
@@ -90,13 +91,11 @@ class BoxExpert:
         )
         return (x, y, z), frame
 
-    def _extent(self, frame: tuple[Vector, Vector, Vector], i: int) -> float:
+    def _extent(self, frame: Frame, i: int) -> float:
         """Return half the size of the box along the world's axis `i`, metres."""
         return sum(s * abs(axis[i]) for s, axis in zip(self._size, frame, strict=True))
 
-    def _off(
-        self, position: Vector, frame: tuple[Vector, Vector, Vector]
-    ) -> tuple[list[float], list[float]]:
+    def _way(self, position: Vector, frame: Frame) -> tuple[list[float], list[float]]:
         """Return the way along x and y to the middle of the compartment, and the length of that
         way at which the box is over or in the compartment, clear of the walls.
         """
@@ -104,9 +103,7 @@ class BoxExpert:
         margins = [h - DROP_MARGIN - self._extent(frame, i) for i, h in enumerate(self._half)]
         return off, margins
 
-    def _grasp(
-        self, hand: Hand, position: Vector, frame: tuple[Vector, Vector, Vector]
-    ) -> tuple[float, Grasp]:
+    def _grasp(self, hand: Hand, position: Vector, frame: Frame) -> tuple[float, Grasp]:
         """Return half the height of the box as it is, and a grasp across two of its upright faces
         near its top, those that need the least turn.
         """
