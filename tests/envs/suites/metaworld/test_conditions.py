@@ -7,8 +7,8 @@ from reconverge.envs.suites.metaworld.conditions import READINGS, UNMOVED
 
 
 def test_all_environments_but_two_are_native():
-    """dial-turn observes a sine and a cosine, which numpy and numba round differently; stick-push
-    judges the forces of the grasp.
+    """dial-turn observes a point by the sine of the dial's angle; stick-push judges the forces of
+    the grasp.
     """
     assert set(ALL_V3_ENVIRONMENTS) - set(READINGS) == {"dial-turn-v3", "stick-push-v3"}
     assert set(READINGS) <= set(ALL_V3_ENVIRONMENTS)
