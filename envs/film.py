@@ -26,7 +26,6 @@ from reconverge.envs.task import Task
 from reconverge.envs.vector import Advanced, VectorEnv
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import replacing
-from reconverge.paths import check_output
 
 Show = Callable[[np.ndarray], None]  # takes the frames [height, width, 3] of a film in turn
 
@@ -181,8 +180,9 @@ def open_video(path: Path, *, width: int, height: int) -> Iterator[Show]:
 
     Raises RenderError for a file that cannot be written.
     """
+    if path.suffix.lower() not in ENCODINGS:
+        raise RenderError(f"{path}: must end in {' or '.join(ENCODINGS)}")
     try:
-        check_output(path, suffixes=ENCODINGS)
         with replacing(path) as temporary, _encoder(temporary, width, height) as show:
             yield show
     except ReconvergeError as error:

@@ -56,6 +56,6 @@ def check_output(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ReconvergeError(
-            f"{option}={path}: no {kind} can be written there ({reason}); choose another path or "
-            "check the rights"
+            f"{option}={path}: cannot be written ({reason}); choose another path or check the "
+            "rights"
         ) from error
