@@ -32,7 +32,7 @@ from support.rows import rows  # noqa: E402
 from support.simulators import use_simulators  # noqa: E402
 from support.tiny_run import make_demonstrations  # noqa: E402
 
-MOST_SIMULATORS, MOST_REFERENCES = 6, 2  # in memory, with up to 200 MB each
+MOST_SIMULATORS, MOST_REFERENCES = 4, 1  # in memory, with up to 200 MB each
 BUILT_IN = dict(SUITES)  # tests replace how the suites in the table make simulators
 ROWS = dict(TASKS)  # tests shorten rows of the table
 

@@ -21,6 +21,14 @@ from reconverge.process import (
 from support import ROOT
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Ctrl-C is heard also where whoever started the tests ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def code_of(work):
     """The exit code with which `work` ends the program."""
     with pytest.raises(SystemExit) as stop, interruptible():

@@ -93,7 +93,7 @@ class Trials:
         for _ in range(5):
             process = self._start()
             try:
-                process.communicate(timeout=rng.uniform(0.2, 1.0) * self._seconds)
+                process.communicate(timeout=rng.uniform(0.1, 0.8) * self._seconds)
                 break
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)

@@ -15,7 +15,7 @@ def use_simulators(patch, suite, make):
 
 def succeed_always(patch, simulator):
     """Let every state meet the success condition."""
-    if simulator.task.suite == "metaworld":
+    if hasattr(simulator, "constants"):
         anywhere = simulator.constants._replace(condition=NEAR, limit=np.inf)
         patch.setattr(simulator, "constants", anywhere)
     else:

@@ -91,7 +91,7 @@ def test_owned_lets_one_process_in_at_a_time(tmp_path):
     owns, leave = context.Event(), context.Event()
     process = context.Process(target=own, args=(folder, owns, leave))
     process.start()
-    assert owns.wait(60)
+    assert owns.wait(300)
     with (
         pytest.raises(ReconvergeError, match=f"^{folder}: another process works on this run"),
         owned(folder),
