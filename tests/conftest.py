@@ -1,3 +1,4 @@
+import gc
 import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the processes that tests start
@@ -53,6 +54,13 @@ def robosuite_task(request):
 def metaworld_task(request):
     """Rows of Meta-World."""
     return TASKS[request.param]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tidied():
+    """Free the simulators of a module at its end: they are cycles, large and few."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
