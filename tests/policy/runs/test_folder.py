@@ -3,8 +3,9 @@ goes on.
 """
 
 import json
-import multiprocessing
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -79,26 +80,30 @@ def test_open_run_that_fails_elsewhere_fails_the_sweep(tmp_path, demonstrations)
     assert "Traceback" not in err
 
 
-def own(folder, owns, leave):
-    with owned(folder):
-        (folder / "metrics.jsonl").touch()
-        owns.set()
-        leave.wait()
+OWN = """
+import sys, time
+from pathlib import Path
+from reconverge.policy.runs.folder import owned
+
+with owned(Path(sys.argv[1])):
+    (Path(sys.argv[1]) / "metrics.jsonl").touch()
+    print("owns", flush=True)
+    time.sleep(600)
+"""
 
 
 def test_owned_lets_one_process_in_at_a_time(tmp_path):
-    folder, context = tmp_path / "run", multiprocessing.get_context("spawn")
-    owns, leave = context.Event(), context.Event()
-    process = context.Process(target=own, args=(folder, owns, leave))
-    process.start()
-    assert owns.wait(300)
+    folder = tmp_path / "run"
+    arguments = [sys.executable, "-c", OWN, str(folder)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "owns\n"
     with (
         pytest.raises(ReconvergeError, match=f"^{folder}: another process works on this run"),
         owned(folder),
     ):
         pytest.fail("two owners")
     process.kill()
-    process.join()
+    process.communicate()
     with owned(folder):  # the system released what was killed
         assert (folder / "metrics.jsonl").exists()
     assert [path.name for path in folder.iterdir()] == ["metrics.jsonl"]
