@@ -105,13 +105,15 @@ def _check(folder: Path) -> dict[str, Any]:
 
 
 def _in_order(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths that have a checkpoint's name, the one that has learned most last."""
+    """Return the paths that have a checkpoint's name, the one that has learned most last.
+
+    Beside the checkpoint of a learned task there is one within it while the task is learned on.
+    """
     found = []
     for path in paths:
         match = _NAME.fullmatch(path.name)
         if match:
-            update = match["update"]
-            found.append((int(match[1]), float("inf") if update is None else int(update), path))
+            found.append((int(match[1]), int(match["update"] or 0), path))
     return [path for *_, path in sorted(found)]
 
 

@@ -108,7 +108,7 @@ def _learn_all(
     if begun is not None:
         progress, facts = go_on(begun, spec, facts, options, command())
         state = begun.state
-        record_options(options, folder)  # those that were typed anew
+    record_options(options, folder)  # with those that were typed anew
     manifest = {"policy": spec.to_json(), "facts": facts, "options": flat(options)}
     record = RunRecord(
         folder,

@@ -51,11 +51,14 @@ def test_load_gives_what_save_wrote(tmp_path):
 
 def test_newest_is_the_one_furthest_on(tmp_path):
     assert newest(tmp_path / "none") is None
-    for name in ("0_lift", "1_can@9", "1_can@100", ".x.partial", "notes"):
+    for name in ("0_lift", ".x.partial", "notes"):
         (tmp_path / name).mkdir()
-    assert newest(tmp_path).name == "1_can@100"
+    assert newest(tmp_path).name == "0_lift"
     (tmp_path / "1_can").mkdir()
     assert newest(tmp_path).name == "1_can"
+    for name in ("1_can@9", "1_can@100"):  # a learned task that is learned on
+        (tmp_path / name).mkdir()
+        assert newest(tmp_path).name == name
     (tmp_path / "10_far@2").mkdir()
     assert newest(tmp_path).name == "10_far@2"
 
