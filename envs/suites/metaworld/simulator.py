@@ -3,7 +3,7 @@ in parallel.
 
 Every episode has an environment of metaworld's own class, which resets it. Control steps are native
 (`envs.suites.metaworld.stepping`) where READINGS has the environment; elsewhere metaworld observes
-and judges, several times as slowly. Rewards are not used. A reset of metaworld moves bodies and
+and judges, under the interpreter lock. Rewards are not used. A reset of metaworld moves bodies and
 sites of the model, so every thread has a model of its own (20 MB), into which the places of the
 episode that it steps are written.
 """
