@@ -94,7 +94,7 @@ def test_open_video_keeps_an_earlier_film_on_a_full_disk(tmp_path):
 def test_open_video_names_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "videos").write_text("no folder")
     with (
-        pytest.raises(RenderError, match=r"videos/lift\.mp4: no file can be written there"),
+        pytest.raises(RenderError, match=r"videos/lift\.mp4: cannot be written"),
         open_video(tmp_path / "videos" / "lift.mp4", **SIZE),
     ):
         pass
