@@ -43,10 +43,12 @@ def centre_meaning(choices: Iterable[str]) -> str:
 STRENGTH_MEANING = (
     "lambda, the penalty's weight; F is taken of half the summed squared error of a sample"
 )
+MOST_HELD = 0.5
+"""Of the parameters, however many tasks there were: the others are left to the new task."""
 SHARE_MEANING = (
-    "share of the free parameters that every past task takes, so that the penalty holds "
-    "1 - (1 - share)^t of them after t tasks, in effective number; it chooses the strength of "
-    "every task, with method.centre=replayed"
+    "share of the parameters that the first task takes, in effective number; every later one takes "
+    "the like of what is left of their half, so that the other half stays free; it chooses the "
+    "strength of every task, with method.centre=replayed"
 )
 RADIUS_MEANING = (
     "a number: a hard limit on the quadratic form (eq. 6), instead of the penalty; null: the "
@@ -86,8 +88,10 @@ class TrustRegion:
     is left to itself keeps about 1 / (1 + Lambda c) of its way over a task, Lambda the sum of
     rate times strength, so that sum_c Lambda c / (1 + Lambda c) is the effective number of
     parameters that are held (MacKay 1992, Neural Computation 4). After t tasks it is
-    1 - (1 - share)^t of them all. One share serves sequences whose curvatures lie orders of
-    magnitude apart, where no strength does.
+    h (1 - (1 - share / h)^t) of them all, h MOST_HELD: the spectrum falls so steeply that the
+    strength for three fifths of them is a hundred times that for a third, and the next task is
+    learned badly. One share serves sequences whose curvatures lie orders of magnitude apart, where
+    no strength does.
     """
 
     def __init__(
@@ -154,7 +158,7 @@ class TrustRegion:
     ) -> float:
         """Return the strength by which `form` holds what `past` tasks take of `size` parameters."""
         way = sum(rate * (1 - i / len(rates)) for i, rate in enumerate(rates))
-        held = 1 - (1 - (self.share or 0.0)) ** past
+        held = MOST_HELD * (1 - (1 - (self.share or 0.0) / MOST_HELD) ** past)
         return step_that_holds(form, held * size) / max(way, 1e-30)
 
     def end_task(

@@ -14,6 +14,7 @@ from reconverge.options import option
 from reconverge.policy.continual.learner import DISTILLATION_MEANING, Learner, Method, Setting
 from reconverge.policy.continual.region import (
     CENTRES,
+    MOST_HELD,
     RADIUS_MEANING,
     SHARE_MEANING,
     STRENGTH_MEANING,
@@ -29,7 +30,7 @@ class TrustRegionOptions:
 
     name: str = "trust_region"
     distillation_weight: float = option(1.0, DISTILLATION_MEANING, at_least=0)
-    share: float = option(0.1, SHARE_MEANING, above=0, below=1)
+    share: float = option(0.1, SHARE_MEANING, above=0, below=MOST_HELD)
     strength: float | None = option(
         None, STRENGTH_MEANING + "; null: as method.share says", at_least=0
     )

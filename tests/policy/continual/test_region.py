@@ -178,8 +178,17 @@ def test_share_chooses_the_strength_by_the_effective_number_of_parameters(name):
     size = sum(p.numel() for p in policy.network.parameters())
     way = 2e-3 * 0.75 + 1e-3 * 0.5  # the strength falls to zero by the last update
     held = region.strength * way * region.form.spectrum()
-    assert float((held / (1 + held)).sum()) == pytest.approx((1 - 0.9**2) * size, rel=1e-4)
+    assert float((held / (1 + held)).sum()) == pytest.approx((1 - 0.8**2) / 2 * size, rel=1e-4)
     assert region.strength_at(2, 4) == pytest.approx(0.5 * region.strength)
+
+
+@pytest.mark.parametrize(("past", "expected"), [(1, 0.1), (9, 0.433), (1000, 0.5)])
+def test_share_leaves_half_of_the_parameters_free(past, expected):
+    region = TrustRegion(FISHERS["diagonal"](samples=100), share=0.1, centre="replayed")
+    policy, stream = make_policy(seed=1), random_stream(torch.device("cpu"), 1)
+    region.begin_task(policy, make_windows(0), stream, [1e-3], past=1)
+    held = region.strength_of(region.form, [1e-3], 2000, past) * 1e-3 * region.form.spectrum()
+    assert float((held / (1 + held)).sum()) == pytest.approx(expected * 2000, rel=1e-3)
 
 
 def test_region_needs_a_strength_where_a_share_chooses_none():
