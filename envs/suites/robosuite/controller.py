@@ -111,10 +111,13 @@ class Episode:
             np.zeros((model.nv, model.nv)),
         )
 
-    def reset(self, qpos: np.ndarray, qvel: np.ndarray | float = 0.0) -> None:
-        """Start from joint positions `qpos` with velocities `qvel`."""
+    def reset(self, start: np.ndarray, qvel: np.ndarray | float = 0.0) -> None:
+        """Start where `StartStates.draw` says, with joint velocities `qvel`."""
         mujoco.mj_resetData(self.model, self.data)
+        qpos, placed = np.split(start, [self.model.nq])
         self.data.qpos[:] = qpos
+        for i, pose in enumerate(placed.reshape(-1, 7)):
+            self.data.mocap_pos[i], self.data.mocap_quat[i] = pose[:3], pose[3:]
         self.data.qvel[:] = qvel
         mujoco.mj_forward(self.model, self.data)
         self.initial_joints[:] = qpos[:ARM]

@@ -53,17 +53,24 @@ def lean_model(env: Any, objects: Sequence[str]) -> mujoco.MjModel:
     What the task hides, all but `objects`, is fixed where it hides it: robosuite moves it 10 m
     away, where it falls for ever and costs most of the simulation of PickPlaceCan (18 of its 33
     degrees of freedom). Without a joint it keeps its body, so that no identifier changes.
-    Links that cannot touch are not tested for contact, and the force sensors, which no observation
-    has, are off.
+    An object that robosuite's reset places by editing the model, as it has no free joint, is a
+    mocap body: where it stands is in every episode's data. The marks that robosuite's viewer moves
+    are none. Links that cannot touch are not tested for contact, and the force sensors, which no
+    observation has, are off.
     """
+    placed = {o.root_body for o in env.model.mujoco_objects if o.name in objects}
     others = [o for o in env.model.mujoco_objects if o.name not in objects]
     hidden = {other.root_body for other in others if other.joints}
     tree = ElementTree.fromstring(env.model.get_xml())
     for body in tree.iter("body"):
+        joints = [*body.findall("joint"), *body.findall("freejoint")]
+        body.attrib.pop("mocap", None)
         if body.get("name") in hidden:
-            for joint in [*body.findall("joint"), *body.findall("freejoint")]:
+            for joint in joints:
                 body.remove(joint)
             body.set("pos", "10 10 10")
+        elif body.get("name") in placed and not joints:
+            body.set("mocap", "true")
     contact = ElementTree.SubElement(tree, "contact")
     for pair in NON_COLLIDING_LINKS:
         ElementTree.SubElement(

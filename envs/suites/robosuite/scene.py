@@ -25,7 +25,8 @@ IN_GRIPPER_AND_WORLD = (
 
 Positions = Float[np.ndarray, "n 3"]  # metres, world frame
 Quaternions = Float[np.ndarray, "n 4"]  # (x, y, z, w), world frame
-# From the gripper's positions and quaternions and then every object's to the parts of `object`.
+# From the gripper's positions and quaternions, those of every body in `Scene.bodies`, positions of
+# `sites` and of `joints` [n, 1] to the parts of `object`.
 Layout = Callable[..., list[np.ndarray]]
 
 
@@ -50,11 +51,19 @@ class Scene:
     landmarks: Callable[[Any, Any], dict[str, np.ndarray]] = lambda env, model: {}
     layout: Layout = in_gripper_and_world
     others: tuple[str, ...] = ()  # further objects, in the order in which `layout` takes them
+    parts: tuple[str, ...] = ()  # bodies that are observed in place of the objects' own
+    sites: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()  # of one degree of freedom
 
     @property
     def objects(self) -> tuple[str, ...]:
         """Names of all objects in robosuite."""
         return (self.object_name, *self.others)
+
+    @property
+    def bodies(self) -> tuple[str, ...]:
+        """Names of the bodies in MuJoCo whose poses are observed."""
+        return self.parts or tuple(f"{name}_main" for name in self.objects)
 
 
 def observations(workspace: Bounds, object_bounds: Bounds) -> dict[str, Bounds]:

@@ -34,16 +34,19 @@ class RobosuiteSimulator:
         self.env = make_robosuite(task)
         self.env.reset()
         self.controller: Controller = read_controller(self.env)
-        objects = task.scene.objects
-        self.model = lean_model(self.env, objects)
+        scene = task.scene
+        self.model = lean_model(self.env, scene.objects)
         self._state_kept, self._state_size = state_indices(self.model, self.env.sim.model._model)
         self.env.sim.model._model = self.model
-        self._starts = StartStates(self.env, self.model, objects)
+        self._starts = StartStates(self.env, self.model, scene.objects)
         self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
         self._one_at_a_time = Lock()  # robosuite keeps state of its own
         robot = self.env.robots[0]
-        self._bodies = [self.model.body(f"{name}_main").id for name in objects]
-        self._numbers = 9 + 7 * len(objects)  # that `_read` reads
+        self._bodies = [self.model.body(name).id for name in scene.bodies]
+        self._sites = [self.model.site(name).id for name in scene.sites]
+        self._joints = [int(self.model.joint(name).qposadr[0]) for name in scene.joints]
+        seen = (3, 4) * len(self._bodies) + (3,) * len(self._sites) + (1,) * len(self._joints)
+        *self._edges, self._numbers = np.cumsum([9, *seen]).tolist()  # of what `_read` reads
         self._hand = self.model.body(robot.robot_model.eef_name["right"]).id
         self._site = robot.eef_site_id["right"]
 
@@ -79,11 +82,11 @@ class RobosuiteSimulator:
     def reset(self, episode: Episode, seed: int) -> None:
         """Start `episode` from the state that robosuite's own distributions draw with `seed`."""
         with self._one_at_a_time:
-            qpos = self.initial_qpos(seed)
-        episode.reset(qpos)
+            start = self.start(seed)
+        episode.reset(start)
 
-    def initial_qpos(self, seed: int) -> np.ndarray:
-        """Return the joint positions from which the episode of `seed` starts."""
+    def start(self, seed: int) -> np.ndarray:
+        """Return where the episode of `seed` starts (`StartStates.draw`)."""
         return self._starts.draw(seed)
 
     def restore(self, episode: Episode, state: np.ndarray) -> None:
@@ -91,8 +94,14 @@ class RobosuiteSimulator:
         velocities.
 
         The state is one of robosuite's whole model, or of this one, which lacks the joints of
-        hidden objects. Raises ReconvergeError for a state of another size.
+        hidden objects. Raises ReconvergeError for a state of another size, and where something
+        stands that robosuite places in the model.
         """
+        if self.model.nmocap:
+            raise ReconvergeError(
+                f"{self.task.name}: a state does not tell where the {self.task.scene.object_name} "
+                "stands; start from a seed"
+            )
         whole, kept = self._state_size, len(self._state_kept)
         if state.shape not in ((whole,), (kept,)):
             sizes = " or ".join(str(size) for size in sorted({whole, kept}))
@@ -141,23 +150,30 @@ class RobosuiteSimulator:
     def _flat(self, raw: np.ndarray) -> np.ndarray:
         """Return flat observations [n, Do] of what `_read` has read."""
         eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
-        ends = [i + size for i in range(9, self._numbers, 7) for size in (0, 3)]
-        poses = np.split(raw, ends, axis=1)[1:]
-        parts = self.task.scene.layout(eef, eef_quat, *poses)
+        seen = np.split(raw, self._edges, axis=1)[1:]
+        parts = self.task.scene.layout(eef, eef_quat, *seen)
         flat = np.concatenate([*parts, eef, eef_quat, fingers], axis=1).astype(np.float32)
         return np.clip(flat, self._low, self._high)
 
     def _read(self, episode: Episode, row: np.ndarray) -> None:
-        """Write end-effector position, hand quaternion, fingers, and every object's position and
-        quaternion into `row`.
+        """Write end-effector position, hand quaternion, fingers, and what the scene observes of its
+        bodies, sites and joints into `row`.
         """
         sites, bodies, quaternions, qpos = episode.poses
         hand = quaternions[self._hand]
         row[:3], row[3:6], row[6] = sites[self._site], hand[1:], hand[0]
         row[7:9] = qpos[self._starts.fingers]
-        for start, body in enumerate(self._bodies):
-            pose, quaternion = row[9 + 7 * start :], quaternions[body]
+        at = 9
+        for body in self._bodies:
+            pose, quaternion = row[at:], quaternions[body]
             pose[:3], pose[3:6], pose[6] = bodies[body], quaternion[1:], quaternion[0]
+            at += 7
+        for site in self._sites:
+            row[at : at + 3] = sites[site]
+            at += 3
+        for joint in self._joints:
+            row[at] = qpos[joint]
+            at += 1
 
     def _wrapper(self, episode: Episode) -> Any:
         """Return robosuite's view of an episode's MuJoCo data, made once."""

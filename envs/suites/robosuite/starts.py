@@ -11,7 +11,7 @@ import numpy as np
 
 
 class StartStates:
-    """Joint positions at the start of an episode, a function of its seed.
+    """Where everything is at the start of an episode, a function of its seed.
 
     Not to be used in two threads at once: robosuite's samplers keep state of their own.
     """
@@ -20,17 +20,15 @@ class StartStates:
         robot = env.robots[0]
         self._robot = robot
         self._samplers = _light_samplers(env)
-        self._qpos = model.qpos0.copy()
+        self._start = np.concatenate([model.qpos0, np.zeros(7 * model.nmocap)])
         self._arm = robot._ref_joint_pos_indexes
         fingers = [env.sim.model.get_joint_qpos_addr(j) for j in robot.gripper["right"].joints]
         self.fingers = slice(fingers[0], fingers[-1] + 1)  # their joint positions
-        self._places = {
-            name: model.jnt_qposadr[model.body(f"{name}_main").jntadr[0]] for name in objects
-        }
+        self._places = {name: _place(model, model.body(f"{name}_main")) for name in objects}
 
     def draw(self, seed: int) -> np.ndarray:
-        """Return joint positions drawn as robosuite's reset draws them: joint noise first, then
-        object placements.
+        """Return joint positions, then positions and quaternions (w, x, y, z) of mocap bodies, as
+        robosuite's reset draws them: joint noise first, then object placements.
         """
         rng = np.random.default_rng(seed)
         robot, noise = self._robot, self._robot.initialization_noise
@@ -39,17 +37,23 @@ class StartStates:
             if noise["type"] == "gaussian"
             else lambda n: rng.uniform(-1.0, 1.0, n)
         )
-        qpos = self._qpos.copy()
-        qpos[self._arm] = robot.init_qpos + draw(len(robot.init_qpos)) * noise["magnitude"]
-        qpos[self.fingers] = robot.gripper["right"].init_qpos
+        start = self._start.copy()
+        start[self._arm] = robot.init_qpos + draw(len(robot.init_qpos)) * noise["magnitude"]
+        start[self.fingers] = robot.gripper["right"].init_qpos
         placements: dict[str, Any] = {}
         for sampler in self._samplers:
             sampler.rng = rng
             placements = sampler.sample(fixtures=placements)
-        for name, start in self._places.items():
+        for name, place in self._places.items():
             position, quaternion, _ = placements[name]
-            qpos[start : start + 7] = [*position, *quaternion]
-        return qpos
+            start[place : place + 7] = [*position, *quaternion]
+        return start
+
+
+def _place(model: mujoco.MjModel, body: Any) -> int:
+    """Return where the pose of an object begins in what `StartStates.draw` returns."""
+    mocap = int(body.mocapid[0])
+    return model.nq + 7 * mocap if mocap >= 0 else int(model.jnt_qposadr[body.jntadr[0]])
 
 
 def _light_samplers(env: Any) -> list[Any]:

@@ -128,8 +128,8 @@ def test_lean_model_without_hidden_objects_moves_bit_for_bit(simulator_of, refer
     assert simulator.model.nexclude == full.nexclude + len(NON_COLLIDING_LINKS)
     for seed in range(3):
         lean, whole = simulator.new_episode(), Episode(full)
-        lean.reset(simulator.initial_qpos(seed))
-        whole.reset(simulator.initial_qpos(seed))
+        lean.reset(simulator.start(seed))
+        whole.reset(simulator.start(seed))
         for _, action in play(simulator, seed):
             lean.step(simulator.controller, action)
             whole.step(simulator.controller, action)
@@ -155,9 +155,9 @@ def test_lean_model_with_hidden_objects_moves_the_same(simulator_of, reference_o
     reference.reset()
     for seed in range(3):
         start = reference.sim.data.qpos.copy()
-        start[full_qpos] = simulator.initial_qpos(seed)[qpos]
+        start[full_qpos] = simulator.start(seed)[qpos]
         welded, free = Episode(models[0]), Episode(models[1])
-        welded.reset(simulator.initial_qpos(seed))
+        welded.reset(simulator.start(seed))
         free.reset(start)
         apart, touching = [], []
         for _, action in play(simulator, seed):
@@ -183,7 +183,7 @@ def test_reset_starts_as_robosuite(simulator_of, reference_of, task):
     (qpos, _), (full_qpos, _) = kept_joints(simulator.model, reference)
     for seed in (0, 1, 12345):
         reset_reference(reference, seed)
-        found = simulator.initial_qpos(seed)[qpos]
+        found = simulator.start(seed)[qpos]
         np.testing.assert_allclose(found, reference.sim.data.qpos[full_qpos], rtol=0, atol=1e-12)
 
 
@@ -277,10 +277,10 @@ def test_step_ends_an_experts_episodes_as_robosuite(simulator_of, reference_of, 
 def test_success_judges_the_given_episode(simulator_of):
     """Also when another, dropped episode lay at the same address."""
     simulator = simulator_of(TASKS["lift"])
-    high = simulator.initial_qpos(0)
+    high = simulator.start(0)
     high[simulator.model.joint("cube_joint0").qposadr[0] + 2] += 0.5
     for _ in range(3):
-        for qpos, wanted in ((high, True), (simulator.initial_qpos(0), False)):
+        for qpos, wanted in ((high, True), (simulator.start(0), False)):
             episode = simulator.new_episode()
             episode.reset(qpos)
             assert simulator.success(episode) is wanted
