@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from reconverge.envs.suites.metaworld import fifty
 from reconverge.envs.suites.robosuite.can import CAN
+from reconverge.envs.suites.robosuite.door import DOOR
 from reconverge.envs.suites.robosuite.lift import LIFT
 from reconverge.envs.suites.robosuite.pick_place import BREAD, CEREAL, MILK
 from reconverge.envs.suites.robosuite.square import ROUND, SQUARE
@@ -14,7 +15,7 @@ from reconverge.envs.suites.robosuite.stack import STACK
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 
-ROBOSUITE = (LIFT, CAN, SQUARE, MILK, BREAD, CEREAL, ROUND, STACK)
+ROBOSUITE = (LIFT, CAN, SQUARE, MILK, BREAD, CEREAL, ROUND, STACK, DOOR)
 TASKS: dict[str, Task] = {task.name: task for task in (*ROBOSUITE, *fifty.TASKS)}
 
 ALIASES: dict[str, tuple[str, ...]] = {

@@ -1,4 +1,4 @@
-"""Disjoint ranges of episode seeds. Scripted experts were tuned on 1,000,000 to 5,000,199."""
+"""Disjoint ranges of episode seeds. Scripted experts were tuned on 1,000,000 to 5,000,399."""
 
 DEMONSTRATION = range(0, 1_000_000)
 EVALUATION = range(10_000_000, 11_000_000)

@@ -4,9 +4,10 @@ import os
 
 from reconverge.envs.catalog import ALIASES, TASKS
 
-# Of robosuite one for each kind of object, and one of several; beyond CW10 one for each way of
-# reading an environment of Meta-World; the rest with ALL_TASKS=1.
-ROBOSUITE = ("lift", "can", "square", "milk", "stack")
+# Of robosuite one for each kind of object, one of several, and the one that a reset places in the
+# model; beyond CW10 one for each way of reading an environment of Meta-World; the rest with
+# ALL_TASKS=1.
+ROBOSUITE = ("lift", "can", "square", "milk", "stack", "door")
 KINDS = ("reach", "assembly", "lever-pull", "peg-insert-side", "box-close", "stick-push")
 
 

@@ -5,12 +5,14 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.suites.metaworld.experts import MetaworldExpert
 from reconverge.envs.suites.metaworld.fifty import OWN_EXPERTS
 from reconverge.envs.suites.metaworld.simulator import MetaworldSimulator
-from reconverge.envs.suites.robosuite.motion import wrap
+from reconverge.envs.suites.robosuite.door import handle_frame, turn_to
+from reconverge.envs.suites.robosuite.motion import axes, wrap
 from reconverge.envs.suites.robosuite.simulator import RobosuiteSimulator
 
 SEEDS = range(4_000_000, 4_000_010)
@@ -124,6 +126,27 @@ def test_stack_expert_keeps_its_fingers_off_the_large_cube():
         turn = expert.act(seen)[5]
         along = abs(np.cos(angle)) < 0.5**0.5  # the large cube is along y, where fingers close
         assert (abs(turn) > 0.5) == along, angle
+
+
+def test_door_expert_sees_how_door_and_handle_stand():
+    """Its axes are the handle's, and the turn that it asks for brings the hand there."""
+    sim, rng = simulator("door"), np.random.default_rng(0)
+    expert, episode = TASKS["door"].expert(sim.landmarks), sim.new_episode()
+    for seed in SEEDS:
+        start = sim.start(seed)
+        start[[sim.model.joint(name).qposadr[0] for name in TASKS["door"].scene.joints]] = (
+            rng.uniform((0.0, -1.5), (0.4, 1.5))
+        )
+        episode.reset(start)
+        seen = TASKS["door"].split(sim.observe([episode])[0])
+        things = seen["object"].tolist()
+        yaw = expert._yaw(things[:3], things[3:6], things[13])
+        frame = handle_frame(yaw, things[13])
+        x, y, z = episode.data.body("Door_latch").xmat.reshape(3, 3).T
+        np.testing.assert_allclose(frame, [-x, -z, -y], atol=1e-5)
+        hand = axes(seen["robot0_eef_quat"].tolist())
+        turned = Rotation.from_rotvec(turn_to(hand, frame)).apply(hand)
+        np.testing.assert_allclose(turned, [-x, z, y], atol=1e-5)
 
 
 def test_landmarks_agree_with_the_simulated_scene():

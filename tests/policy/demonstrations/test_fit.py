@@ -141,9 +141,9 @@ def test_misfit_reads_a_recorded_convention_and_frames_a_second():
 
 def test_require_fit_refuses_another_environment_under_the_tasks_name(simulator_of, tmp_path):
     store = store_from_elsewhere(simulator_of(TASKS["lift"]), tmp_path / "lift.zarr")
-    with_kwargs(store, {}, "Door")
+    with_kwargs(store, {}, "Wipe")
     assert task_of(store) is None
-    with pytest.raises(StoreError, match="environment 'Door', lift wants 'Lift'"):
+    with pytest.raises(StoreError, match="environment 'Wipe', lift wants 'Lift'"):
         require_fit(store, TASKS["lift"])
 
 

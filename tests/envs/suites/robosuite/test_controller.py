@@ -121,7 +121,7 @@ def median_difference_in_contact(reference, simulator, seed):
 
 
 def holds(reference):
-    named = ("objects", "nuts", "cubeA", "cube")
+    named = ("objects", "nuts", "cubeA", "cube", "door")
     objects = next(getattr(reference, name) for name in named if hasattr(reference, name))
     objects = objects if isinstance(objects, list) else [objects]
     gripper = reference.robots[0].gripper["right"]
