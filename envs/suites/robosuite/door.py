@@ -51,7 +51,7 @@ class DoorExpert:
         hand, pose = read_hand(observation), axes(observation["robot0_eef_quat"].tolist())
         seen = observation["object"].tolist()
         handle, hinge, angle = seen[3:6], seen[6], seen[13]
-        yaw = self._yaw(seen[:3], handle, angle)
+        yaw = self.yaw(seen[:3], handle, angle)
         frame = handle_frame(yaw, angle)
         turn = turn_to(pose, frame)
         away = [place - goal for place, goal in zip(hand.position, handle, strict=True)]
@@ -66,6 +66,14 @@ class DoorExpert:
         x, y, z = (sum(s * axis[i] for s, axis in zip(shift, frame, strict=True)) for i in range(3))
         return drive((x, y, z), turn, turn[2], close)
 
+    def yaw(self, door: list[float], handle: list[float], angle: float) -> float:
+        """Return the door's yaw, radians, from the places of its middle and of its handle, which is
+        at `angle`.
+        """
+        x = self._latch[0] + self._handle[0] * cos(angle) + self._handle[2] * sin(angle)
+        y = self._latch[1] + self._handle[1]
+        return atan2(handle[1] - door[1], handle[0] - door[0]) - atan2(y, x)
+
     def _open(self, opening: float, hinge: float, angle: float) -> tuple[float, float]:
         """Return the angle by which the hand is to be ahead of the handle, radians, and the
         position error with which it pulls, metres.
@@ -73,14 +81,6 @@ class DoorExpert:
         held = ramp(opening, self._width + SQUEEZE, self._width + HELD)
         free = max(ramp(angle, *TURNED), ramp(hinge, *AJAR))  # the latch
         return AHEAD * held * (1.0 - free), PULL * held * free
-
-    def _yaw(self, door: list[float], handle: list[float], angle: float) -> float:
-        """Return the door's yaw, radians, from the places of its middle and of its handle, which is
-        at `angle`.
-        """
-        x = self._latch[0] + self._handle[0] * cos(angle) + self._handle[2] * sin(angle)
-        y = self._latch[1] + self._handle[1]
-        return atan2(handle[1] - door[1], handle[0] - door[0]) - atan2(y, x)
 
 
 def handle_frame(yaw: float, angle: float) -> Frame:

@@ -140,7 +140,7 @@ def test_door_expert_sees_how_door_and_handle_stand():
         episode.reset(start)
         seen = TASKS["door"].split(sim.observe([episode])[0])
         things = seen["object"].tolist()
-        yaw = expert._yaw(things[:3], things[3:6], things[13])
+        yaw = expert.yaw(things[:3], things[3:6], things[13])
         frame = handle_frame(yaw, things[13])
         x, y, z = episode.data.body("Door_latch").xmat.reshape(3, 3).T
         np.testing.assert_allclose(frame, [-x, -z, -y], atol=1e-5)
