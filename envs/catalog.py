@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reconverge.envs.suites.libero import rows as libero
+from reconverge.envs.suites.libero.package import require
 from reconverge.envs.suites.metaworld import fifty
 from reconverge.envs.suites.robosuite.can import CAN
 from reconverge.envs.suites.robosuite.door import DOOR
@@ -16,13 +18,19 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 
 ROBOSUITE = (LIFT, CAN, SQUARE, MILK, BREAD, CEREAL, ROUND, STACK, DOOR)
-TASKS: dict[str, Task] = {task.name: task for task in (*ROBOSUITE, *fifty.TASKS)}
+ALWAYS = (*ROBOSUITE, *fifty.TASKS)  # LIBERO's come where it is installed
+TASKS: dict[str, Task] = {task.name: task for task in ALWAYS} | libero.TASKS
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "robosuite": ("lift", "can", "square"),
     **fifty.SEQUENCES,
+    **libero.SEQUENCES,
 }
-TASKS_MEANING = f"one or more of {', '.join(TASKS)}; {', '.join(ALIASES)} stand for sequences"
+NAMES = (
+    f"{', '.join(task.name for task in ALWAYS)}, or of LIBERO's by place or name, such as "
+    "libero_object_0"
+)
+TASKS_MEANING = f"one or more of {NAMES}; {', '.join(ALIASES)} stand for sequences"
 
 
 def simulated_by(simulator: str | None) -> Task | None:
@@ -33,14 +41,17 @@ def simulated_by(simulator: str | None) -> Task | None:
 def get_task(name: str) -> Task:
     """Return the task of that name or, as in `lift_2`, a later visit to it.
 
-    Raises ReconvergeError for an unknown name.
+    LIBERO's tasks are known by their official names too. Raises ReconvergeError for an unknown
+    name, and for a task of LIBERO where it is not installed.
     """
-    first, _, visit = name.partition("_")
+    if found := TASKS.get(libero.OFFICIAL.get(name, name)):
+        return found
+    first, _, visit = name.rpartition("_")
     if first in TASKS and visit.isdecimal() and int(visit) > 1:
         return replace(TASKS[first], visit=int(visit))
-    if name not in TASKS:
-        raise unknown("task", name, [*TASKS, *ALIASES])
-    return TASKS[name]
+    if any(name in names for names in libero.SEQUENCES.values()):
+        require(name)
+    raise unknown("task", name, [*TASKS, *ALIASES])
 
 
 def widest(suite: str) -> int:
@@ -57,8 +68,7 @@ def task_sequence(names: str | Sequence[str]) -> list[Task]:
     listed = [name.strip() for name in listed if name.strip()]
     expanded = [task for name in listed for task in ALIASES.get(name, (name,))]
     if not expanded:
-        choices = ", ".join([*TASKS, *ALIASES])
-        raise ReconvergeError(f"env= names no task; give one or more of {choices}")
+        raise ReconvergeError(f"env= names no task; give {TASKS_MEANING}")
     repeated = sorted({name for name in expanded if expanded.count(name) > 1})
     if repeated:
         raise ReconvergeError(f"env= repeats {', '.join(repeated)}; name every task once")

@@ -34,10 +34,10 @@ class Task:
     name: str
     suite: str  # key of envs.suites.SUITES
     simulator: str  # the environment's name in that suite
-    expert: Callable[[Landmarks], Expert]
-    expert_name: str  # recorded in stores; another expert needs another name
     max_steps: int  # control steps
     observations: dict[str, Bounds]
+    expert: Callable[[Landmarks], Expert] | None = None  # None: people's demonstrations alone
+    expert_name: str = ""  # recorded in stores; another expert needs another name
     action_size: int = 7
     scene: Any = None  # what the suite alone needs to know, such as suites.robosuite.scene.Scene
     camera: str | None = None  # of films; None: the suite's
@@ -45,6 +45,8 @@ class Task:
     visit: int = 1  # how often a sequence has come to this task
     index: int = 0  # place in the sequence
     input_frame: str = "base"  # frame of the actions, one of the suite's
+    language: str = ""  # the instruction
+    starts: str = "seeds"  # start states: "seeds", or the suite's "official" ones by number
 
     @property
     def label(self) -> str:

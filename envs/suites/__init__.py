@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconverge.envs.suites.libero.rows import LIBERO
 from reconverge.envs.suites.metaworld.fifty import METAWORLD
 from reconverge.envs.suites.robosuite.scene import ROBOSUITE
 from reconverge.envs.suites.suite import Simulator, Suite
 from reconverge.envs.task import Task
 from reconverge.errors import unknown
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (ROBOSUITE, METAWORLD)}
+SUITES: dict[str, Suite] = {suite.name: suite for suite in (ROBOSUITE, METAWORLD, LIBERO)}
 
 
 def in_frame(task: Task, input_frame: str) -> Task:

@@ -33,7 +33,7 @@ def read_controller(env: Any) -> Controller:
     robot = env.robots[0]
     arm, gripper = robot.part_controllers.get("right"), robot.part_controllers.get("right_gripper")
     required = {
-        "robot": (type(robot.robot_model).__name__, "Panda"),
+        "robot": (_arm(robot.robot_model), "Panda"),
         "robots": (len(env.robots), 1),
         "gripper": (type(robot.gripper["right"]).__name__, "PandaGripper"),
         "composite controller": (robot.composite_controller.name, "BASIC"),
@@ -79,6 +79,11 @@ def read_controller(env: Any) -> Controller:
         control_high=np.array(limits[:, 1]),
         gripper_speed=float(robot.gripper["right"].speed),
     )
+
+
+def _arm(model: Any) -> str:
+    """Return the name of a robot's model without what it stands on (LIBERO's names)."""
+    return type(model).__name__.removeprefix("Mounted").removeprefix("OnTheGround")
 
 
 class Episode:

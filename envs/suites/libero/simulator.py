@@ -1,0 +1,112 @@
+"""LIBERO's tasks: scenes, start states and goals from the package, stepped natively as robosuite's
+tasks are.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib.metadata import version
+from threading import Lock
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from reconverge.envs.suites.libero.goals import read_goal
+from reconverge.envs.suites.libero.landmarks import read_landmarks
+from reconverge.envs.suites.libero.model import built_model, make_libero
+from reconverge.envs.suites.libero.starts import StartStates, official_states
+from reconverge.envs.suites.robosuite.controller import Episode, read_controller
+from reconverge.envs.suites.robosuite.model import lean_model, state_indices
+from reconverge.envs.suites.robosuite.scene import in_gripper_and_world
+from reconverge.envs.suites.robosuite.simulator import RobosuiteSimulator
+from reconverge.envs.task import Task
+
+
+class LiberoSimulator(RobosuiteSimulator):
+    """Everything that the episodes of one LIBERO task share: model, controller, start states,
+    goal.
+    """
+
+    def __init__(self, task: Task):
+        self.task = task
+        self._low, self._high = task.low, task.high
+        self.env = make_libero(task)
+        self.controller = read_controller(self.env)
+        things = [thing.name for thing in self.env.model.mujoco_objects]
+        self.model = lean_model(self.env, things)
+        self._state_kept, self._state_size = state_indices(self.model, self.env.sim.model._model)
+        self._starts = StartStates(self.env, self.model, built_model(self.env))
+        self._goal = read_goal(self.env, self.model)
+        self._one_at_a_time = Lock()  # the samplers draw from numpy's global generator
+        robot = self.env.robots[0]
+        self._hand = self.model.body(robot.robot_model.eef_name["right"]).id
+        self._site = robot.eef_site_id["right"]
+        self._things = [self._place(name) for name in task.scene.objects]
+        joints = [self.model.joint(joint.name).qposadr[0] for joint in task.scene.joints]
+        self._joints = np.array(joints, np.int64)
+        self._numbers = 9 + 7 * len(self._things) + len(joints)  # that `_read` reads
+
+    @property
+    def landmarks(self) -> dict[str, np.ndarray]:
+        return read_landmarks(self.env, self.model)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in ("mujoco", "robosuite", "rpent-libero")}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return {**super().fingerprint, "suite": "libero"}
+
+    @cached_property
+    def official(self) -> np.ndarray:
+        """The official initial states [50, 1 + nq + nv]."""
+        return official_states(self.task.scene.states)
+
+    def reset(self, episode: Episode, seed: int) -> None:
+        """Start `episode` from the state that LIBERO's own distributions draw with `seed`, or from
+        the official one of that number, modulo how many there are.
+        """
+        if self.task.starts == "official":
+            self.restore(episode, self.official[seed % len(self.official)])
+        else:
+            super().reset(episode, seed)
+
+    def success(self, episode: Episode) -> bool:
+        """Apply LIBERO's own goal to the episode's state."""
+        return self._goal(episode.data)
+
+    def _place(self, name: str) -> tuple[bool, int]:
+        """Return if an object of interest is a body, else a site, and its number."""
+        body = self.env.obj_body_id.get(name)
+        return (True, body) if body is not None else (False, self.model.site(name).id)
+
+    def _read(self, episode: Episode, row: np.ndarray) -> None:
+        """Write end-effector position, hand quaternion, fingers, every object's position and
+        quaternion, and joints into `row`.
+        """
+        sites, bodies, quaternions, qpos = episode.poses
+        hand = quaternions[self._hand]
+        row[:3], row[3:6], row[6] = sites[self._site], hand[1:], hand[0]
+        row[7:9] = qpos[self._starts.fingers]
+        turned = np.empty(4)
+        for start, (is_body, i) in enumerate(self._things):
+            pose = row[9 + 7 * start :]
+            if is_body:
+                position, quaternion = bodies[i], quaternions[i]
+            else:
+                mujoco.mju_mat2Quat(turned, episode.data.site_xmat[i])
+                position, quaternion = sites[i], turned
+            pose[:3], pose[3:6], pose[6] = position, quaternion[1:], quaternion[0]
+        row[self._numbers - len(self._joints) :] = qpos[self._joints]
+
+    def _flat(self, raw: np.ndarray) -> np.ndarray:
+        """Return flat observations [n, Do] of what `_read` has read."""
+        eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
+        parts = []
+        for i in range(9, 9 + 7 * len(self._things), 7):
+            parts += in_gripper_and_world(eef, eef_quat, raw[:, i : i + 3], raw[:, i + 3 : i + 7])
+        joints = raw[:, 9 + 7 * len(self._things) :]
+        flat = np.concatenate([*parts, joints, eef, eef_quat, fingers], axis=1)
+        return np.clip(flat.astype(np.float32), self._low, self._high)
