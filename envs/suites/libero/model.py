@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from xml.etree import ElementTree
 
 import mujoco
 
 from reconverge.envs.suites.libero.package import environments, require
-from reconverge.envs.suites.robosuite.model import CONSTRUCTION_SEED
-from reconverge.envs.suites.robosuite.scene import ROBOSUITE
 from reconverge.envs.suites.libero.starts import seeded
+from reconverge.envs.suites.robosuite.model import CONSTRUCTION_SEED, exclude_contacts
+from reconverge.envs.suites.robosuite.scene import ROBOSUITE
 from reconverge.envs.task import Task
 
 
-def make_libero(task: Task, **options: Any) -> Any:
-    """Make LIBERO's own environment of a task, once reset: Panda, OSC_POSE, no pictures."""
+def make_libero(task: Task, *, lean: bool = True, **options: Any) -> Any:
+    """Make LIBERO's own environment of a task, once reset: Panda, OSC_POSE, no pictures.
+
+    If `lean`, its model is without what costs time or memory and decides nothing: geoms that only
+    show (nine tenths of the meshes), textures, contact tests between links that cannot touch, and
+    sensors.
+    """
     require(task.name)
     from robosuite.controllers import load_composite_controller_config
     from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
@@ -33,13 +39,70 @@ def make_libero(task: Task, **options: Any) -> Any:
         "hard_reset": False,
         "ignore_done": True,
     }
-    make = environments().TASK_MAPPING[task.scene.scene]
+    scene = environments().TASK_MAPPING[task.scene.scene]
+    make = _lean(scene) if lean else scene
     with seeded(CONSTRUCTION_SEED):
         env = make(str(task.scene.file), **{**defaults, **options})
         env.reset()
+    if lean:
+        env.sim.model._model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
     return env
 
 
-def built_model(env: Any) -> mujoco.MjModel:
-    """Return the model before any reset, with fixtures where they are built."""
-    return mujoco.MjModel.from_xml_string(env.model.get_xml())
+def _lean(scene: type) -> type:
+    """Return the class of environments with a lean model; the package wants it to have the same
+    name.
+    """
+
+    def load(self: Any) -> None:
+        super(lean, self)._load_model()
+        self.model.generate_id_mappings = lambda sim: None  # for pictures alone, of all geoms
+
+    def edit(self: Any, xml: str) -> str:
+        return physics_only(super(lean, self).edit_model_xml(xml), _fixtures(self))
+
+    lean: Any = type(scene.__name__, (scene,), {"_load_model": load, "edit_model_xml": edit})
+    return lean
+
+
+def _fixtures(env: Any) -> set[str]:
+    """Return the bodies that a reset places by editing the model, as they have no free joint."""
+    return {fixture.root_body for fixture in env.fixtures}
+
+
+def physics_only(xml: str, fixtures: set[str]) -> str:
+    """Return a model without the geoms that only show, their meshes, materials and textures, and
+    with `exclude_contacts`. Fixtures are mocap bodies: where they stand is in every episode's data.
+    """
+    tree = _movable(xml, fixtures)
+    for body in [*tree.iter("worldbody"), *tree.iter("body")]:
+        for geom in [g for g in body.findall("geom") if _only_shows(g)]:
+            body.remove(geom)
+    for part in [*tree.iter("geom"), *tree.iter("site")]:
+        part.attrib.pop("material", None)
+    meshes = {geom.get("mesh") for geom in tree.iter("geom")}
+    for assets in tree.iter("asset"):
+        for asset in list(assets):
+            if asset.tag in ("texture", "material") or asset.get("name") not in meshes:
+                assets.remove(asset)
+    exclude_contacts(tree)
+    return ElementTree.tostring(tree, encoding="unicode")
+
+
+def _movable(xml: str, fixtures: set[str]) -> ElementTree.Element:
+    tree = ElementTree.fromstring(xml)
+    for body in tree.iter("body"):
+        body.attrib.pop("mocap", None)  # marks of robosuite's viewer
+        if body.get("name") in fixtures:
+            body.set("mocap", "true")
+    return tree
+
+
+def _only_shows(geom: ElementTree.Element) -> bool:
+    return geom.get("group") == "1" and (geom.get("contype"), geom.get("conaffinity")) == ("0", "0")
+
+
+def picture_model(env: Any) -> mujoco.MjModel:
+    """Return the model with all that shows."""
+    tree = _movable(env.model.get_xml(), _fixtures(env))
+    return mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, encoding="unicode"))

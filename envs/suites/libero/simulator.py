@@ -14,10 +14,10 @@ import numpy as np
 
 from reconverge.envs.suites.libero.goals import read_goal
 from reconverge.envs.suites.libero.landmarks import read_landmarks
-from reconverge.envs.suites.libero.model import built_model, make_libero
+from reconverge.envs.suites.libero.model import make_libero, picture_model
 from reconverge.envs.suites.libero.starts import StartStates, official_states
 from reconverge.envs.suites.robosuite.controller import Episode, read_controller
-from reconverge.envs.suites.robosuite.model import lean_model, state_indices
+from reconverge.envs.suites.robosuite.model import state_indices
 from reconverge.envs.suites.robosuite.scene import in_gripper_and_world
 from reconverge.envs.suites.robosuite.simulator import RobosuiteSimulator
 from reconverge.envs.task import Task
@@ -33,10 +33,9 @@ class LiberoSimulator(RobosuiteSimulator):
         self._low, self._high = task.low, task.high
         self.env = make_libero(task)
         self.controller = read_controller(self.env)
-        things = [thing.name for thing in self.env.model.mujoco_objects]
-        self.model = lean_model(self.env, things)
-        self._state_kept, self._state_size = state_indices(self.model, self.env.sim.model._model)
-        self._starts = StartStates(self.env, self.model, built_model(self.env))
+        self.model = self.env.sim.model._model
+        self._state_kept, self._state_size = state_indices(self.model, self.model)
+        self._starts = StartStates(self.env, self.model)
         self._goal = read_goal(self.env, self.model)
         self._one_at_a_time = Lock()  # the samplers draw from numpy's global generator
         robot = self.env.robots[0]
@@ -72,6 +71,16 @@ class LiberoSimulator(RobosuiteSimulator):
             self.restore(episode, self.official[seed % len(self.official)])
         else:
             super().reset(episode, seed)
+
+    def restore(self, episode: Episode, state: np.ndarray) -> None:
+        """Start `episode` from a flattened state of LIBERO: time, joint positions, joint velocities.
+
+        The state does not tell where fixtures stand (within a centimetre or two): they are where
+        the environment's first reset has put them. Raises ReconvergeError for a state of another
+        size.
+        """
+        _, qpos, qvel = np.split(self._kept(state), [1, 1 + self.model.nq])
+        episode.reset(np.concatenate([qpos, self._starts.placed]), qvel)
 
     def success(self, episode: Episode) -> bool:
         """Apply LIBERO's own goal to the episode's state."""

@@ -16,29 +16,34 @@ MOST_DRAWS = 100  # of whole scenes; one in which not all objects find a place i
 
 
 class StartStates:
-    """Joint positions at the start of an episode, a function of its seed.
+    """Where everything is at the start of an episode, a function of its seed.
 
-    Fixtures stand where the environment's first reset has put them: their poses belong to the
-    model, which all episodes share. (LIBERO moves them by about a centimetre from reset to reset.)
     Not to be used in two threads at once: the samplers draw from numpy's global generator.
     """
 
-    def __init__(self, env: Any, model: mujoco.MjModel, pristine: mujoco.MjModel):
-        """`pristine` is the model before the first reset, with fixtures where they are built: the
-        package adds positions of their parts there to where they stand.
-        """
+    def __init__(self, env: Any, model: mujoco.MjModel):
         robot = env.robots[0]
         self._env, self._model = env, model
-        self._built = _Built(pristine)
-        self._qpos = model.qpos0.copy()
-        self._qpos[robot._ref_joint_pos_indexes] = robot.init_qpos
+        self._built = _Built(model)
+        self._start = np.concatenate([model.qpos0, np.zeros(7 * model.nmocap)])
+        self._start[robot._ref_joint_pos_indexes] = robot.init_qpos
         fingers = [model.joint(name).qposadr[0] for name in robot.gripper["right"].joints]
-        self._qpos[fingers] = robot.gripper["right"].init_qpos
-        self.fingers = slice(fingers[0], fingers[-1] + 1)
-        self._lighten(model)
+        self._start[fingers] = robot.gripper["right"].init_qpos
+        self.fingers = slice(fingers[0], fingers[-1] + 1)  # their joint positions
+        for body in np.flatnonzero(model.body_mocapid >= 0):
+            pose = [*model.body_pos[body], *model.body_quat[body]]
+            self._start[_place(model, body)] = pose
+        self._lighten()
+
+    @property
+    def placed(self) -> np.ndarray:
+        """Poses of the fixtures [7 n] where the environment's first reset has put them."""
+        return self._start[self._model.nq :]
 
     def draw(self, seed: int) -> np.ndarray:
-        """Return joint positions drawn as the package's reset draws them."""
+        """Return joint positions, then positions and quaternions (w, x, y, z) of mocap bodies, drawn
+        as the package's reset draws them.
+        """
         from robosuite.utils.errors import RandomizationError
 
         with seeded(seed):
@@ -50,25 +55,23 @@ class StartStates:
         raise RuntimeError(f"seed {seed}: no place for all objects in {MOST_DRAWS} scenes")
 
     def _draw(self) -> np.ndarray:
-        env, qpos = self._env, self._qpos.copy()
+        env, start = self._env, self._start.copy()
         for sampler in env.object_property_initializers:
             part = env.object_sites_dict.get(sampler.name) or env.get_object(sampler.name)
             value = sampler.sample()
             for joint in part.joints:
-                qpos[self._model.joint(joint).qposadr[0]] = value
-        self._built.move(qpos)
+                start[self._model.joint(joint).qposadr[0]] = value
+        self._built.move(start[: self._model.nq])
         placements = env.placement_initializer.sample()
         placements = env.conditional_placement_initializer.sample(self._built, placements)
         placements = env.conditional_placement_on_objects_initializer.sample(placements)
         for position, quaternion, thing in placements.values():
-            if thing.name in env.objects_dict:
-                start = self._model.joint(thing.joint).qposadr[0]
-                qpos[start : start + 7] = [*position, *quaternion]
-        return qpos
+            start[thing.place] = [*position, *quaternion]
+        return start
 
-    def _lighten(self, model: mujoco.MjModel) -> None:
+    def _lighten(self) -> None:
         """Let the samplers use plain copies of their objects, whose sizes they would else parse
-        each time, and pin the fixtures.
+        each time.
         """
         env = self._env
         for initializer in (
@@ -76,19 +79,27 @@ class StartStates:
             env.conditional_placement_initializer,
             env.conditional_placement_on_objects_initializer,
         ):
-            for key, sampler in initializer.samplers.items():
-                things = [_light(thing) for thing in sampler.mujoco_objects]
-                sampler.mujoco_objects = things
-                if things[0].name in env.fixtures_dict:
-                    body = model.body(env.obj_body_id[things[0].name])
-                    initializer.samplers[key] = _Pinned(things[0], body.pos, body.quat)
+            for sampler in initializer.samplers.values():
+                things = sampler.mujoco_objects
+                sampler.mujoco_objects = [self._light(thing) for thing in things]
+
+    def _light(self, source: Any) -> SimpleNamespace:
+        fields = ("name", "horizontal_radius", "bottom_offset", "top_offset")
+        light = SimpleNamespace(**{field: getattr(source, field) for field in fields})
+        light.place = _place(self._model, self._env.obj_body_id[source.name])
+        if hasattr(source, "init_quat"):
+            light.init_quat = source.init_quat
+        return light
 
 
 class _Built:
-    """What a sampler asks of a simulation: where sites are while all fixtures are at the origin."""
+    """What a sampler asks of a simulation: where sites are before any reset, when all fixtures are
+    where they are built, and joints where they are drawn.
+    """
 
     def __init__(self, model: mujoco.MjModel):
         self._model, self._data = model, mujoco.MjData(model)
+        self._data.mocap_pos[:], self._data.mocap_quat[:] = 0.0, (1.0, 0.0, 0.0, 0.0)
         self.data = self
 
     def move(self, qpos: np.ndarray) -> None:
@@ -99,24 +110,11 @@ class _Built:
         return self._data.site(name).xpos
 
 
-class _Pinned:
-    """A sampler of one fixture that stays where it is."""
-
-    def __init__(self, fixture: SimpleNamespace, position: np.ndarray, quaternion: np.ndarray):
-        self.mujoco_objects = [fixture]
-        self._placement = {fixture.name: (tuple(position), quaternion.copy(), fixture)}
-
-    def sample(self, fixtures: Any = None, **_: Any) -> dict[str, Any]:
-        return {**(fixtures or {}), **self._placement}
-
-
-def _light(source: Any) -> SimpleNamespace:
-    fields = ("name", "horizontal_radius", "bottom_offset", "top_offset")
-    light = SimpleNamespace(**{field: getattr(source, field) for field in fields})
-    light.joint = source.joints[-1] if source.joints else None
-    if hasattr(source, "init_quat"):
-        light.init_quat = source.init_quat
-    return light
+def _place(model: mujoco.MjModel, body: int) -> slice:
+    """Return where the pose of a body is in a start: that of its free joint, or of a mocap body."""
+    mocap = int(model.body_mocapid[body])
+    first = model.nq + 7 * mocap if mocap >= 0 else model.jnt_qposadr[model.body_jntadr[body]]
+    return slice(int(first), int(first) + 7)
 
 
 @contextmanager

@@ -71,11 +71,7 @@ def lean_model(env: Any, objects: Sequence[str]) -> mujoco.MjModel:
             body.set("pos", "10 10 10")
         elif body.get("name") in placed and not joints:
             body.set("mocap", "true")
-    contact = ElementTree.SubElement(tree, "contact")
-    for pair in NON_COLLIDING_LINKS:
-        ElementTree.SubElement(
-            contact, "exclude", {f"body{i + 1}": f"robot0_{link}" for i, link in enumerate(pair)}
-        )
+    exclude_contacts(tree)
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, encoding="unicode"))
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
     for i in range(model.nbody):  # what robosuite's reset placed by editing the compiled model
@@ -83,6 +79,15 @@ def lean_model(env: Any, objects: Sequence[str]) -> mujoco.MjModel:
             model.body_pos[i] = env.sim.model.body_pos[i]
             model.body_quat[i] = env.sim.model.body_quat[i]
     return model
+
+
+def exclude_contacts(tree: ElementTree.Element) -> None:
+    """Let a model not test for contact what cannot touch (NON_COLLIDING_LINKS)."""
+    contact = ElementTree.SubElement(tree, "contact")
+    for pair in NON_COLLIDING_LINKS:
+        ElementTree.SubElement(
+            contact, "exclude", {f"body{i + 1}": f"robot0_{link}" for i, link in enumerate(pair)}
+        )
 
 
 def state_indices(lean: mujoco.MjModel, full: mujoco.MjModel) -> tuple[np.ndarray, int]:

@@ -102,16 +102,18 @@ class RobosuiteSimulator:
                 f"{self.task.name}: a state does not tell where the {self.task.scene.object_name} "
                 "stands; start from a seed"
             )
+        _, qpos, qvel = np.split(self._kept(state), [1, 1 + self.model.nq])
+        episode.reset(qpos, qvel)
+
+    def _kept(self, state: np.ndarray) -> np.ndarray:
+        """Return what a state has of this model; ReconvergeError for one of another size."""
         whole, kept = self._state_size, len(self._state_kept)
         if state.shape not in ((whole,), (kept,)):
             sizes = " or ".join(str(size) for size in sorted({whole, kept}))
             raise ReconvergeError(
                 f"{self.task.name}: a state has {sizes} numbers, got shape {state.shape}"
             )
-        _, qpos, qvel = np.split(
-            state[self._state_kept] if len(state) == whole else state, [1, 1 + self.model.nq]
-        )
-        episode.reset(qpos, qvel)
+        return state[self._state_kept] if len(state) == whole else state
 
     def step(self, episode: Episode, action: np.ndarray) -> None:
         """Advance one control step and set `episode.success` and `episode.diverged`."""
