@@ -125,7 +125,7 @@ class FilmedEnv(VectorEnv):
         super().__init__(task, slots)
         suite = SUITES[task.suite]
         camera = camera or task.camera or suite.camera
-        self._camera = Camera(self.simulator.model, camera, width, height, suite)
+        self._camera = Camera(self.simulator.picture_model, camera, width, height, suite)
         self._frequency = self.simulator.fingerprint["control_frequency"]
         self._show = show
         self._steps = [0] * slots
@@ -163,8 +163,9 @@ class FilmedEnv(VectorEnv):
 
     def _picture(self, slot: int) -> None:
         seconds, outcome = self._steps[slot] / self._frequency, self._outcomes[slot]
-        text = f"{self.task.name}   seed {self._seeds[slot]}   {seconds:5.2f} s"
-        seen = self._camera.picture(self.episodes[slot].data)
+        name = ": ".join(filter(None, (self.task.name, self.task.language)))
+        text = f"{name}   seed {self._seeds[slot]}   {seconds:5.2f} s"
+        seen = self._camera.picture(self.simulator.picture_data(self.episodes[slot]))
         self._pictures[slot] = caption(seen, text, outcome, GREEN if outcome == "success" else RED)
 
     def _frame(self) -> np.ndarray:

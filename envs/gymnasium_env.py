@@ -112,8 +112,10 @@ class Pictures:
         if self._camera is None:
             from reconverge.envs.film import Camera
 
-            self._camera = Camera(self._simulator.model, self._name, *self._size, self._suite)
-        return np.ascontiguousarray(self._camera.picture(episode.data))
+            self._camera = Camera(
+                self._simulator.picture_model, self._name, *self._size, self._suite
+            )
+        return np.ascontiguousarray(self._camera.picture(self._simulator.picture_data(episode)))
 
     def close(self) -> None:
         """Free the camera; the next picture opens another."""

@@ -26,6 +26,9 @@ class Simulator(Protocol):
     task: Task
 
     @property
+    def picture_model(self) -> Any: ...  # MuJoCo's, of what pictures show
+    def picture_data(self, episode: Any) -> Any: ...  # of that model, as the episode is
+    @property
     def landmarks(self) -> dict[str, np.ndarray]: ...
     @property
     def versions(self) -> dict[str, str]: ...

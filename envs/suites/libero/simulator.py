@@ -63,6 +63,25 @@ class LiberoSimulator(RobosuiteSimulator):
         """The official initial states [50, 1 + nq + nv]."""
         return official_states(self.task.scene.states)
 
+    @cached_property
+    def picture_model(self) -> mujoco.MjModel:
+        return picture_model(self.env)
+
+    @cached_property
+    def _picture_data(self) -> mujoco.MjData:
+        return mujoco.MjData(self.picture_model)
+
+    def picture_data(self, episode: Episode) -> mujoco.MjData:
+        """Return the data of `picture_model` in the positions of the episode: good until the next
+        call, and for one thread.
+        """
+        model, data = self.picture_model, self._picture_data
+        for name in ("qpos", "mocap_pos", "mocap_quat"):
+            getattr(data, name)[:] = getattr(episode.data, name)
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
+        return data
+
     def reset(self, episode: Episode, seed: int) -> None:
         """Start `episode` from the state that LIBERO's own distributions draw with `seed`, or from
         the official one of that number, modulo how many there are.

@@ -173,6 +173,13 @@ class MetaworldSimulator:
             "action_scale": self._scale,
         }
 
+    @property
+    def picture_model(self) -> Any:
+        return self.model
+
+    def picture_data(self, episode: Any) -> Any:
+        return episode.data
+
     def new_episode(self) -> Episode:
         """Return an episode, to be reset before it is used."""
         return Episode(self._template, self._reading)

@@ -75,6 +75,13 @@ class RobosuiteSimulator:
             "stiffness": self.controller.kp.tolist(),
         }
 
+    @property
+    def picture_model(self) -> Any:
+        return self.model
+
+    def picture_data(self, episode: Episode) -> Any:
+        return episode.data
+
     def new_episode(self) -> Episode:
         """Return an episode, to be reset before it is used."""
         return Episode(self.model)
