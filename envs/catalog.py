@@ -38,20 +38,26 @@ def simulated_by(simulator: str | None) -> Task | None:
     return next((task for task in TASKS.values() if task.simulator == simulator), None)
 
 
+def find_task(name: str | None) -> Task | None:
+    """Return the task of that name, or of LIBERO's official name; None if there is none."""
+    return TASKS.get(libero.OFFICIAL.get(name or "", name or ""))
+
+
 def get_task(name: str) -> Task:
     """Return the task of that name or, as in `lift_2`, a later visit to it.
 
     LIBERO's tasks are known by their official names too. Raises ReconvergeError for an unknown
     name, and for a task of LIBERO where it is not installed.
     """
-    if found := TASKS.get(libero.OFFICIAL.get(name, name)):
+    if found := find_task(name):
         return found
     first, _, visit = name.rpartition("_")
     if first in TASKS and visit.isdecimal() and int(visit) > 1:
         return replace(TASKS[first], visit=int(visit))
     if any(name in names for names in libero.SEQUENCES.values()):
         require(name)
-    raise unknown("task", name, [*TASKS, *ALIASES])
+    listed = [*(task.name for task in ALWAYS), *ALIASES]
+    raise unknown("task", name, listed, more=[*libero.TASKS, *libero.OFFICIAL])
 
 
 def widest(suite: str) -> int:

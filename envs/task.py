@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
+from reconverge.errors import ReconvergeError
+
 Bounds = tuple[tuple[float, ...], tuple[float, ...]]  # lowest and highest value of every entry
 Landmarks = Mapping[str, np.ndarray]  # fixed places and sizes of a scene: metres, radians
 
@@ -34,10 +36,10 @@ class Task:
     name: str
     suite: str  # key of envs.suites.SUITES
     simulator: str  # the environment's name in that suite
+    expert: Callable[[Landmarks], Expert]
+    expert_name: str  # recorded in stores; another expert needs another name
     max_steps: int  # control steps
     observations: dict[str, Bounds]
-    expert: Callable[[Landmarks], Expert] | None = None  # None: people's demonstrations alone
-    expert_name: str = ""  # recorded in stores; another expert needs another name
     action_size: int = 7
     scene: Any = None  # what the suite alone needs to know, such as suites.robosuite.scene.Scene
     camera: str | None = None  # of films; None: the suite's
@@ -52,6 +54,11 @@ class Task:
     def label(self) -> str:
         """Name of the task in a sequence: `<name>`, from the second visit on `<name>_<visit>`."""
         return self.name if self.visit == 1 else f"{self.name}_{self.visit}"
+
+    def require_expert(self) -> None:
+        """Raise ReconvergeError if there is no scripted expert."""
+        if not self.expert_name:
+            self.expert({})
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -74,6 +81,14 @@ class Task:
         """Return the named parts of flat observations [..., Do]."""
         edges = np.cumsum(list(self.sizes.values()))[:-1]
         return dict(zip(self.sizes, np.split(flat, edges, axis=-1), strict=True))
+
+
+def no_expert(name: str, landmarks: Landmarks) -> Expert:
+    """Raise ReconvergeError: what `expert` of a task without one is made of."""
+    raise ReconvergeError(
+        f"{name} has no scripted expert; bring demonstrations of it as demonstrations/{name}.zarr "
+        "(python -m tools.convert --help)"
+    )
 
 
 def join(*parts: Bounds) -> Bounds:

@@ -12,6 +12,7 @@ from rich.table import Table
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
 from reconverge.envs.seeds import EVALUATION
+from reconverge.envs.suites import STARTS, with_starts
 from reconverge.envs.workers import MOST_SLOTS, MOST_WORKERS
 from reconverge.files import write_json
 from reconverge.options import option
@@ -36,6 +37,12 @@ class EvaluateOptions:
         EVALUATION.start,
         f"seed of the first episode; later ones count up; evaluation starts at {EVALUATION.start}",
         at_least=0,
+    )
+    starts: str = option(
+        "seeds",
+        "where episodes start: seeds: as the seed draws it | official: LIBERO's own initial state "
+        "number `seed` of 50, counted on from the first again",
+        choices=STARTS,
     )
     slots: int = option(50, "episodes that run at the same time", at_least=1, at_most=MOST_SLOTS)
     workers: int | None = option(
@@ -62,7 +69,7 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
     if output is not None:
         check_output(output, suffixes=(".json",))
     loaded = load_policy(options.checkpoint, options.device)
-    tasks = loaded.select(options.env)
+    tasks = [with_starts(task, options.starts) for task in loaded.select(options.env)]
     seeds = range(options.seed, options.seed + options.n_rollouts)
     with progress_bar("evaluate", "episode", len(tasks) * len(seeds)) as bar:
         results = evaluate(
@@ -72,6 +79,7 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
     value = {
         "checkpoint": str(loaded.path),
         "seeds": [seeds.start, seeds.stop],
+        "starts": options.starts,
         "tasks": {result.task: result.to_json() for result in results},
     }
     if output is not None:

@@ -17,9 +17,12 @@ def unknown(
     name: object,
     choices: Iterable[str],
     error: type[ReconvergeError] = ReconvergeError,
+    more: Iterable[str] = (),
 ) -> ReconvergeError:
-    """Build the error for a name that is not among the choices; it lists them and the nearest."""
+    """Build the error for a name that is not among the choices; it lists them and the nearest, of
+    them or of `more` that are too many to list.
+    """
     names = list(choices)
-    near = get_close_matches(str(name), names, n=1, cutoff=0.4)
+    near = get_close_matches(str(name), [*names, *more], n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return error(f"unknown {kind} {name!r}: choose one of {', '.join(names)}{hint}")

@@ -24,7 +24,7 @@ from reconverge.datasets.formats.exchange import Demonstrations, dictionary
 from reconverge.datasets.formats.split import parse_split, split
 from reconverge.datasets.formats.table import FORMATS, Format, source_format, target_format
 from reconverge.datasets.layout import Episode
-from reconverge.envs.catalog import TASKS, simulated_by
+from reconverge.envs.catalog import find_task, simulated_by
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import check_free
 from reconverge.options import option
@@ -135,7 +135,7 @@ def _noting_actions(
 
 def _unfit(attributes: Mapping[str, Any], actions: list[np.ndarray]) -> Iterator[str]:
     """Say in lines why the task that the attributes name does not learn from these actions."""
-    task = TASKS.get(str(attributes.get("task")))
+    task = find_task(str(attributes.get("task")))
     if task is None:
         return
     ends = np.cumsum([len(rows) for rows in actions])

@@ -9,9 +9,11 @@ from reconverge.envs.suites.metaworld.fifty import METAWORLD
 from reconverge.envs.suites.robosuite.scene import ROBOSUITE
 from reconverge.envs.suites.suite import Simulator, Suite
 from reconverge.envs.task import Task
-from reconverge.errors import unknown
+from reconverge.errors import ReconvergeError, unknown
 
 SUITES: dict[str, Suite] = {suite.name: suite for suite in (ROBOSUITE, METAWORLD, LIBERO)}
+
+STARTS = ("seeds", "official")
 
 
 def in_frame(task: Task, input_frame: str) -> Task:
@@ -20,6 +22,22 @@ def in_frame(task: Task, input_frame: str) -> Task:
     if input_frame not in legal:
         raise unknown(f"input_frame of {task.name}", input_frame, legal)
     return replace(task, input_frame=input_frame)
+
+
+def with_starts(task: Task, starts: str) -> Task:
+    """Return the task with start states drawn from "seeds", or the suite's "official" ones.
+
+    ReconvergeError where the suite has none.
+    """
+    if starts not in STARTS:
+        raise unknown("starts", starts, STARTS)
+    if starts == "official" and not SUITES[task.suite].official_starts:
+        having = ", ".join(suite.name for suite in SUITES.values() if suite.official_starts)
+        raise ReconvergeError(
+            f"starts=official: {task.suite} ({task.name}) publishes none, only {having} does; "
+            "leave it out"
+        )
+    return replace(task, starts=starts)
 
 
 def make_simulator(task: Task) -> Simulator:

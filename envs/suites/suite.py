@@ -53,6 +53,7 @@ class Suite:
     make: Callable[[Task], Simulator]
     control_hz: int  # control steps in a second of simulated time
     restores_states: bool = False  # as well as starting from seeds
+    official_starts: int = 0  # start states that the suite publishes for every task
     input_frames: Mapping[str, str] = field(default_factory=lambda: {"base": "robot's base"})
     actions: tuple[tuple[int, str], ...] = ()  # sizes and meanings; {frame}: of the input frame
     convention: Mapping[str, Any] = field(default_factory=dict)  # of actions, by robosuite's terms

@@ -13,7 +13,7 @@ from reconverge.datasets.checks import Finding, check_actions
 from reconverge.datasets.formats.env_args import convention
 from reconverge.datasets.formats.exchange import dictionary
 from reconverge.datasets.store import DemonstrationStore, StoreError
-from reconverge.envs.catalog import TASKS, simulated_by
+from reconverge.envs.catalog import TASKS, find_task, simulated_by
 from reconverge.envs.suites import SUITES, in_frame
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
@@ -27,11 +27,11 @@ def task_of(store: DemonstrationStore) -> Task | None:
     file name if it has neither.
     """
     if "task" in store.attributes:
-        return TASKS.get(str(store.attributes["task"]))
+        return find_task(str(store.attributes["task"]))
     environment = dictionary(store.attributes, "env_args").get("env_name")
     if environment is not None:
         return simulated_by(environment)
-    return TASKS.get(store.path.stem)
+    return find_task(store.path.stem)
 
 
 def input_frame(store: DemonstrationStore) -> str:

@@ -133,7 +133,12 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
             path,
             task.sizes,
             task.action_size,
-            {**identity, "versions": simulator.versions, "seeds_from": DEMONSTRATION.start},
+            {
+                **identity,
+                "versions": simulator.versions,
+                "seeds_from": DEMONSTRATION.start,
+                **({"language_instruction": task.language} if task.language else {}),
+            },
             extra_sizes={"executed_action": task.action_size},
             scalar_types={"seed": "int64"},
         )
@@ -187,6 +192,7 @@ def collect(
     called as it grows. Raises StoreError for a store of another task, noise or simulator, and
     ReconvergeError if the expert hardly ever succeeds.
     """
+    task.require_expert()
     with _alone(path), VectorEnv(task, min(SLOTS, episodes), workers) as env:
         store = open_or_create(env, path, noise, episodes)
         recorded = store.scalars()["seed"]

@@ -121,9 +121,13 @@ def complete(
 ) -> list[DemonstrationStore]:
     """Return the store of every task, recorded by its expert where it is missing or too small.
 
-    A store from elsewhere is taken as it is. StoreError for one that another expert recorded.
+    A store from elsewhere is taken as it is. StoreError for one that another expert recorded,
+    ReconvergeError, before any is made, where one is missing and its task has no expert.
     """
     stores = dict(found)
+    for task in tasks:
+        if task.name not in stores:
+            task.require_expert()
     for task in tasks:
         if task.name not in stores or EXPERT in stores[task.name].attributes:
             stores[task.name] = collect_with_bar(

