@@ -43,7 +43,7 @@ from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import NoisyExpert
 from reconverge.policy.runs.provenance import command, commit, hardware
 from reconverge.progress import progress_bar
-from reconverge.tools.benchmark.stock import STOCK, StockRobosuite, make_stock
+from reconverge.tools.benchmark.stock import STOCK, make_stock
 
 TRACES = 3  # expert episodes whose states and actions are stepped
 SLOTS = 48  # episodes that run at the same time in ours
@@ -140,7 +140,7 @@ def measure(task: Task, rounds: int, episodes: int, workers: int) -> dict[str, f
     ):
         traces = [_trace(one, seed) for seed in EVALUATION[-TRACES:]]
         stock = STOCK[task.suite](task)
-        hard = StockRobosuite(task, hard=True) if task.suite == "robosuite" else stock
+        hard = stock if task.suite == "metaworld" else STOCK[task.suite](task, hard=True)
         fresh = count()  # a seed seen before would be a cheaper reset
         measures: dict[str, Callable[[], float]] = {
             "stock": partial(_step_stock, stock, traces),

@@ -81,6 +81,46 @@ class StockRobosuite(StockEnv):
         return np.concatenate([observation[key] for key in keys])
 
 
+class StockLibero(StockEnv):
+    """LIBERO's own stepping and observations, without pictures, for tasks whose objects of interest
+    it observes: no regions.
+
+    Its own resets build the scene anew (`hard`); else an episode is put where ours starts.
+    """
+
+    def __init__(self, task: Task, seeds: Sequence[int] = (), hard: bool = False):
+        from reconverge.envs.suites.libero.model import make_libero
+
+        super().__init__(task, seeds)
+        self.env: Any = make_libero(task, lean=False, hard_reset=hard)
+        self._ours: Any = None if hard else make_simulator(task)
+
+    def start(self, seed: int) -> np.ndarray:
+        if self._ours is None:
+            return self._flat(self.env.reset())
+        episode = self._ours.new_episode()
+        self._ours.reset(episode, seed)
+        self.env.reset()
+        self._copy(episode)
+        return self._flat(self.env._get_observations(force_update=True))
+
+    def advance(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        observation, _, success, _ = self.env.step(action)
+        return self._flat(observation), bool(success)
+
+    def _copy(self, episode: Any) -> None:
+        model, data = self.env.sim.model._model, episode.data
+        for body in np.flatnonzero(episode.model.body_mocapid >= 0):
+            place = episode.model.body_mocapid[body]
+            model.body_pos[body] = data.mocap_pos[place]
+            model.body_quat[body] = data.mocap_quat[place]
+        self.env.sim.set_state_from_flattened(np.concatenate([[0.0], data.qpos, data.qvel]))
+        self.env.sim.forward()
+
+    def _flat(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        return np.concatenate([observation[key] for key in self.task.observations])
+
+
 class StockMetaworld(StockEnv):
     """metaworld's own stepping, rewards and resets, with the random vectors that our seeds draw."""
 
@@ -118,7 +158,11 @@ def _random_vectors(task: Task, seeds: Sequence[int]) -> dict[int, np.ndarray]:
     return found
 
 
-STOCK = {"robosuite": StockRobosuite, "metaworld": StockMetaworld}
+STOCK: dict[str, Any] = {
+    "robosuite": StockRobosuite,
+    "metaworld": StockMetaworld,
+    "libero": StockLibero,
+}
 
 
 def make_stock(task: Task, seeds: Sequence[int]) -> StockEnv:

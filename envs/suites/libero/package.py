@@ -53,7 +53,8 @@ def task_names() -> dict[str, list[str]]:
     """
     path = folder() / "benchmark" / "libero_suite_task_map.py"
     spec = spec_from_file_location("libero_suite_task_map", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     table = module_from_spec(spec)
     spec.loader.exec_module(table)
     return dict(table.libero_task_map)
@@ -81,7 +82,8 @@ def environments() -> ModuleType:
 
 def _location(package: str) -> Path:
     spec = find_spec(package)
-    assert spec is not None and spec.submodule_search_locations is not None
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     return Path(next(iter(spec.submodule_search_locations)))
 
 

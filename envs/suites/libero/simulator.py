@@ -92,7 +92,7 @@ class LiberoSimulator(RobosuiteSimulator):
             super().reset(episode, seed)
 
     def restore(self, episode: Episode, state: np.ndarray) -> None:
-        """Start `episode` from a flattened state of LIBERO: time, joint positions, joint velocities.
+        """Start `episode` from a flattened state of LIBERO: time, joint positions and velocities.
 
         The state does not tell where fixtures stand (within a centimetre or two): they are where
         the environment's first reset has put them. Raises ReconvergeError for a state of another

@@ -41,8 +41,8 @@ class StartStates:
         return self._start[self._model.nq :]
 
     def draw(self, seed: int) -> np.ndarray:
-        """Return joint positions, then positions and quaternions (w, x, y, z) of mocap bodies, drawn
-        as the package's reset draws them.
+        """Return joint positions, then positions and quaternions (w, x, y, z) of mocap bodies,
+        drawn as the package's reset draws them.
         """
         from robosuite.utils.errors import RandomizationError
 

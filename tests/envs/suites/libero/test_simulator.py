@@ -112,8 +112,9 @@ def test_goal_is_the_packages(simulator, reference):
 def _gather(simulator, episode, rng):
     """Put the free objects of interest where others are, with joints anywhere."""
     model, data = episode.model, episode.data
-    places = [data.xpos[i].copy() if body else data.site_xpos[i].copy()
-              for body, i in simulator._things]
+    places = [
+        data.xpos[i].copy() if body else data.site_xpos[i].copy() for body, i in simulator._things
+    ]
     sites = [data.site_xpos[i].copy() for i in range(model.nsite)]
     for body, i in simulator._things:
         joint = model.body_jntadr[i] if body else -1
