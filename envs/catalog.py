@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reconverge.envs.suites.libero import rows as libero
-from reconverge.envs.suites.libero.package import require
+from reconverge.envs.suites.libero.installation import require
 from reconverge.envs.suites.metaworld import fifty
 from reconverge.envs.suites.robosuite.can import CAN
 from reconverge.envs.suites.robosuite.door import DOOR

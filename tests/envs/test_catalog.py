@@ -7,7 +7,8 @@ import pytest
 
 from reconverge.envs import seeds
 from reconverge.envs.catalog import ALIASES, TASKS, get_task, simulated_by, task_sequence
-from reconverge.envs.suites import SUITES, in_frame
+from reconverge.envs.suites import SUITES, in_frame, with_starts
+from reconverge.envs.suites.libero.installation import installed
 from reconverge.errors import ReconvergeError
 
 
@@ -19,7 +20,15 @@ def test_tasks_are_keyed_by_their_names():
     for name, task in TASKS.items():
         assert task.name == name
         assert SUITES[task.suite].name == task.suite
-    assert {get_task(name).name for names in ALIASES.values() for name in names} <= set(TASKS)
+    there = [a for a in ALIASES if installed() or not a.startswith("libero")]
+    assert {get_task(name).name for alias in there for name in ALIASES[alias]} <= set(TASKS)
+
+
+@pytest.mark.skipif(installed(), reason="LIBERO is installed")
+def test_tasks_of_libero_say_how_it_is_installed():
+    for name in ("libero_object_3", "libero_90"):
+        with pytest.raises(ReconvergeError, match=r"LIBERO is not installed; pip install"):
+            task_sequence(name)
 
 
 SIZES = {"lift": 19, "stack": 32} | dict.fromkeys(
@@ -89,7 +98,7 @@ def test_get_task_names_all_and_the_nearest(name):
 
 def test_get_task_names_all_if_none_is_near():
     with pytest.raises(
-        ValueError, match=r"unknown task 'xyzzy': choose one of lift, can, square, .*cw20$"
+        ValueError, match=r"unknown task 'xyzzy': choose one of lift, can, square, .*libero_90$"
     ):
         get_task("xyzzy")
 
@@ -150,3 +159,13 @@ def test_catalog_imports_no_simulator():
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert found.stdout == "[]\n", found.stderr
+
+
+def test_with_starts_refuses_a_suite_that_publishes_none():
+    with pytest.raises(
+        ReconvergeError, match=r"starts=official: robosuite \(lift\) publishes none"
+    ):
+        with_starts(TASKS["lift"], "official")
+    with pytest.raises(ReconvergeError, match="unknown starts 'x': choose one of seeds, official"):
+        with_starts(TASKS["lift"], "x")
+    assert with_starts(TASKS["lift"], "seeds") == TASKS["lift"]

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import mujoco
 
-from reconverge.envs.suites.libero.package import environments, require
+from reconverge.envs.suites.libero.installation import environments, require
 from reconverge.envs.suites.libero.starts import seeded
 from reconverge.envs.suites.robosuite.model import CONSTRUCTION_SEED, exclude_contacts
 from reconverge.envs.suites.robosuite.scene import ROBOSUITE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from reconverge.envs.suites.libero.package import assets, folder, installed, task_names
+from reconverge.envs.suites.libero.installation import assets, folder, installed, task_names
 from reconverge.envs.suites.libero.problems import Problem, read_problem
 from reconverge.envs.suites.robosuite.scene import FINGERS, ROBOSUITE
 from reconverge.envs.suites.suite import QUATERNION, Simulator, Suite

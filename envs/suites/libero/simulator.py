@@ -61,7 +61,7 @@ class LiberoSimulator(RobosuiteSimulator):
     @cached_property
     def official(self) -> np.ndarray:
         """The official initial states [50, 1 + nq + nv]."""
-        return official_states(self.task.scene.states)
+        return official_states(self.task.scene.states, self._state_size)
 
     @cached_property
     def picture_model(self) -> mujoco.MjModel:

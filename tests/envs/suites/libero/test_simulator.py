@@ -8,7 +8,7 @@ import pytest
 
 from reconverge.envs.catalog import TASKS, get_task, task_sequence
 from reconverge.envs.suites import SUITES, make_simulator
-from reconverge.envs.suites.libero.package import installed, task_names
+from reconverge.envs.suites.libero.installation import installed, task_names
 from reconverge.envs.vector import VectorEnv
 
 pytestmark = pytest.mark.skipif(not installed(), reason="wants pip install -e '.[libero]'")
@@ -110,21 +110,20 @@ def test_goal_is_the_packages(simulator, reference):
 
 
 def _gather(simulator, episode, rng):
-    """Put the free objects of interest where others are, with joints anywhere."""
-    model, data = episode.model, episode.data
-    places = [
-        data.xpos[i].copy() if body else data.site_xpos[i].copy() for body, i in simulator._things
-    ]
+    """Put the free objects of interest where others or regions are, with joints anywhere."""
+    model, data, scene = episode.model, episode.data, simulator.task.scene
+    bodies = [i for name, i in simulator.env.obj_body_id.items() if name in scene.objects]
+    places = [data.xpos[body].copy() for body in bodies]
     sites = [data.site_xpos[i].copy() for i in range(model.nsite)]
-    for body, i in simulator._things:
-        joint = model.body_jntadr[i] if body else -1
+    for body in bodies:
+        joint = model.body_jntadr[body]
         if joint >= 0 and model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:
             start = model.jnt_qposadr[joint]
             options = places if rng.random() < 0.5 else sites
             data.qpos[start : start + 3] = options[rng.integers(len(options))]
             data.qpos[start + 2] += rng.uniform(-0.01, 0.05)
-    for joint, address in zip(simulator.task.scene.joints, simulator._joints, strict=True):
-        data.qpos[address] = rng.choice([joint.low, joint.high])
+    for joint in scene.joints:
+        data.qpos[model.joint(joint.name).qposadr[0]] = rng.choice([joint.low, joint.high])
     mujoco.mj_forward(model, data)
 
 
