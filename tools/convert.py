@@ -30,6 +30,7 @@ from reconverge.files import check_free
 from reconverge.options import option
 from reconverge.paths import check_output
 from reconverge.policy.demonstrations.fit import misfit
+from reconverge.policy.demonstrations.observing import observed
 from reconverge.progress import progress_bar
 
 
@@ -72,6 +73,12 @@ class ConvertOptions:
         "split=observation.state=robot0_eef_pos:3,robot0_eef_quat:4 (';' before the next vector)",
         text="free",
     )
+    observations: str = option(
+        "source",
+        "source: as they were recorded | states: those of the task, which its simulator makes of "
+        "the recorded states",
+        choices=("source", "states"),
+    )
     input_frame: str | None = option(
         None,
         "frame of the actions to record: world | base (default: as the source says)",
@@ -109,11 +116,13 @@ def run(options: ConvertOptions) -> None:
     with open_source(options) as demonstrations:
         if not demonstrations.count:
             raise ConversionError(f"{options.source}: holds no episode; choose another source")
+        attributes = _attributes(demonstrations, options)
+        if options.observations == "states":
+            demonstrations = observed(demonstrations, find_task(attributes.get("task")))
         shown = progress_bar(
             target.name, "episode", demonstrations.count, over=demonstrations.episodes
         )
         with shown as bar:
-            attributes = _attributes(demonstrations, options)
             actions: list[np.ndarray] = []
             episodes = _noting_actions(bar, actions)
             counted = replace(demonstrations, episodes=episodes, attributes=attributes)
