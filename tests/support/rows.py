@@ -5,15 +5,16 @@ import os
 from reconverge.envs.catalog import ALIASES, TASKS
 
 # Of robosuite one for each kind of object, one of several, and the one that a reset places in the
-# model; beyond CW10 one for each way of reading an environment of Meta-World; the rest with
-# ALL_TASKS=1.
+# model; of LIBERO two, where it is installed; beyond CW10 one for each way of reading an environment
+# of Meta-World; the rest with ALL_TASKS=1.
 ROBOSUITE = ("lift", "can", "square", "milk", "stack", "door")
+LIBERO = ("libero_object_0", "libero_spatial_4")  # on the floor; on a table, with a drawer
 KINDS = ("reach", "assembly", "lever-pull", "peg-insert-side", "box-close", "stick-push")
 
 
 def rows(suite=None):
     """Names of a suite's rows, or of all."""
-    wanted = (*ROBOSUITE, *ALIASES["cw10"], *KINDS)
+    wanted = (*ROBOSUITE, *LIBERO, *ALIASES["cw10"], *KINDS)
     return [
         name
         for name, task in TASKS.items()
