@@ -15,12 +15,12 @@ import torch
 
 from reconverge.configs import commandline
 from reconverge.datasets.windows import Windows
-from reconverge.envs.catalog import task_sequence
+from reconverge.envs.catalog import task_sequence, widest
 from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.continual.learner import Method
 from reconverge.policy.continual.methods.replay import ReplayOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
-from reconverge.policy.runs.build import TaskWindows, make_method, make_replay, make_spec
+from reconverge.policy.runs.build import TaskWindows, make_method, make_replay, make_spec, pad
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.loading import find_device, make_normalizer, make_policy
 from reconverge.policy.runs.provenance import hardware
@@ -94,9 +94,8 @@ def _prepared(options: TrainOptions, device: torch.device) -> Method:
 def _windows(options: TrainOptions, task: int, device: torch.device) -> TaskWindows:
     rng = np.random.default_rng(task)
     row = task_sequence(SEQUENCE)[task]
-    observations = np.zeros((EPISODES * STEPS, 23), np.float32)
-    size = (EPISODES * STEPS, row.observation_size)
-    observations[:, : row.observation_size] = rng.uniform(row.low, row.high, size)
+    seen = rng.uniform(row.low, row.high, (EPISODES * STEPS, row.observation_size))
+    observations = pad(seen.astype(np.float32), widest(row.suite)[0])
     actions = rng.uniform(-1, 1, (EPISODES * STEPS, row.action_size)).astype(np.float32)
     ends = np.arange(1, EPISODES + 1) * STEPS
     steps = options.n_obs_steps, options.horizon
