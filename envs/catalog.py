@@ -60,9 +60,10 @@ def get_task(name: str) -> Task:
     raise unknown("task", name, listed, more=[*libero.TASKS, *libero.OFFICIAL])
 
 
-def widest(suite: str) -> int:
-    """Return the number of entries of the largest observation among a suite's tasks."""
-    return max(task.observation_size for task in TASKS.values() if task.suite == suite)
+def widest(suite: str) -> tuple[int, int]:
+    """Return the sizes of the largest observation and the largest action among a suite's tasks."""
+    tasks = [task for task in TASKS.values() if task.suite == suite]
+    return max(task.observation_size for task in tasks), max(task.action_size for task in tasks)
 
 
 def task_sequence(names: str | Sequence[str]) -> list[Task]:

@@ -38,41 +38,41 @@ class Denoiser(Protocol):
 
     def clean(self, batch: Batch) -> Tensor: ...  # x_0 [B, L, D]
     def conditions(self, batch: Batch) -> Tensor: ...  # [B, C]
+    def masks(self, batch: Batch) -> Tensor: ...  # [B, 1, D], 1 for an entry, 0 for padding
 
 
 @dataclass(frozen=True)
 class NoisySample:
     """A batch as the network sees it, and its targets; the last `taught` samples are replayed.
 
-    Their targets are a teacher's answers, but for methods that replay without one.
+    Their targets are a teacher's answers, but for methods that replay without one. Padding, where
+    `mask` is 0, is zero in `noisy` and counts in no loss, whatever its target.
     """
 
     noisy: Float[Tensor, "B L D"]
     k: Int[Tensor, " B"]
     condition: Float[Tensor, "B C"]
+    mask: Float[Tensor, "B 1 D"]
     target: Float[Tensor, "B L D"]
     taught: int = 0
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        return self.noisy, self.k, self.condition, self.target
+        return self.noisy, self.k, self.condition, self.mask, self.target
 
     def split(self) -> tuple[NoisySample, NoisySample]:
         """Return the samples of the current task, and the replayed ones."""
         current = len(self.k) - self.taught
-        noisy, k, condition, target = (part[:current] for part in self.tensors)
-        new = NoisySample(noisy, k, condition, target)
-        noisy, k, condition, target = (part[current:] for part in self.tensors)
-        return new, NoisySample(noisy, k, condition, target, self.taught)
+        new = NoisySample(*(part[:current] for part in self.tensors))
+        return new, NoisySample(*(part[current:] for part in self.tensors), taught=self.taught)
 
     def half(self, start: int) -> NoisySample:
         """Take every second sample from `start` on, of the untaught and of the taught ones."""
         rows = torch.arange(len(self.k), device=self.k.device)
         current = len(rows) - self.taught
         index = torch.cat([rows[start:current:2], rows[current + start :: 2]])
-        noisy, k, condition, target = (part[index] for part in self.tensors)
         taught = len(index) - len(range(start, current, 2))
-        return NoisySample(noisy, k, condition, target, taught)
+        return NoisySample(*(part[index] for part in self.tensors), taught=taught)
 
 
 class Purpose(IntEnum):
@@ -96,15 +96,15 @@ def random_stream(device: torch.device, *key: int) -> torch.Generator:
 
 @torch.no_grad()
 def corrupt(denoiser: Denoiser, batch: Batch, stream: torch.Generator) -> NoisySample:
-    """Add noise to a batch, at diffusion steps drawn uniformly."""
-    x0 = denoiser.clean(batch)
+    """Add noise to a batch, none to its padding, at diffusion steps drawn uniformly."""
+    x0, mask = denoiser.clean(batch), denoiser.masks(batch)
     k = denoiser.diffusion.draw_steps(len(batch), stream)
-    noise = torch.randn(x0.shape, generator=stream, device=x0.device)
+    noise = mask * torch.randn(x0.shape, generator=stream, device=x0.device)
     noisy, target = (
         denoiser.diffusion.add_noise(x0, noise, k),
         denoiser.diffusion.target(x0, noise, k),
     )
-    return NoisySample(noisy, k, denoiser.conditions(batch), target)
+    return NoisySample(noisy, k, denoiser.conditions(batch), mask, target)
 
 
 @torch.no_grad()
@@ -135,8 +135,9 @@ def imagined(denoiser: Denoiser, sample: NoisySample, stream: torch.Generator) -
 
 
 def errors(denoiser: Denoiser, sample: NoisySample) -> Float[Tensor, " B"]:
-    """Return the mean squared error of the network on every sample."""
-    return mean_square(denoiser.network(sample.noisy, sample.k, sample.condition) - sample.target)
+    """Return the mean squared error of the network on every sample, over its own entries."""
+    error = denoiser.network(sample.noisy, sample.k, sample.condition) - sample.target
+    return mean_square(sample.mask * error) / sample.mask.mean(dim=(1, 2))
 
 
 def as_list(batches: Iterable[tuple[Tensor, ...]]) -> Sequence[tuple[Tensor, ...]]:
@@ -150,9 +151,9 @@ def half_squared_errors(denoiser: Denoiser) -> PerSampleLoss:
     """Return the loss that the Fisher is taken of: half the summed squared error of a sample."""
 
     def loss(parameters: dict[str, Tensor], tensors: tuple[Tensor, ...]) -> Tensor:
-        noisy, k, condition, target = tensors
-        output = torch.func.functional_call(denoiser.network, parameters, (noisy, k, condition))
-        return 0.5 * output[0].numel() * mean_square(output - target)
+        *inputs, mask, target = tensors
+        output = torch.func.functional_call(denoiser.network, parameters, tuple(inputs))
+        return 0.5 * output[0].numel() * mean_square(mask * (output - target))
 
     loss.network = denoiser.network  # type: ignore[attr-defined]  # whose layers K-FAC looks into
     return loss

@@ -16,7 +16,7 @@ plain msgpack numbers, arrays lists.
 {type: reset, seed: 0}
     {type: ready}: a new episode; its noise comes from the seed, 0 to 2^63 - 1
 {type: act, observation: {key: numbers}}
-    {type: actions, actions: [Ta][Da]}: to be executed in order
+    {type: actions, actions: [Ta][Da]}: to be executed in order; Da is the contract's action_size
 {type: observe, observation: {key: numbers}}
     {type: observed}: the history grows, without a plan; send it at each step within a chunk
 {type: statistics}

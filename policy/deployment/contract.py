@@ -48,6 +48,7 @@ class Contract:
     horizon: int
     n_action_steps: int
     action_size: int
+    padded_action_size: int  # of the sampler's noise and actions, the task's own numbers first
     observation: tuple[ObservationEntry, ...]
     action: tuple[ActionEntry, ...]
 
@@ -69,10 +70,11 @@ def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
     """
     bounds = policy.normalizer
     low, high = bounds.low[task.index].tolist(), bounds.high[task.index].tolist()
-    if task.observation_size > len(low) or task.action_size != policy.action_size:
+    action_size = policy.action_size_of(task.index)
+    if task.observation_size > len(low) or task.action_size != action_size:
         raise ReconvergeError(
             f"{task.name} has {task.observation_size} observations and {task.action_size} actions, "
-            f"the policy at most {len(low)} and {policy.action_size}; "
+            f"the policy at most {len(low)} and {action_size}; "
             "use a checkpoint of this version"
         )
     suite = SUITES[task.suite]
@@ -85,7 +87,8 @@ def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
         padded_observation_size=len(low),
         horizon=policy.horizon,
         n_action_steps=policy.n_action_steps,
-        action_size=policy.action_size,
+        action_size=action_size,
+        padded_action_size=policy.action_size,
         observation=_observation(task, low, high),
         action=tuple(
             ActionEntry(size, -1.0, 1.0, meaning.format(frame=frame))
@@ -129,6 +132,9 @@ def to_markdown(contract: Contract) -> str:
     for action in contract.action:
         lines.append(f"| {_range(start, action.size)} | {action.meaning} |")
         start += action.size
+    padding = contract.padded_action_size - start
+    if padding:
+        lines.append(f"| {_range(start, padding)} | padding: zeros, not for the robot |")
     return "\n".join(lines)
 
 

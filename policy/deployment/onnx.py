@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan  # torch's only loop that its exporter keeps as one
 
 from reconverge.errors import ReconvergeError
+from reconverge.policy.model.diffusion import masked
 from reconverge.policy.model.policy import DiffusionPolicy
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -41,12 +42,13 @@ class Sampler(nn.Module):
         noise: Float[Tensor, "B Tp Da"],
     ) -> Float[Tensor, "B Tp Da"]:
         network, diffusion = self.policy.network, self.policy.diffusion
-        condition = self.policy.condition(observations, task)
+        condition, mask = self.policy.condition(observations, task), self.policy.mask(task)
+        network = masked(network, mask)
 
         def step(x: Tensor, row: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             return diffusion.denoise(network, x, *row, condition).contiguous(), row[0].clone()
 
-        x, _ = scan(step, noise, diffusion.sampling_steps())
+        x, _ = scan(step, mask * noise, diffusion.sampling_steps())
         return x.clamp(-1.0, 1.0)
 
 

@@ -18,7 +18,7 @@ from reconverge.policy.runs.provenance import commit
 from reconverge.progress import progress_bar
 from reconverge.seal import SealError, read_sealed, seal
 
-SCHEMA = 1
+SCHEMA = 2
 CONFIG = "config.json"
 
 
@@ -27,7 +27,8 @@ class Package:
     """An exported policy: one contract a task, and onnxruntime's session of its sampler.
 
     `sampler.run(None, {"observations": [B, To, Do], "task": [B], "noise": [B, Tp, Da]})` returns a
-    list of one array: actions [B, Tp, Da].
+    list of one array: actions [B, Tp, Da]. Da is the contracts' `padded_action_size`, a task's own
+    numbers are the first.
     """
 
     spec: PolicySpec
@@ -90,6 +91,7 @@ def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: f
     """Return the README of a package, which says how to act with `sampler.onnx` alone."""
     size = spec.observation_size
     padded = any(sum(part.size for part in c.observation) < size for c in contracts)
+    narrow = any(c.action_size < spec.action_size for c in contracts)
     embedded = spec.task_conditioning == "embedding"
     template = files("reconverge.policy.deployment") / "templates" / "README.md"
     return Template(template.read_text()).substitute(
@@ -103,6 +105,8 @@ def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: f
         if embedded
         else "; it only selects the bounds that normalise the observations",
         padding=f", then zeros up to {size} entries" if padded else "",
+        narrow="; a task's own numbers, as below, then zeros" if narrow else "",
+        unused="; entries that a task's action lacks are zero in both" if narrow else "",
         prediction=spec.diffusion["prediction_type"],
         octaves=spec.fourier_octaves,
         one_hot=f"; then the task, one-hot of {rows}" if embedded else "",

@@ -20,9 +20,9 @@ class PolicyActor:
     The noise of an episode depends on its seed alone. Batches are filled up to a multiple of
     `rows`: matrix products round the last few rows differently, and an episode must not depend on
     the number of others beside it. Convolutions (unet1d) still round by batch size. One row is
-    faster where a single episode runs.
+    faster where a single episode runs. Da is the task's own, where the policy's is larger.
 
-    With `recording`, `windows` holds the observations and plans of every episode, by seed.
+    With `recording`, `windows` holds the observations and plans of every episode, by seed, padded.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class PolicyActor:
         self.rows = rows
         self.task = task
         self.n_obs_steps = policy.n_obs_steps
+        self.action_size = policy.action_size_of(task)
         self.windows: dict[int, list[Batch]] = {}
         self._recording = recording
         self._device = policy.normalizer.low.device
@@ -65,4 +66,4 @@ class PolicyActor:
             for i, slot in enumerate(slots):
                 window = Batch(seen[i : i + 1], plans[i : i + 1], task[i : i + 1])
                 self.windows.setdefault(self._seed[slot], []).append(window)
-        return plans.cpu().numpy()
+        return plans[:, :, : self.action_size].cpu().numpy()

@@ -17,7 +17,7 @@ AnyBatch = TypeVar("AnyBatch", bound=Any)
 class Batch:
     """Windows of one or several tasks.
 
-    Observations are padded with zeros to the largest Do of the sequence.
+    Observations and actions are padded with zeros to the policy's Do and Da.
     """
 
     observations: Float[Tensor, "B To Do"]

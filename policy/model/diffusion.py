@@ -154,6 +154,11 @@ class Diffusion:
         return self.sqrt_one_minus_abar[k][:, None, None]
 
 
+def masked(network: Network, mask: Float[Tensor, "B 1 D"]) -> Network:
+    """Return the network with an output of zero where a mask of ones is zero."""
+    return lambda x, k, condition: mask * network(x, k, condition)
+
+
 def mean_square(error: Float[Tensor, "B L D"]) -> Float[Tensor, "B"]:
     """Return the mean of error squared over each sample's entries."""
     return error.square().mean(dim=(1, 2))

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reconverge.policy.model.batch import Batch, join
-from reconverge.policy.model.diffusion import Diffusion
+from reconverge.policy.model.diffusion import Diffusion, masked
 from reconverge.policy.model.networks import NetworkOptions
 from reconverge.policy.model.normalizer import Normalizer
 from reconverge.policy.model.policy import PolicyOptions
@@ -28,8 +28,11 @@ class WindowGenerator(nn.Module):
     W = To * Do + Tp * Da. Observations are normalised by the range that a task's own windows have,
     measured once, when the task has been learned. Declared bounds are the arm's reach, and an
     object that is never more than some centimetres away from its place would be generated with an
-    error of the same size.
+    error of the same size. Padding of observations is a constant that it learns; that of actions
+    is masked, by `action_mask`, as in the policy.
     """
+
+    mask: Tensor  # [K, W]
 
     def __init__(
         self,
@@ -37,15 +40,18 @@ class WindowGenerator(nn.Module):
         network: NetworkOptions,
         diffusion: Diffusion,
         normalizer: Normalizer,
-        action_size: int,
+        action_mask: Float[Tensor, "K Da"],
     ):
         super().__init__()
         self.diffusion, self._declared = diffusion, normalizer
         self.n_tasks, observation_size = normalizer.low.shape
         self.normalizer = Normalizer(self.n_tasks, observation_size)
         self.observation_shape = (options.n_obs_steps, observation_size)
-        self.action_shape = (options.horizon, action_size)
-        self.size = options.n_obs_steps * observation_size + options.horizon * action_size
+        self.action_shape = (options.horizon, action_mask.shape[1])
+        observed = torch.ones(len(action_mask), options.n_obs_steps * observation_size)
+        mask = torch.cat([observed, action_mask.repeat(1, options.horizon)], dim=1)
+        self.register_buffer("mask", mask, persistent=False)
+        self.size = mask.shape[1]
         self.network = network.build(
             sample_steps=1, sample_size=self.size, condition_size=self.n_tasks
         )
@@ -65,6 +71,14 @@ class WindowGenerator(nn.Module):
         """Return the task of every window, one-hot."""
         return self._one_hot(batch.task)
 
+    def masks(self, batch: Batch) -> Float[Tensor, "B 1 W"]:
+        """Return 1 for the entries that windows of the tasks have, 0 for padding of actions."""
+        return self.mask[batch.task][:, None]
+
+    def action_size_of(self, task: int) -> int:
+        """Return the number of entries that an action of the task has."""
+        return int(self.mask[task, -self.action_shape[1] :].sum())
+
     @torch.no_grad()
     def generate(
         self, task: int, count: int, generator: torch.Generator, batch_size: int = 2048
@@ -75,7 +89,9 @@ class WindowGenerator(nn.Module):
         for start in range(0, count, batch_size):
             tasks = torch.full((min(batch_size, count - start),), task, device=device)
             noise = torch.randn((len(tasks), 1, self.size), generator=generator, device=device)
-            rows = self.diffusion.sample(self.network, noise, self._one_hot(tasks))[:, 0]
+            mask = self.mask[tasks][:, None]
+            network = masked(self.network, mask)
+            rows = self.diffusion.sample(network, mask * noise, self._one_hot(tasks))[:, 0]
             split = self.observation_shape[0] * self.observation_shape[1]
             observations = rows[:, :split].unflatten(1, self.observation_shape)
             observations = self.normalizer.unnormalize(observations, tasks)

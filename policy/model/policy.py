@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reconverge.errors import ReconvergeError
 from reconverge.options import check_options, option
 from reconverge.policy.model.batch import Batch
-from reconverge.policy.model.diffusion import Diffusion
+from reconverge.policy.model.diffusion import Diffusion, masked
 from reconverge.policy.model.networks import NetworkOptions
 from reconverge.policy.model.normalizer import Normalizer
 
@@ -52,7 +52,12 @@ class DiffusionPolicy(nn.Module):
     The task enters as a one-hot vector: the first layer's columns for it are its embedding. With
     task_conditioning=none the observation alone must tell (normalisation still uses the bounds
     that the task's own row declares).
+
+    Row k of `action_mask` is 1 for the entries that an action of task k has, and 0 for those after
+    them, where noise, answers and plans are zero.
     """
+
+    action_mask: Tensor
 
     def __init__(
         self,
@@ -60,7 +65,7 @@ class DiffusionPolicy(nn.Module):
         network: NetworkOptions,
         diffusion: Diffusion,
         normalizer: Normalizer,
-        action_size: int,
+        action_mask: Float[Tensor, "K Da"],
     ):
         super().__init__()
         check_options(options)
@@ -70,15 +75,16 @@ class DiffusionPolicy(nn.Module):
             )
         self.options = options
         self.n_obs_steps, self.horizon = options.n_obs_steps, options.horizon
-        self.n_action_steps, self.action_size = options.n_action_steps, action_size
+        self.n_action_steps, self.action_size = options.n_action_steps, action_mask.shape[1]
         self.diffusion = diffusion
         self.normalizer = normalizer
+        self.register_buffer("action_mask", action_mask, persistent=False)
         n_tasks, observation_size = normalizer.low.shape
         self.n_tasks = n_tasks if options.task_conditioning == "embedding" else 0
         features = 1 + 2 * options.fourier_octaves
         self.network = network.build(
             sample_steps=options.horizon,
-            sample_size=action_size,
+            sample_size=self.action_size,
             condition_size=options.n_obs_steps * observation_size * features + self.n_tasks,
         )
 
@@ -108,6 +114,18 @@ class DiffusionPolicy(nn.Module):
         one_hot = nn.functional.one_hot(task, self.n_tasks).to(history.dtype)
         return torch.cat([history, one_hot], dim=1)
 
+    def masks(self, batch: Batch) -> Float[Tensor, "B 1 Da"]:
+        """Return `mask` of a batch."""
+        return self.mask(batch.task)
+
+    def mask(self, task: Int[Tensor, " B"]) -> Float[Tensor, "B 1 Da"]:
+        """Return 1 for the entries that actions of the tasks have, 0 for padding."""
+        return self.action_mask[task][:, None]
+
+    def action_size_of(self, task: int) -> int:
+        """Return the number of entries that an action of the task has."""
+        return int(self.action_mask[task].sum())
+
     @torch.no_grad()
     def plan(
         self,
@@ -115,9 +133,10 @@ class DiffusionPolicy(nn.Module):
         task: Int[Tensor, " B"],
         noise: Float[Tensor, "B Tp Da"],
     ) -> Float[Tensor, "B Tp Da"]:
-        """Return action chunks in [-1, 1], sampled from `noise`.
+        """Return action chunks in [-1, 1], sampled from `noise`, zero where a task has no entry.
 
         The first `n_action_steps` of a chunk are executed.
         """
-        condition = self.condition(observations, task)
-        return self.diffusion.sample(self.network, noise, condition).clamp(-1.0, 1.0)
+        condition, mask = self.condition(observations, task), self.mask(task)
+        network = masked(self.network, mask)
+        return self.diffusion.sample(network, mask * noise, condition).clamp(-1.0, 1.0)

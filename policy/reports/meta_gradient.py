@@ -45,7 +45,7 @@ from reconverge.policy.runs.build import (
 )
 from reconverge.policy.runs.configuration import TrainOptions, task_labels
 from reconverge.policy.runs.folder import recorded_options
-from reconverge.policy.runs.loading import load_policy
+from reconverge.policy.runs.loading import LoadedPolicy, load_policy
 from reconverge.progress import progress_bar
 
 METRICS: dict[str, Any] = {
@@ -90,7 +90,7 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
     found = [folder for folder in folders if folder.exists()]
     if len(found) < 2:
         raise ReconvergeError(f"{run}: {len(found)} tasks have been learned; at least 2 are needed")
-    learned = _read(run, options, [load_policy(folder).policy for folder in found])
+    learned = _read(run, options, [load_policy(folder) for folder in found])
     pairs: list[Pair] = []
     with progress_bar(run.name, "pair", len(found) * (len(found) - 1) // 2) as bar:
         for k in range(1, len(found)):
@@ -104,13 +104,14 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
     return facts | {"inner_rate": inner_rate, "windows": windows, "strength": strength}, pairs
 
 
-def _read(run: Path, options: TrainOptions, policies: Sequence[DiffusionPolicy]) -> LearnedRun:
+def _read(run: Path, options: TrainOptions, loaded: Sequence[LoadedPolicy]) -> LearnedRun:
     """Return windows of the run's demonstrations, and its replay before anything was learned."""
     tasks, folder = task_sequence(options.env), Path(options.demonstrations.path)
     stores = [DemonstrationStore.open(folder / f"{task.name}.zarr") for task in tasks]
     tasks = in_frames_of(tasks, stores)
+    policies = [each.policy for each in loaded]
     normalizer = policies[0].normalizer
-    spec = make_spec(options, tasks, normalizer.low.shape[1])
+    spec = make_spec(options, tasks, loaded[0].spec)
     cpu = torch.device("cpu")
     pairs = zip(tasks, stores, strict=True)
     windows = [make_windows(options, spec, store, task, cpu) for task, store in pairs]
@@ -153,7 +154,8 @@ def _compare(
     task = OldTask(
         **losses, optimum=optimum, fisher=product, penalty=lambda v: 0.5 * form.gradient(v)
     )
-    aligned = align(task, _vector(policy), inner_rate, _strength(learned, k, form))
+    entries = policy.horizon * policy.action_size_of(i)
+    aligned = align(task, _vector(policy), inner_rate, _strength(learned, k, form, entries))
     move = _vector(policy) - optimum
     return aligned | _metrics(learned.policies[i], move, support, query, stream)
 
@@ -179,7 +181,8 @@ def _metrics(
     return found
 
 
-def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm) -> float:
+def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm, entries: int) -> float:
+    """Return the penalty's weight beside half the sum over a chunk's `entries`, after `tasks`."""
     region, options, policy = learned.region, learned.options, learned.policies[0]
     if region is None:
         return 0.0
@@ -188,7 +191,6 @@ def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm) -> float:
         rates = options.optimizer.rates(options.updates_per_task)
         strength = region.strength_of(form, rates, len(_vector(policy)), tasks)
     shared = 1 if region.centre in ("each_optimum", "replayed") else tasks
-    entries = policy.horizon * policy.action_size
     return 0.5 * entries * strength / options.method.distillation_weight / shared
 
 
@@ -222,7 +224,8 @@ def gauss_newton_product(
     inputs, optimum = (sample.noisy, sample.k, sample.condition), _vector(policy)
 
     def answers(theta: Tensor) -> Tensor:
-        return torch.func.functional_call(policy.network, split(theta, like), inputs)
+        output = torch.func.functional_call(policy.network, split(theta, like), inputs)
+        return sample.mask * output
 
     def product(v: Tensor) -> Tensor:
         slopes = torch.func.jvp(answers, (optimum,), (v,))[1].detach()

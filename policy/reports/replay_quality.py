@@ -45,7 +45,7 @@ def replay_quality(
         for parity in (0, 1)
     )
     generated = model.generate(task, count, generator)
-    (To, _), (Tp, Da) = model.observation_shape, model.action_shape
+    To, Tp, Da = model.observation_shape[0], model.action_shape[0], model.action_size_of(task)
     entries = To * (len(names) - Da) + Tp * Da  # padding has no distance
     rows = [model.clean(batch)[:, 0] for batch in (searched, others, generated)]
     real, found = (_nearest(row, rows[0]) / entries**0.5 for row in rows[1:])
@@ -57,7 +57,7 @@ def replay_quality(
             "generated": _quantiles(found),
         },
         "ratio": float(f"{float(found.median() / real.median().clamp_min(1e-12)):.4g}"),
-        "marginals": _marginals(model, others, generated, names),
+        "marginals": _marginals(model, others, generated, names, Da),
     }
 
 
@@ -76,14 +76,14 @@ def _nearest(rows: Float[Tensor, "N W"], searched: Float[Tensor, "M W"]) -> Floa
 
 
 def _marginals(
-    model: WindowGenerator, real: Batch, generated: Batch, names: Sequence[str]
+    model: WindowGenerator, real: Batch, generated: Batch, names: Sequence[str], action_size: int
 ) -> list[dict[str, Any]]:
     """Histograms, in own units, of the last observation's and the first action's entries that
     differ most.
 
     `distance` is the earth mover's, in units of half the entry's range among real windows.
     """
-    size = len(names) - model.action_shape[1]
+    size = len(names) - action_size
 
     def values(batch: Batch, normalized: bool) -> np.ndarray:
         seen = (
@@ -91,7 +91,8 @@ def _marginals(
             if normalized
             else batch.observations
         )
-        return torch.cat([seen[:, -1, :size], batch.actions[:, 0]], dim=1).cpu().numpy()
+        shown = [seen[:, -1, :size], batch.actions[:, 0, :action_size]]
+        return torch.cat(shown, dim=1).cpu().numpy()
 
     pairs = zip(values(generated, True).T, values(real, True).T, strict=True)
     distances = np.array([wasserstein_distance(*pair) for pair in pairs])

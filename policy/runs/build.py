@@ -49,7 +49,12 @@ from reconverge.policy.model.normalizer import Normalizer
 from reconverge.policy.model.policy import DiffusionPolicy
 from reconverge.policy.runs.configuration import TrainOptions
 from reconverge.policy.runs.folder import DEMONSTRATIONS_FILE
-from reconverge.policy.runs.loading import PolicySpec, make_normalizer, make_policy
+from reconverge.policy.runs.loading import (
+    PolicySpec,
+    make_action_mask,
+    make_normalizer,
+    make_policy,
+)
 from reconverge.seal import signed
 
 TRAINED_BYTES = 4 * 5  # of a parameter: itself, its gradient, AdamW's two, its average
@@ -62,7 +67,7 @@ class TaskWindows:
 
     windows: Windows
     task: int
-    padding: int = 0  # entries at the end of every observation that the task lacks
+    padding: int = 0  # entries at the ends of an observation and an action that the task lacks
 
     @property
     def episode_bytes(self) -> Int[Tensor, " E"]:
@@ -100,7 +105,7 @@ def check_memory(options: TrainOptions, spec: PolicySpec) -> None:
             "network": lambda: make_policy(spec, normalizer)
         }
         if options.replay.name == "generator":
-            makers["replay.network"] = lambda: make_generator(options, normalizer, spec.action_size)
+            makers["replay.network"] = lambda: make_generator(options, spec, normalizer)
         for name, make in makers.items():
             try:
                 needed = TRAINED_BYTES * sum(p.numel() for p in make().parameters())
@@ -114,30 +119,40 @@ def check_memory(options: TrainOptions, spec: PolicySpec) -> None:
 
 
 def make_spec(
-    options: TrainOptions, tasks: Sequence[Task], observation_size: int | None = None
+    options: TrainOptions, tasks: Sequence[Task], begun: PolicySpec | None = None
 ) -> PolicySpec:
     """Describe the policy of a run on `tasks`.
 
-    A run that has begun keeps its `observation_size`, whatever tasks there are by now.
-    ReconvergeError for a task that is wider.
+    A run that has `begun` keeps its sizes, whatever tasks there are by now. ReconvergeError for a
+    task that is wider.
     """
-    size = observation_size or max(widest(task.suite) for task in tasks)
+    if begun is None:
+        sizes = [widest(task.suite) for task in tasks]
+        observation_size, action_size = (max(column) for column in zip(*sizes, strict=True))
+    else:
+        observation_size, action_size = begun.observation_size, begun.action_size
     for task in tasks:
-        if task.observation_size > size:
-            raise ReconvergeError(
-                f"env={','.join(each.label for each in tasks)}: the run's policy takes {size} "
-                f"numbers of an observation, {task.label} has {task.observation_size}; begin a new "
-                "run with all of them"
-            )
+        _check_fits("observation", observation_size, task.observation_size, task, tasks)
+        _check_fits("action", action_size, task.action_size, task, tasks)
     return PolicySpec(
         tasks=[task.label for task in tasks],
         network=asdict(options.network),
         diffusion=asdict(options.diffusion),
         **asdict(options.policy),
-        observation_size=size,
-        action_size=tasks[0].action_size,
+        observation_size=observation_size,
+        action_size=action_size,
         input_frames={t.label: t.input_frame for t in tasks if t.input_frame != "base"},
+        action_sizes={t.label: t.action_size for t in tasks if t.action_size < action_size},
     )
+
+
+def _check_fits(what: str, size: int, wanted: int, task: Task, tasks: Sequence[Task]) -> None:
+    """Raise ReconvergeError where a task's observation or action is wider than the policy's."""
+    if wanted > size:
+        raise ReconvergeError(
+            f"env={','.join(each.label for each in tasks)}: the run's policy is made for {size} "
+            f"numbers in an {what}, {task.label} has {wanted}; begin a new run with all of them"
+        )
 
 
 def open_stores(
@@ -185,18 +200,19 @@ def make_windows(
         ends = store.episode_ends[: options.demonstrations.episodes]
         seen = store.observations(list(task.observations))[: ends[-1]]
         observations = pad(np.clip(seen, task.low, task.high), spec.observation_size)
-        actions = store.read(["action"])["action"][: ends[-1]]
+        actions = pad(store.read(["action"])["action"][: ends[-1]], spec.action_size)
         steps = (spec.n_obs_steps, spec.horizon)
         windows = Windows.from_episodes(observations, actions, ends, *steps, device)
-        return TaskWindows(windows, task.index, spec.observation_size - task.observation_size)
+        padding = spec.observation_size - task.observation_size
+        return TaskWindows(windows, task.index, padding + spec.action_size - task.action_size)
 
     return read
 
 
-def pad(observations: np.ndarray, size: int) -> np.ndarray:
-    """Append zeros to observations [..., Do] up to `size`."""
-    width = [(0, 0)] * (observations.ndim - 1) + [(0, size - observations.shape[-1])]
-    return np.pad(observations, width)
+def pad(vectors: np.ndarray, size: int) -> np.ndarray:
+    """Append zeros to observations or actions [..., D] up to `size`."""
+    width = [(0, 0)] * (vectors.ndim - 1) + [(0, size - vectors.shape[-1])]
+    return np.pad(vectors, width)
 
 
 def make_replay(
@@ -220,7 +236,7 @@ def make_replay(
         source = DrawnReplay(_rollouts(evaluator))
     else:
         source = GeneratedReplay(
-            make_generator(options, normalizer, spec.action_size),
+            make_generator(options, spec, normalizer),
             OptimizerOptions(
                 learning_rate=chosen.learning_rate, precision=options.optimizer.precision
             ),
@@ -239,13 +255,13 @@ def _episode_bytes(windows: Sequence[ReadWindows], tasks: int) -> list[Tensor]:
 
 
 def make_generator(
-    options: TrainOptions, normalizer: Normalizer, action_size: int
+    options: TrainOptions, spec: PolicySpec, normalizer: Normalizer
 ) -> WindowGenerator:
     """Make a fresh generator of the windows that the policy sees, on the normaliser's device."""
     device = normalizer.low.device
     diffusion = Diffusion(options.replay.diffusion, device)
-    network = options.replay.network
-    return WindowGenerator(options.policy, network, diffusion, normalizer, action_size).to(device)
+    network, mask = options.replay.network, make_action_mask(spec)
+    return WindowGenerator(options.policy, network, diffusion, normalizer, mask).to(device)
 
 
 def make_method(

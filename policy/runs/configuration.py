@@ -309,10 +309,6 @@ def check_train_options(options: TrainOptions) -> list[Task]:
             "evaluation.probe_rollouts of at least 1"
         )
     check_logger(options.logger)
-    if len({task.action_size for task in tasks}) > 1:
-        raise ReconvergeError(
-            "env= mixes tasks with different action sizes; choose tasks of one suite"
-        )
     return tasks
 
 

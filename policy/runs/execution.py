@@ -92,11 +92,13 @@ def _learn_all(
     started: float,
 ) -> FinishedRun:
     begun = find_begun(folder)
+    before = None if begun is None else begun.spec
+    make_spec(options, tasks, before)  # refuses tasks before any is recorded
     stores, found = open_stores(options, tasks, folder, begun_with(folder, begun))
     tasks = in_frames_of(tasks, stores)
     collected = time.perf_counter() - started
     torch.manual_seed(options.seed)
-    spec = make_spec(options, tasks, None if begun is None else begun.spec.observation_size)
+    spec = make_spec(options, tasks, before)
     normalizer = make_normalizer(spec, tasks).to(device)
     pairs = zip(tasks, stores, strict=True)
     windows = [make_windows(options, spec, store, task, device) for task, store in pairs]

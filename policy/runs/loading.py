@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from reconverge.envs.catalog import get_task, task_sequence
 from reconverge.envs.task import Task
@@ -37,11 +39,12 @@ class PolicySpec:
     n_obs_steps: int
     horizon: int
     n_action_steps: int
-    observation_size: int  # of the largest task of the suite; smaller ones are padded
-    action_size: int
+    observation_size: int  # of the largest task of the suites; smaller ones are padded
+    action_size: int  # likewise
     task_conditioning: str
     fourier_octaves: int
     input_frames: dict[str, str] = field(default_factory=dict)  # of tasks not acted on in "base"
+    action_sizes: dict[str, int] = field(default_factory=dict)  # of tasks with smaller actions
 
     def task(self, name: str) -> Task:
         """Return the task with its index in the sequence and the frame of the policy's actions."""
@@ -160,16 +163,29 @@ def make_policy(spec: PolicySpec, normalizer: Normalizer) -> DiffusionPolicy:
     )
     network = choose("network", NETWORKS, spec.network)
     diffusion = Diffusion(DiffusionOptions(**spec.diffusion), device)
-    return DiffusionPolicy(policy, network, diffusion, normalizer, spec.action_size).to(device)
+    mask = make_action_mask(spec)
+    return DiffusionPolicy(policy, network, diffusion, normalizer, mask).to(device)
+
+
+def make_action_mask(spec: PolicySpec) -> Float[Tensor, "K Da"]:
+    """Return 1 for the entries that a task's actions have, 0 for padding, one row a task."""
+    mask = torch.ones(_rows(spec), spec.action_size)
+    for name, size in spec.action_sizes.items():
+        mask[spec.tasks.index(name), size:] = 0.0
+    return mask
 
 
 def make_normalizer(spec: PolicySpec, tasks: Sequence[Task]) -> Normalizer:
     """Build the normaliser of a policy, with the declared bounds of these tasks, its first ones."""
-    rows = TASK_ROWS * -(-len(spec.tasks) // TASK_ROWS)
-    normalizer = Normalizer(rows, spec.observation_size)
+    normalizer = Normalizer(_rows(spec), spec.observation_size)
     for row, task in enumerate(tasks):
         normalizer.set_task(row, task.low, task.high)
     return normalizer
+
+
+def _rows(spec: PolicySpec) -> int:
+    """Return how many tasks the policy has room for."""
+    return TASK_ROWS * -(-len(spec.tasks) // TASK_ROWS)
 
 
 def find_device(name: str) -> torch.device:

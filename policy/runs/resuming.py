@@ -194,8 +194,12 @@ def _check_same(begun: Begun, spec: PolicySpec, facts: dict[str, Any]) -> None:
             f"env={','.join(spec.tasks)}: {len(spec.tasks)} tasks, and the policy of a run that "
             f"began with {tasks} has room for {TASK_ROWS}; begin a new run with all of them"
         )
-    frames = {name: frame for name, frame in spec.input_frames.items() if name in was.tasks}
-    same = replace(spec, tasks=spec.tasks[:tasks], input_frames=frames) == was
+    frames, sizes = (
+        {name: value for name, value in of_tasks.items() if name in was.tasks}
+        for of_tasks in (spec.input_frames, spec.action_sizes)
+    )
+    first = replace(spec, tasks=spec.tasks[:tasks], input_frames=frames, action_sizes=sizes)
+    same = first == was
     if not same or any(begun.facts[name] != facts[name] for name in FIXED_FACTS):
         raise checkpoint.CheckpointError(
             f"{begun.folder}: of another architecture or method than the options of its run "

@@ -74,7 +74,7 @@ def read_package(folder):
     feed = {
         "observations": np.zeros((1, one.n_obs_steps, one.padded_observation_size), np.float32),
         "task": np.array([one.index]),
-        "noise": np.ones((1, one.horizon, one.action_size), np.float32),
+        "noise": np.ones((1, one.horizon, one.padded_action_size), np.float32),
     }
     return [package.spec, package.contracts, package.sampler.run(None, feed)]
 

@@ -40,12 +40,26 @@ def make_normalizer():
     return normalizer
 
 
+def make_action_mask(sizes=(2, 2)):
+    """Da of the two tasks."""
+    return torch.tensor([[1.0] * size + [0.0] * (max(sizes) - size) for size in sizes])
+
+
 def make_policy(
-    seed=0, *, task_conditioning="embedding", fourier_octaves=0, network=NETWORK, steps=(2, 3, 2)
+    seed=0,
+    *,
+    task_conditioning="embedding",
+    fourier_octaves=0,
+    network=NETWORK,
+    steps=(2, 3, 2),
+    prediction_type="sample",
+    action_sizes=(2, 2),
 ):
     torch.manual_seed(seed)
     options = PolicyOptions(*steps, fourier_octaves, task_conditioning)
-    return DiffusionPolicy(options, network, Diffusion(DIFFUSION), make_normalizer(), 2)
+    diffusion = Diffusion(replace(DIFFUSION, prediction_type=prediction_type))
+    mask = make_action_mask(action_sizes)
+    return DiffusionPolicy(options, network, diffusion, make_normalizer(), mask)
 
 
 def wanted(observations, task):
@@ -63,11 +77,12 @@ def make_windows(task, count=400, seed=0, steps=(2, 3)):
     return Batch(observations, actions, torch.full((count,), task))
 
 
-def make_generator(seed=1, **network):
+def make_generator(seed=1, action_sizes=(2, 2), **network):
     torch.manual_seed(seed)
     diffusion = Diffusion(replace(DIFFUSION, num_inference_steps=10))
-    options = PolicyOptions(n_obs_steps=2, horizon=3)
-    return WindowGenerator(options, replace(NETWORK, **network), diffusion, make_normalizer(), 2)
+    options, network = PolicyOptions(n_obs_steps=2, horizon=3), replace(NETWORK, **network)
+    mask = make_action_mask(action_sizes)
+    return WindowGenerator(options, network, diffusion, make_normalizer(), mask)
 
 
 class Episodes:

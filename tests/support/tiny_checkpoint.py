@@ -62,6 +62,7 @@ def make_spec(tasks=("lift", "can"), **changes):
         "n_action_steps": 2,
         "observation_size": max(TASKS[name].observation_size for name in tasks),
         "action_size": 7,
+        "action_sizes": {name: 4 for name in tasks if TASKS[name].action_size == 4},
         "task_conditioning": "embedding",
         "fourier_octaves": 1,
     }
@@ -93,7 +94,8 @@ def make_case(index):
     diffusion = Diffusion(DiffusionOptions(20, 4, prediction_type, clip))
     options = PolicyOptions(2, 3, 2, fourier_octaves=2, task_conditioning=task_conditioning)
     chosen = UNET if network == "unet1d" else tiny.NETWORK
-    return awake(DiffusionPolicy(options, chosen, diffusion, tiny.make_normalizer(), 2))
+    mask = tiny.make_action_mask((2, 1))
+    return awake(DiffusionPolicy(options, chosen, diffusion, tiny.make_normalizer(), mask))
 
 
 if __name__ == "__main__":

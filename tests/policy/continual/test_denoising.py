@@ -1,6 +1,7 @@
 """Noise, teachers and losses against their definitions."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from reconverge.policy.continual.denoising import (
 )
 from reconverge.policy.continual.fisher import DiagonalFisher
 from reconverge.policy.model.batch import join
+from reconverge.policy.model.diffusion import PREDICTION_TYPES
 from support.tiny import make_policy, make_windows
 
 CPU = torch.device("cpu")
@@ -26,8 +28,8 @@ def make_sample(policy, count=6):
     return batch, corrupt(policy, batch, random_stream(CPU, 5))
 
 
-def make_other_policy():
-    policy = make_policy(seed=4)
+def make_other_policy(**options):
+    policy = make_policy(seed=4, **options)
     for parameter in policy.network.parameters():  # away from the zeros of the start
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return policy
@@ -89,6 +91,39 @@ def test_half_squared_errors_are_half_the_sum_over_a_sample():
     _, sample = make_sample(policy)
     found = half_squared_errors(policy)(dict(policy.network.named_parameters()), sample.tensors)
     torch.testing.assert_close(found, 0.5 * 6 * errors(policy, sample))
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_padding_adds_to_no_loss_and_no_gradient(prediction_type):
+    """Actions of the second task have one entry of two."""
+    policy = make_other_policy(prediction_type=prediction_type, action_sizes=(2, 1))
+    batch = join([make_windows(0, 3), make_windows(1, 3)])
+    batch.actions[3:, :, 1] = 0.0
+    sample = corrupt(policy, batch, random_stream(CPU, 5))
+    assert not sample.noisy[3:, :, 1].any()
+    assert sample.noisy[:3].all()
+    target = sample.target.clone()
+    target[3:, :, 1] = 1e4
+    changed, results = replace(sample, target=target), []
+    parameters = dict(policy.network.named_parameters())
+    for each in (sample, changed):
+        losses = errors(policy, each), half_squared_errors(policy)(parameters, each.tensors)
+        gradients = torch.autograd.grad(sum(losses).sum(), list(parameters.values()))
+        results.append([*losses, *gradients])
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
+    error = policy.network(sample.noisy, sample.k, sample.condition) - sample.target
+    torch.testing.assert_close(results[0][0][:3], error[:3].square().mean((1, 2)))
+    torch.testing.assert_close(results[0][0][3:], error[3:, :, 0].square().mean(1))
+    torch.testing.assert_close(results[0][1][3:], 0.5 * error[3:, :, 0].square().sum(1))
+
+
+def test_a_batch_without_padding_has_the_numbers_of_a_policy_for_it_alone():
+    """Bit for bit: a mask of ones changes nothing."""
+    policy = make_other_policy()
+    _, sample = make_sample(policy)
+    error = policy.network(sample.noisy, sample.k, sample.condition) - sample.target
+    assert torch.equal(errors(policy, sample), error.square().mean(dim=(1, 2)))
 
 
 def test_taught_by_replaces_the_last_targets_by_the_teachers_answers():

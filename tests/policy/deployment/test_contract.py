@@ -63,3 +63,15 @@ def test_to_markdown_counts_entries_through_the_flat_vectors(source):
         line.split(" | ")[0] for line in lines if line.startswith("| ") and "entries" not in line
     ]
     assert rows == ["| 0-9", "| 10-12", "| 13-16", "| 17-18", "| 19-22", "| 0-2", "| 3-5", "| 6"]
+
+
+def test_make_contract_of_unlike_tasks_tells_each_its_own_actions(tmp_path):
+    mixed = make_checkpoint(tmp_path, tasks=("lift", "hammer"))
+    lift, hammer = (make_contract(task, mixed.policy) for task in mixed.tasks)
+    assert [(c.action_size, c.padded_action_size) for c in (lift, hammer)] == [(7, 7), (4, 7)]
+    assert (lift.control_hz, hammer.control_hz) == (20, 80)
+    assert sum(entry.size for entry in hammer.action) == 4
+    assert to_markdown(hammer).endswith("\n| 4-6 | padding: zeros, not for the robot |")
+    assert "not for the robot" not in to_markdown(lift)
+    with pytest.raises(ReconvergeError, match="4 actions, the policy at most 39 and 7"):
+        make_contract(replace(mixed.tasks[0], action_size=4), mixed.policy)

@@ -13,7 +13,7 @@ from reconverge.envs.catalog import TASKS
 from reconverge.errors import ReconvergeError
 from reconverge.policy.deployment import onnx
 from reconverge.policy.deployment.contract import Contract, make_contract
-from reconverge.policy.deployment.package import load_package
+from reconverge.policy.deployment.package import load_package, readme
 from reconverge.tools import export
 from reconverge.tools.benchmark import latency
 from support.tiny_checkpoint import make_checkpoint
@@ -53,7 +53,8 @@ def test_write_package_is_all_that_a_robot_needs(source, exported):
     observations = np.pad(flat, [(0, 0), (0, contract["padded_observation_size"] - flat.shape[1])])[
         None
     ]
-    noise = rng.standard_normal((1, contract["horizon"], contract["action_size"]), dtype=np.float32)
+    shape = (1, contract["horizon"], contract["padded_action_size"])
+    noise = rng.standard_normal(shape, dtype=np.float32)
     inputs = {"observations": observations, "task": np.array([contract["index"]]), "noise": noise}
     (found,) = onnxruntime.InferenceSession(exported / "sampler.onnx").run(None, inputs)
     expected = source.policy.plan(*(torch.from_numpy(value) for value in inputs.values()))
@@ -199,3 +200,13 @@ def test_latency_compares_within_one_run(source, exported, monkeypatch):
     for name in ("torch_ms", "onnx_ms", "socket_ms", "beside_flood_ms", "server_ms"):
         assert 0 < result[name]["p50"] <= result[name]["p99"], name
     assert result["server_ms"]["p50"] < result["socket_ms"]["p50"]
+
+
+def test_readme_of_unlike_tasks_says_which_numbers_are_a_tasks_own(source, tmp_path):
+    mixed = make_checkpoint(tmp_path, tasks=("lift", "hammer"))
+    said = []
+    for loaded in (source, mixed):
+        contracts = [make_contract(task, loaded.policy) for task in loaded.tasks]
+        said.append(readme(loaded.spec, contracts, loaded.policy.n_tasks, 0.0))
+    for words in ("a task's own numbers, as below, then zeros", "are zero in both"):
+        assert [words in text for text in said] == [False, True]

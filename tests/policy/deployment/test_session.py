@@ -1,6 +1,7 @@
 """Replies to requests, whatever the bytes."""
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,3 +51,13 @@ def test_answer_lets_a_bug_through(session, monkeypatch):
     with pytest.raises(ValueError, match="a bug"):
         session.answer(msgpack.packb({"type": "reset", "seed": 0}))
     assert session.answer(msgpack.packb({"type": "reset", "seed": -1}))["type"] == "error"
+
+
+def test_answer_gives_a_task_with_smaller_actions_its_own_numbers(tmp_path):
+    mixed = make_checkpoint(tmp_path, tasks=("lift", "hammer"))
+    contract = make_contract(mixed.task("hammer"), mixed.policy)
+    session = Session(mixed.policy, contract, Latency())
+    session.answer(msgpack.packb({"type": "reset", "seed": 0}))
+    observation = {entry.key: entry.low for entry in contract.observation}
+    reply = session.answer(msgpack.packb({"type": "act", "observation": observation}))
+    assert np.shape(reply["actions"]) == (2, contract.action_size) == (2, 4)

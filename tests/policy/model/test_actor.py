@@ -135,3 +135,16 @@ def test_act_records_observations_and_plans():
     silent.begin(0, 1)
     silent.act([0], history[:1])
     assert silent.windows == {}
+
+
+def test_act_gives_a_task_with_smaller_actions_its_own_numbers():
+    policy = make_policy(action_sizes=(2, 1))
+    for task, size in enumerate((2, 1)):
+        actor = PolicyActor(policy, task, recording=True)
+        actor.begin(0, 5)
+        executed = actor.act([0], np.zeros((1, 2, 3), np.float32))
+        assert executed.shape == (1, 2, size)
+        (window,) = actor.windows[5]
+        assert window.actions.shape == (1, 3, 2)  # padded, as the policy learns from it
+        np.testing.assert_array_equal(window.actions[:, :2, :size], executed)
+        assert not window.actions[..., size:].any()

@@ -8,9 +8,9 @@ from reconverge.policy.model.batch import Batch
 from support.tiny import make_generator, make_windows
 
 
-def measured():
+def measured(**options):
     """An untrained generator that has met windows of both tasks."""
-    model = make_generator()
+    model = make_generator(**options)
     for task in (0, 1):
         model.measure(task, make_windows(task, 500), torch.Generator().manual_seed(0))
     return model
@@ -62,3 +62,19 @@ def test_clean_and_conditions_are_the_whole_normalised_window_and_the_task():
     assert torch.equal(sample.condition, torch.tensor([[1.0, 0.0]]).repeat(4, 1))
     expected = (model.network(sample.noisy, sample.k, sample.condition) - row).square()
     torch.testing.assert_close(errors(model, sample), expected.mean((1, 2)))
+
+
+def test_a_task_with_smaller_actions_has_windows_without_the_padding():
+    """Actions of the second task have one entry of two, at each of three steps."""
+    model = measured(action_sizes=(2, 1))
+    for parameter in model.network.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    made = [model.generate(task, 9, torch.Generator().manual_seed(1)) for task in (0, 1)]
+    assert made[0].actions.all()
+    assert made[1].actions[..., 0].all()
+    assert not made[1].actions[..., 1].any()
+    sample = corrupt(model, made[1], torch.Generator().manual_seed(0))
+    error = model.network(sample.noisy, sample.k, sample.condition) - sample.target
+    own = torch.tensor([*range(6), 6, 8, 10])
+    torch.testing.assert_close(errors(model, sample), error[:, 0, own].square().mean(1))
+    assert [model.action_size_of(task) for task in (0, 1)] == [2, 1]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from reconverge.errors import ReconvergeError
+from reconverge.policy.model.diffusion import PREDICTION_TYPES
 from support.tiny import SIZES, make_policy, make_windows
 
 
@@ -65,6 +66,21 @@ def test_plan_follows_from_the_noise_and_stays_in_bounds():
     assert torch.equal(policy.plan(seen, task, noise), plan)
     assert not torch.equal(policy.plan(seen, task, noise + 1), plan)
     assert not plan.requires_grad
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+def test_plan_of_a_task_with_smaller_actions_is_zero_beyond_them(prediction_type):
+    policy = make_policy(prediction_type=prediction_type, action_sizes=(2, 1))
+    for parameter in policy.network.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    seen, task, noise = observations(), torch.tensor([0, 1, 0, 1]), torch.randn(4, 3, 2)
+    plan = policy.plan(seen, task, noise)
+    assert plan[::2].all()
+    assert plan[1::2, :, 0].all()
+    assert not plan[1::2, :, 1].any()
+    noise[1::2, :, 1] += 1
+    assert torch.equal(policy.plan(seen, task, noise), plan)
+    assert [policy.action_size_of(i) for i in range(2)] == [2, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The measure of generated windows, on windows whose likeness to real ones is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,3 +109,15 @@ def test_replay_quality_has_the_distances_of_a_tree(quality, windows):
 
 def test_replay_quality_of_a_single_episode_is_none(quality, windows):
     assert quality(lambda count: like(windows, count), of=make_windows(episodes=1)) is None
+
+
+def test_replay_quality_leaves_out_the_padding_of_actions(quality, windows):
+    """The same windows with a third entry of zeros in their actions, which the task lacks."""
+    model = make_generator(action_sizes=(2, 3))
+    wide = replace(windows, actions=torch.nn.functional.pad(windows.actions, (0, 1)))
+    model.measure(0, Source(wide), torch.Generator().manual_seed(0))
+    made = like(windows, 400)
+    padded = Batch(made.observations, torch.nn.functional.pad(made.actions, (0, 1)), made.task)
+    model.generate = lambda *_: padded
+    found = replay_quality(model, wide, 0, NAMES, torch.Generator().manual_seed(1), 400)
+    assert found == quality(lambda count: made)

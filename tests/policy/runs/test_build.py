@@ -69,7 +69,7 @@ def test_make_spec_describes_the_policy_that_make_policy_builds():
     options = make_options(network=MLPOptions(width=8, depth=2, diffusion_step_embed_dim=4))
     tasks = task_sequence(options.env)
     spec = make_spec(options, tasks)
-    size = widest("robosuite")
+    size, _ = widest("robosuite")
     assert (spec.tasks, spec.observation_size, spec.action_size) == (["lift", "can"], size, 7)
     policy = make_policy(spec, make_normalizer(spec, tasks))
     assert len(policy.network.blocks) == 2
@@ -82,14 +82,48 @@ def test_make_spec_describes_the_policy_that_make_policy_builds():
 
 def test_make_spec_keeps_the_width_of_a_run_and_refuses_wider_tasks():
     options = make_options(env=["lift", "can", "stack"])
-    tasks = task_sequence(options.env)
-    assert make_spec(options, tasks[:2], 23).observation_size == 23
+    tasks, begun = task_sequence(options.env), make_tiny_spec()
+    assert make_spec(options, tasks[:2], begun).observation_size == 23
     with pytest.raises(
         ReconvergeError,
-        match=r"^env=lift,can,stack: the run's policy takes 23 numbers of an observation, "
+        match=r"^env=lift,can,stack: the run's policy is made for 23 numbers in an observation, "
         r"stack has 32; begin a new run with all of them$",
     ):
-        make_spec(options, tasks, 23)
+        make_spec(options, tasks, begun)
+
+
+def test_make_spec_of_unlike_tasks_is_as_wide_as_the_widest_of_both_suites():
+    options = make_options(env=["hammer", "lift"])
+    tasks = task_sequence(options.env)
+    spec = make_spec(options, tasks)
+    assert (spec.observation_size, spec.action_size) == (39, 7)
+    assert spec.action_sizes == {"hammer": 4}
+    mask = make_policy(spec, make_normalizer(spec, tasks)).action_mask
+    assert mask.sum(1).tolist() == [4] + [7] * (TASK_ROWS - 1)
+    assert mask[0, :4].all()
+    alone = make_spec(options, tasks[:1])
+    assert (alone.action_size, alone.action_sizes) == (4, {})
+    with pytest.raises(
+        ReconvergeError,
+        match=r"^env=hammer,lift: the run's policy is made for 4 numbers in an action, lift has 7; "
+        r"begin a new run with all of them$",
+    ):
+        make_spec(options, tasks, alone)
+
+
+def test_make_windows_pads_the_actions_of_a_smaller_task(tmp_path):
+    tasks = task_sequence(["lift", "hammer"])
+    store = DemonstrationStore.create(tmp_path / "hammer.zarr", tasks[1].sizes, 4, {})
+    seen, last = np.zeros((5, 39), np.float32), np.arange(5) == 4
+    actions = np.full((5, 4), 0.5, np.float32)
+    store.append(Episode(tasks[1].split(seen), actions, last.astype(np.float32), last))
+    options = make_options(env=["lift", "hammer"])
+    windows = make_windows(options, make_spec(options, tasks), store, tasks[1], CPU)()
+    batch = windows.sample(20, torch.Generator().manual_seed(0))
+    assert batch.actions[..., :4].eq(0.5).all()
+    assert batch.actions.shape == (20, 4, 7)
+    assert not batch.actions[..., 4:].any()
+    assert windows.episode_bytes.tolist() == [5 * 4 * (39 + 4)]
 
 
 def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from reconverge.envs.catalog import TASKS
 from reconverge.errors import ReconvergeError
 from reconverge.options import option_names
 from reconverge.policy.continual.loop import Probe, Progress
@@ -129,3 +130,17 @@ def test_go_on_refuses_another_architecture_and_too_many_tasks(tmp_path):
         ReconvergeError, match=f"34 tasks, .* has room for {TASK_ROWS}; begin a new"
     ):
         go_on(begun, many, make_facts(), options, "")
+
+
+def test_go_on_with_a_further_task_of_smaller_actions(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "nod", replace(TASKS["lift"], name="nod", action_size=4))
+    options = make_options(env=["lift"])
+    more = replace(options, env=["lift", "nod"])
+    begun = make_begun(options, Progress(task=1, successes=[[[True]]]), tmp_path)
+    spec = make_spec(more, check_train_options(more), begun.spec)
+    assert (begun.spec.action_sizes, spec.action_sizes) == ({}, {"nod": 4})
+    progress, _ = go_on(begun, spec, make_facts(), more, "more")
+    assert (progress.task, progress.update) == (1, 0)
+    other = replace(spec, action_sizes={"lift": 4, "nod": 4})
+    with pytest.raises(CheckpointError, match="of another architecture or method"):
+        go_on(begun, other, make_facts(), more, "more")

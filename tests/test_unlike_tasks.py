@@ -1,0 +1,56 @@
+"""Runs of robosuite's seven numbers an action at 20 Hz and Meta-World's four at 80 Hz."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from reconverge.envs.catalog import TASKS
+from reconverge.policy import evaluate, train
+from support.tiny_run import call, make_demonstrations, options
+
+NAMES = ("lift", "hammer")
+
+
+@pytest.fixture(scope="module")
+def learn(tmp_path_factory):
+    """Train a run of that name to its end, in episodes of 20 control steps; return its folder."""
+    root = tmp_path_factory.mktemp("runs")
+    demonstrations = make_demonstrations(root / "demonstrations", NAMES)
+
+    def run(name, *extra):
+        arguments = options(demonstrations, root / name, *extra)
+        assert call(train.main, arguments, patch) == 0
+        return root / name
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for name in NAMES:
+            patch.setitem(TASKS, name, replace(TASKS[name], max_steps=20))
+        yield run
+
+
+@pytest.fixture(scope="module")
+def both(learn):
+    """A run of both tasks."""
+    return learn("both", "env=lift,hammer")
+
+
+def test_a_run_learns_unlike_tasks_and_acts_on_both(both, monkeypatch, capsys):
+    summary = json.loads((both / "summary.json").read_text())
+    assert summary["success"][0][1] is None
+    assert None not in summary["success"][1]
+    manifest = json.loads((both / "checkpoints" / "1_hammer" / "manifest.json").read_text())
+    sizes = {name: manifest["policy"][name] for name in ("action_size", "action_sizes")}
+    assert sizes == {"action_size": 7, "action_sizes": {"hammer": 4}}
+    arguments = [f"checkpoint={both}", "n_rollouts=1", "workers=1"]
+    assert call(evaluate.main, arguments, monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in NAMES)
+
+
+def test_a_run_goes_on_with_no_wider_task(learn, monkeypatch, capsys):
+    run = learn("narrow", "env=hammer", "method=finetune")
+    assert call(train.main, [f"resume={run}", "env=hammer,lift"], monkeypatch) == 2
+    said = "env=hammer,lift: the run's policy is made for 4 numbers in an action, lift has 7; begin"
+    assert said in capsys.readouterr().err
