@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import load_file
 
 from reconverge.envs.catalog import TASKS
 from reconverge.policy import evaluate, train
@@ -54,3 +55,13 @@ def test_a_run_goes_on_with_no_wider_task(learn, monkeypatch, capsys):
     assert call(train.main, [f"resume={run}", "env=hammer,lift"], monkeypatch) == 2
     said = "env=hammer,lift: the run's policy is made for 4 numbers in an action, lift has 7; begin"
     assert said in capsys.readouterr().err
+
+
+def test_a_run_with_room_goes_on_as_if_it_had_known(learn, both, monkeypatch):
+    """The weights of a run that was told of both tasks at once."""
+    told = learn("told", "env=lift", "room_for=metaworld")
+    assert call(train.main, [f"resume={told}", "env=lift,hammer"], monkeypatch) == 0
+    place = "checkpoints/1_hammer/model.safetensors"
+    found, expected = load_file(told / place), load_file(both / place)
+    assert found.keys() == expected.keys()
+    assert all((found[name] == expected[name]).all() for name in expected)

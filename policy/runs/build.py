@@ -127,7 +127,8 @@ def make_spec(
     task that is wider.
     """
     if begun is None:
-        sizes = [widest(task.suite) for task in tasks]
+        suites = [task.suite for task in tasks] + ([options.room_for] if options.room_for else [])
+        sizes = [widest(suite) for suite in suites]
         observation_size, action_size = (max(column) for column in zip(*sizes, strict=True))
     else:
         observation_size, action_size = begun.observation_size, begun.action_size
@@ -151,7 +152,8 @@ def _check_fits(what: str, size: int, wanted: int, task: Task, tasks: Sequence[T
     if wanted > size:
         raise ReconvergeError(
             f"env={','.join(each.label for each in tasks)}: the run's policy is made for {size} "
-            f"numbers in an {what}, {task.label} has {wanted}; begin a new run with all of them"
+            f"numbers in an {what}, {task.label} has {wanted}; begin a new run with all of them, "
+            f"or with room_for={task.suite}"
         )
 
 

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from reconverge.configs.store import Command, load_yaml, writable
 from reconverge.envs.catalog import TASKS_MEANING, task_sequence
 from reconverge.envs.seeds import DEMONSTRATION, MEASUREMENT
+from reconverge.envs.suites import SUITES
 from reconverge.envs.task import Task
 from reconverge.envs.workers import MOST_SLOTS, MOST_WORKERS
 from reconverge.errors import ReconvergeError, unknown
@@ -195,6 +196,12 @@ class TrainOptions(PolicyOptions):
         ["lift", "can", "square"],
         f"tasks in the order of learning, {TASKS_MEANING}",
     )
+    room_for: str | None = option(
+        None,
+        "another suite whose tasks may come later (resume=), robosuite or metaworld: the policy is "
+        "made wide enough for them (null: for the suites of env=)",
+        text="free",
+    )
     seed: int = option(
         0, "fixes the initial weights, the batches and the noise", at_least=0, at_most=2**63 - 1
     )
@@ -309,6 +316,8 @@ def check_train_options(options: TrainOptions) -> list[Task]:
             "evaluation.probe_rollouts of at least 1"
         )
     check_logger(options.logger)
+    if options.room_for not in (None, *SUITES):
+        raise unknown("room_for", options.room_for, SUITES)
     return tasks
 
 

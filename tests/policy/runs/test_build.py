@@ -1,5 +1,6 @@
 """From options to objects: windows, replay and methods of a run."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_make_spec_keeps_the_width_of_a_run_and_refuses_wider_tasks():
     with pytest.raises(
         ReconvergeError,
         match=r"^env=lift,can,stack: the run's policy is made for 23 numbers in an observation, "
-        r"stack has 32; begin a new run with all of them$",
+        r"stack has 32; begin a new run with all of them, or with room_for=robosuite$",
     ):
         make_spec(options, tasks, begun)
 
@@ -106,9 +107,19 @@ def test_make_spec_of_unlike_tasks_is_as_wide_as_the_widest_of_both_suites():
     with pytest.raises(
         ReconvergeError,
         match=r"^env=hammer,lift: the run's policy is made for 4 numbers in an action, lift has 7; "
-        r"begin a new run with all of them$",
+        r"begin a new run with all of them, or with room_for=robosuite$",
     ):
         make_spec(options, tasks, alone)
+
+
+def test_make_spec_has_room_for_another_suite():
+    options = make_options(env=["lift"])
+    tasks = task_sequence(options.env)
+    sizes = []
+    for suite in (None, "robosuite", "metaworld"):
+        spec = make_spec(replace(options, room_for=suite), tasks)
+        sizes.append((spec.observation_size, spec.action_size, spec.action_sizes))
+    assert sizes == [(32, 7, {}), (32, 7, {}), (39, 7, {})]
 
 
 def test_make_windows_pads_the_actions_of_a_smaller_task(tmp_path):

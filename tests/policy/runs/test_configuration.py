@@ -120,6 +120,7 @@ def test_from_yaml_of_no_text_and_of_no_file_is_one_line(tmp_path):
     ("changes", "said"),
     [
         ({"env": ["lift", "cann"]}, "'cann'.*did you mean 'can'"),
+        ({"room_for": "metawrld"}, "unknown room_for 'metawrld': .*did you mean 'metaworld'"),
         ({"seed": -1}, "seed=-1: must be at least 0"),
         ({"method": EwcOptions(strength=-1.0)}, "method.strength=-1.0: must be at least 0"),
         ({"method": EwcOptions(centre="here")}, "unknown method.centre 'here'"),
