@@ -62,6 +62,8 @@ def get_task(name: str) -> Task:
 
 def widest(suite: str) -> tuple[int, int]:
     """Return the sizes of the largest observation and the largest action among a suite's tasks."""
+    if suite == libero.LIBERO.name:
+        require(suite)
     tasks = [task for task in TASKS.values() if task.suite == suite]
     return max(task.observation_size for task in tasks), max(task.action_size for task in tasks)
 

@@ -63,8 +63,7 @@ class NoisySample:
     def split(self) -> tuple[NoisySample, NoisySample]:
         """Return the samples of the current task, and the replayed ones."""
         current = len(self.k) - self.taught
-        new = NoisySample(*(part[:current] for part in self.tensors))
-        return new, NoisySample(*(part[current:] for part in self.tensors), taught=self.taught)
+        return self._of(slice(current), 0), self._of(slice(current, None), self.taught)
 
     def half(self, start: int) -> NoisySample:
         """Take every second sample from `start` on, of the untaught and of the taught ones."""
@@ -72,7 +71,11 @@ class NoisySample:
         current = len(rows) - self.taught
         index = torch.cat([rows[start:current:2], rows[current + start :: 2]])
         taught = len(index) - len(range(start, current, 2))
-        return NoisySample(*(part[index] for part in self.tensors), taught=taught)
+        return self._of(index, taught)
+
+    def _of(self, rows: slice | Tensor, taught: int) -> NoisySample:
+        noisy, k, condition, mask, target = (part[rows] for part in self.tensors)
+        return NoisySample(noisy, k, condition, mask, target, taught)
 
 
 class Purpose(IntEnum):

@@ -41,9 +41,9 @@ class Sampler(nn.Module):
         task: Int[Tensor, " B"],
         noise: Float[Tensor, "B Tp Da"],
     ) -> Float[Tensor, "B Tp Da"]:
-        network, diffusion = self.policy.network, self.policy.diffusion
+        diffusion = self.policy.diffusion
         condition, mask = self.policy.condition(observations, task), self.policy.mask(task)
-        network = masked(network, mask)
+        network = masked(self.policy.network, mask)
 
         def step(x: Tensor, row: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             return diffusion.denoise(network, x, *row, condition).contiguous(), row[0].clone()

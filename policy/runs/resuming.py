@@ -194,10 +194,8 @@ def _check_same(begun: Begun, spec: PolicySpec, facts: dict[str, Any]) -> None:
             f"env={','.join(spec.tasks)}: {len(spec.tasks)} tasks, and the policy of a run that "
             f"began with {tasks} has room for {TASK_ROWS}; begin a new run with all of them"
         )
-    frames, sizes = (
-        {name: value for name, value in of_tasks.items() if name in was.tasks}
-        for of_tasks in (spec.input_frames, spec.action_sizes)
-    )
+    frames = {name: frame for name, frame in spec.input_frames.items() if name in was.tasks}
+    sizes = {name: size for name, size in spec.action_sizes.items() if name in was.tasks}
     first = replace(spec, tasks=spec.tasks[:tasks], input_frames=frames, action_sizes=sizes)
     same = first == was
     if not same or any(begun.facts[name] != facts[name] for name in FIXED_FACTS):

@@ -5,8 +5,8 @@ import os
 from reconverge.envs.catalog import ALIASES, TASKS
 
 # Of robosuite one for each kind of object, one of several, and the one that a reset places in the
-# model; of LIBERO two, where it is installed; beyond CW10 one for each way of reading an environment
-# of Meta-World; the rest with ALL_TASKS=1.
+# model; of LIBERO two, where it is installed; beyond CW10 one for each way of reading an
+# environment of Meta-World; the rest with ALL_TASKS=1.
 ROBOSUITE = ("lift", "can", "square", "milk", "stack", "door")
 LIBERO = ("libero_object_0", "libero_spatial_4")  # on the floor; on a table, with a drawer
 KINDS = ("reach", "assembly", "lever-pull", "peg-insert-side", "box-close", "stick-push")

@@ -74,7 +74,7 @@ def observations(problem: Problem) -> dict[str, Bounds]:
 
 def meanings(problem: Problem) -> dict[str, str]:
     """Return what the keys of a task's objects and joints mean."""
-    found = {}
+    found: dict[str, str] = {}
     for name in problem.objects:
         found |= {
             f"{name}_to_robot0_eef_pos": f"position of {name} in the gripper's frame, m",

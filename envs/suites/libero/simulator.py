@@ -35,7 +35,8 @@ class LiberoSimulator(RobosuiteSimulator):
         self.controller = read_controller(self.env)
         self.model = self.env.sim.model._model
         self._state_kept, self._state_size = state_indices(self.model, self.model)
-        self._starts = StartStates(self.env, self.model)
+        starts = StartStates(self.env, self.model)
+        self._starts, self._placed = starts, starts.placed
         self._goal = read_goal(self.env, self.model)
         self._one_at_a_time = Lock()  # the samplers draw from numpy's global generator
         robot = self.env.robots[0]
@@ -43,7 +44,7 @@ class LiberoSimulator(RobosuiteSimulator):
         self._site = robot.eef_site_id["right"]
         self._things = [self._place(name) for name in task.scene.objects]
         joints = [self.model.joint(joint.name).qposadr[0] for joint in task.scene.joints]
-        self._joints = np.array(joints, np.int64)
+        self._moving = np.array(joints, np.int64)
         self._numbers = 9 + 7 * len(self._things) + len(joints)  # that `_read` reads
 
     @property
@@ -99,7 +100,7 @@ class LiberoSimulator(RobosuiteSimulator):
         size.
         """
         _, qpos, qvel = np.split(self._kept(state), [1, 1 + self.model.nq])
-        episode.reset(np.concatenate([qpos, self._starts.placed]), qvel)
+        episode.reset(np.concatenate([qpos, self._placed]), qvel)
 
     def success(self, episode: Episode) -> bool:
         """Apply LIBERO's own goal to the episode's state."""
@@ -127,7 +128,7 @@ class LiberoSimulator(RobosuiteSimulator):
                 mujoco.mju_mat2Quat(turned, episode.data.site_xmat[i])
                 position, quaternion = sites[i], turned
             pose[:3], pose[3:6], pose[6] = position, quaternion[1:], quaternion[0]
-        row[self._numbers - len(self._joints) :] = qpos[self._joints]
+        row[self._numbers - len(self._moving) :] = qpos[self._moving]
 
     def _flat(self, raw: np.ndarray) -> np.ndarray:
         """Return flat observations [n, Do] of what `_read` has read."""

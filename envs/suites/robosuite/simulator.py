@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +17,14 @@ from reconverge.envs.suites.robosuite.starts import StartStates
 from reconverge.envs.suites.suite import advance_by_steps
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
+
+
+class Starts(Protocol):
+    """Where episodes start: joint positions, then poses of mocap bodies."""
+
+    fingers: slice  # joint positions of the gripper's fingers
+
+    def draw(self, seed: int) -> np.ndarray: ...
 
 
 class RobosuiteSimulator:
@@ -38,7 +46,7 @@ class RobosuiteSimulator:
         self.model = lean_model(self.env, scene.objects)
         self._state_kept, self._state_size = state_indices(self.model, self.env.sim.model._model)
         self.env.sim.model._model = self.model
-        self._starts = StartStates(self.env, self.model, scene.objects)
+        self._starts: Starts = StartStates(self.env, self.model, scene.objects)
         self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
         self._one_at_a_time = Lock()  # robosuite keeps state of its own
         robot = self.env.robots[0]
