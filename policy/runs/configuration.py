@@ -103,12 +103,7 @@ GROUPS: dict[str, Mapping[str, type]] = {
     "fisher": FISHERS,
 }
 """The choices of every group: `method=ewc` takes a row, or a preset of configs/method/."""
-DEFAULT_CHOICES = {
-    "method": "trust_region",
-    "network": "mlp",
-    "replay": "generator",
-    "fisher": "kfac",
-}
+CHOSEN = {"method": "trust_region", "network": "mlp", "replay": "generator", "fisher": "kfac"}
 
 
 @dataclass(frozen=True)
@@ -198,9 +193,8 @@ class TrainOptions(PolicyOptions):
     )
     room_for: str | None = option(
         None,
-        "another suite whose tasks may come later (resume=), robosuite or metaworld: the policy is "
-        "made wide enough for them (null: for the suites of env=)",
-        text="free",
+        "suite whose tasks may come later (resume=): the policy is made wide enough for them, too",
+        choices=tuple(SUITES),
     )
     seed: int = option(
         0, "fixes the initial weights, the batches and the noise", at_least=0, at_most=2**63 - 1
@@ -280,12 +274,10 @@ TRAIN = Command(
     usage="python -m policy.train env=lift,can,square",
     options=TrainOptions,
     groups=GROUPS,
-    chosen=DEFAULT_CHOICES,
+    chosen=CHOSEN,
     experiments=True,
     hydra={
-        "job": {
-            "config": {"override_dirname": {"exclude_keys": [*FREE_IN_A_SWEEP]}},
-        },
+        "job": {"config": {"override_dirname": {"exclude_keys": [*FREE_IN_A_SWEEP]}}},
         "run": {"dir": "runs/${name}"},
         "sweep": {"dir": "runs/${sweep}", "subdir": "${short_name:${hydra.job.override_dirname}}"},
     },
@@ -316,8 +308,6 @@ def check_train_options(options: TrainOptions) -> list[Task]:
             "evaluation.probe_rollouts of at least 1"
         )
     check_logger(options.logger)
-    if options.room_for not in (None, *SUITES):
-        raise unknown("room_for", options.room_for, SUITES)
     return tasks
 
 
@@ -326,7 +316,8 @@ def deciding(options: TrainOptions) -> dict[str, Any]:
     groups = (*GROUPS, "diffusion", "optimizer", "demonstrations")
     decided = {name: asdict(getattr(options, name)) for name in groups}
     del decided["demonstrations"]["path"], decided["demonstrations"]["collect"]
-    return decided | {"batch_size": options.batch_size, **asdict(options.policy)}
+    single = {"batch_size": options.batch_size, "room_for": options.room_for}
+    return decided | single | asdict(options.policy)
 
 
 def as_yaml(options: TrainOptions) -> str:
