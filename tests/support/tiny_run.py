@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from reconverge.envs.catalog import TASKS
 from reconverge.policy.demonstrations.scripted import collect
-from reconverge.policy.runs.configuration import DEFAULT_CHOICES, GROUPS, TrainOptions
+from reconverge.policy.runs.configuration import CHOSEN, GROUPS, TrainOptions
 
 OPTIONS = [
     "updates_per_task=12",
@@ -41,7 +41,7 @@ OPTIONS = [
 
 def make_options(**changes):
     """The options of a run of lift and can, the default choice of every group unless given."""
-    chosen = {group: GROUPS[group][name]() for group, name in DEFAULT_CHOICES.items()}
+    chosen = {group: GROUPS[group][name]() for group, name in CHOSEN.items()}
     return TrainOptions(**{"name": "run", "env": ["lift", "can"], **chosen, **changes})
 
 
