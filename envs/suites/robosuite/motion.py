@@ -109,11 +109,11 @@ def grasp_turn(hand: Hand, yaw: float, period: float) -> float:
     return wrap(reference + wrap(yaw - reference, period) - hand.yaw)
 
 
-def reach(hand: Hand, grasp: Grasp) -> tuple[Vector, bool]:
+def reach(hand: Hand, grasp: Grasp, aligned: float = ALIGNED) -> tuple[Vector, bool]:
     """Return the position error that leads open fingers around the grasp, and True if the fingers
     should close.
 
-    The fingers descend as they align. The distance within which they close grows as they close, so
+    The fingers descend as they align, and complete the descent within `aligned` (metres). The distance within which they close grows as they close, so
     that a started grasp is finished; away from the object they open and start again.
     """
     x, y, z = (goal - now for goal, now in zip(grasp.position, hand.position, strict=True))
@@ -123,7 +123,7 @@ def reach(hand: Hand, grasp: Grasp) -> tuple[Vector, bool]:
     if close:
         return (x, y, z), True
     blocked = aside + max(0.0, grasp.width + 0.02 - hand.opening)
-    return (x, y, z + min(SLOPE * max(0.0, blocked - ALIGNED), HOVER)), False
+    return (x, y, z + min(SLOPE * max(0.0, blocked - aligned), HOVER)), False
 
 
 def upright(axis: Vector) -> Vector:

@@ -1,0 +1,108 @@
+"""Scripted experts for LIBERO's tasks: grasp what the instruction names and place it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import atan2, hypot, pi
+
+import numpy as np
+from jaxtyping import Float
+
+from reconverge.envs.suites.robosuite.motion import (
+    RETREAT,
+    Grasp,
+    Hand,
+    Vector,
+    axes,
+    blend,
+    drive,
+    grasp_turn,
+    ramp,
+    reach,
+    read_hand,
+    upright,
+)
+from reconverge.envs.task import Landmarks
+
+ALIGNED = 0.003  # misalignment at which the hand may come down between other objects, metres
+DEPTH = 0.035  # grasp of a tall object below its top, metres
+LOWEST = 0.012  # of the grip site over what an object stands on, metres
+WIDEST = 0.074  # object that fits between the fingers, metres
+STICKS = 0.03  # distance below the grasp at which an object has left the fingers, metres
+SQUEEZE = 0.004  # finger opening beyond an object's width at which the lift begins, metres
+CLEARANCE = 0.03  # between a basket's walls and the lower end of what is carried, metres
+INSIDE = 0.02  # distance from a basket's axis at which an object is lowered, metres
+SOFT = 0.01  # beyond that, over which lowering turns into rising, metres
+SINK = 0.03  # depth of its lower end below the walls at which it is released, metres
+
+Frame = tuple[Vector, Vector, Vector]  # axes of an object, world frame
+
+
+class Box:
+    """The box around an object's collision geoms."""
+
+    def __init__(self, landmarks: Landmarks, name: str):
+        self.name = name
+        self.half = landmarks[f"{name}_half"].tolist()
+        self.middle = landmarks[f"{name}_middle"].tolist()
+
+    def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
+        """Return its middle and its axes, world frame."""
+        origin = observation[f"{self.name}_pos"].tolist()
+        frame = axes(observation[f"{self.name}_quat"].tolist())
+        x, y, z = (
+            origin[i] + sum(m * axis[i] for m, axis in zip(self.middle, frame, strict=True))
+            for i in range(3)
+        )
+        return (x, y, z), frame
+
+    def height(self, frame: Frame) -> float:
+        """Return half its size along the vertical, metres."""
+        return sum(s * abs(axis[2]) for s, axis in zip(self.half, frame, strict=True))
+
+    def grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
+        """Return a grasp across two of its upright faces near its top, those that need the least
+        turn.
+        """
+        height = self.height(frame)
+        choices = [(0.0, min(self.half))]  # if it is too wide every way
+        for size, axis in zip(self.half, frame, strict=True):
+            if 2.0 * size < WIDEST and abs(axis[2]) < 0.7:
+                choices.append((grasp_turn(hand, atan2(axis[0], -axis[1]), pi), size))
+        turn, size = min(choices[1:] or choices, key=lambda choice: abs(choice[0]))
+        z = middle[2] + max(0.0, height - DEPTH, LOWEST - height)
+        return Grasp((middle[0], middle[1], z), turn, 2.0 * size)
+
+
+def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
+    """Return the action that opens the fingers, down with what they hold, up once it is gone: a
+    light object can stick to one finger.
+    """
+    gone = hand.position[2] - grasp.position[2] > STICKS
+    return drive((0.0, 0.0, RETREAT if gone else -SINK), upright(hand.palm), 0.0, False)
+
+
+class BasketExpert:
+    """Grasp an object and put it into a basket; act as a function of the observation alone."""
+
+    def __init__(self, landmarks: Landmarks, thing: str, basket: str):
+        self._thing, self._basket = Box(landmarks, thing), Box(landmarks, basket)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        hand = read_hand(observation)
+        middle, frame = self._thing.read(observation)
+        basket, walls = self._basket.read(observation)
+        x, y = (basket[0] - middle[0], basket[1] - middle[1])
+        top = basket[2] + self._basket.height(walls)
+        rise = top - (middle[2] - self._thing.height(frame))
+        off = ramp(hypot(x, y), INSIDE, INSIDE + SOFT)
+        grasp = self._thing.grasp(hand, middle, frame)
+        if off < 1.0 and rise > SINK:
+            return release(hand, grasp)
+        shift, close = reach(hand, grasp, ALIGNED)
+        if close:
+            held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
+            free = max(ramp(rise + CLEARANCE, 0.03, 0.005), 1.0 - off)
+            z = rise + off * CLEARANCE - (1.0 - off) * 2.0 * SINK
+            shift = blend(shift, (free * x, free * y, z), held)
+        return drive(shift, upright(hand.palm), grasp.turn, close)
