@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import atan2, hypot, pi
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import atan2, cos, hypot, pi, sin
 
 import numpy as np
 from jaxtyping import Float
@@ -17,12 +18,13 @@ from reconverge.envs.suites.robosuite.motion import (
     blend,
     drive,
     grasp_turn,
+    let_go,
     ramp,
     reach,
     read_hand,
     upright,
 )
-from reconverge.envs.task import Landmarks
+from reconverge.envs.task import Expert, Landmarks
 
 ALIGNED = 0.003  # misalignment at which the hand may come down between other objects, metres
 DEPTH = 0.035  # grasp of a tall object below its top, metres
@@ -34,6 +36,14 @@ CLEARANCE = 0.03  # between a basket's walls and the lower end of what is carrie
 INSIDE = 0.02  # distance from a basket's axis at which an object is lowered, metres
 SOFT = 0.01  # beyond that, over which lowering turns into rising, metres
 SINK = 0.03  # depth of its lower end below the walls at which it is released, metres
+WALL = 0.006  # from a bowl's outer rim to its wall's middle, and opening on it, metres
+RIM = 0.008  # grasp of a bowl below its rim, metres
+CENTRED = 0.008  # distance from a dish's axis at which a bowl is lowered, metres
+LANDED = 0.008  # height over the dish at which a bowl is released, metres
+HIGHEST = 0.26  # height over the dish at which a bowl is carried, metres
+# direction from a bowl's axis to the grasp, radians about the vertical: within the arm's reach, and
+# between the bowl and the drawer's side
+SIDE = 2.69
 
 Frame = tuple[Vector, Vector, Vector]  # axes of an object, world frame
 
@@ -106,3 +116,45 @@ class BasketExpert:
             z = rise + off * CLEARANCE - (1.0 - off) * 2.0 * SINK
             shift = blend(shift, (free * x, free * y, z), held)
         return drive(shift, upright(hand.palm), grasp.turn, close)
+
+
+class BowlExpert:
+    """Grasp a bowl by its rim and put it on a dish; act as a function of the observation alone."""
+
+    def __init__(self, landmarks: Landmarks, bowl: str, dish: str, side: float = SIDE):
+        self._bowl, self._dish = Box(landmarks, bowl), Box(landmarks, dish)
+        self._side = side
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        hand = read_hand(observation)
+        middle, frame = self._bowl.read(observation)
+        dish, _ = self._dish.read(observation)
+        x, y = (dish[0] - middle[0], dish[1] - middle[1])
+        rise = dish[2] - (middle[2] - self._bowl.height(frame))  # missing to the dish
+        distance = hypot(x, y)
+        off = ramp(distance, CENTRED, CENTRED + SOFT)
+        grasp = self._grasp(hand, middle, frame)
+        if off < 1.0 and rise > -LANDED:
+            return let_go(hand, (0.0, 0.0, 0.0), grasp.width)
+        shift, close = reach(hand, grasp)
+        if close:
+            held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
+            missing = rise + min(CLEARANCE + distance, HIGHEST)
+            free = max(ramp(missing, 0.03, 0.005), 1.0 - off)
+            z = off * missing + (1.0 - off) * rise
+            shift = blend(shift, (free * x, free * y, z), held)
+        return drive(shift, upright(hand.palm), grasp.turn, close)
+
+    def _grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
+        radius = self._bowl.half[0] - WALL
+        x, y = middle[0] + radius * cos(self._side), middle[1] + radius * sin(self._side)
+        z = middle[2] + self._bowl.height(frame) - RIM
+        return Grasp((x, y, z), grasp_turn(hand, self._side + pi / 2.0, pi), WALL)
+
+
+# By task or suite: the expert's name in stores, and what makes it of landmarks and the objects of
+# interest.
+EXPERTS: dict[str, tuple[str, Callable[..., Expert]]] = {
+    "libero_object": ("basket", BasketExpert),
+    "libero_spatial": ("bowl", BowlExpert),
+}

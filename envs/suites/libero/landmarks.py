@@ -30,8 +30,8 @@ def _corners(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> np.ndarra
     for geom in range(model.ngeom):
         if model.geom_contype[geom] and model.body_rootid[model.geom_bodyid[geom]] == body:
             middle, half = model.geom_aabb[geom].reshape(2, 3)
-            world = data.geom_xpos[geom] + (middle + half * unit) @ data.geom_xmat[
-                geom
-            ].reshape(3, 3).T
+            world = (
+                data.geom_xpos[geom] + (middle + half * unit) @ data.geom_xmat[geom].reshape(3, 3).T
+            )
             found.append((world - data.xpos[body]) @ data.xmat[body].reshape(3, 3))
     return np.concatenate(found)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+from reconverge.envs.suites.libero.experts import EXPERTS
 from reconverge.envs.suites.libero.installation import assets, folder, installed, task_names
 from reconverge.envs.suites.libero.problems import Problem, read_problem
 from reconverge.envs.suites.robosuite.scene import FINGERS, ROBOSUITE
 from reconverge.envs.suites.suite import QUATERNION, Simulator, Suite
-from reconverge.envs.task import UNIT_QUATERNION, Bounds, Task, no_expert
+from reconverge.envs.task import UNIT_QUATERNION, Bounds, Expert, Landmarks, Task, no_expert
 
 HORIZON = 600  # control steps, LIBERO's own in evaluation
 SIZES = {
@@ -85,13 +87,28 @@ def meanings(problem: Problem) -> dict[str, str]:
     return found | {joint.name: "position of this joint, m or rad" for joint in problem.joints}
 
 
+def _expert(name: str, problem: Problem) -> tuple[Callable[[Landmarks], Expert], str]:
+    """Return a task's expert, of its objects of interest, and the expert's name."""
+    suite = name.rpartition("_")[0]
+    found = EXPERTS.get(name, EXPERTS.get(suite))
+    if found is None:
+        return partial(no_expert, name), ""
+    expert_name, expert = found
+    return partial(_made, expert, problem.objects), expert_name
+
+
+def _made(expert: Callable[..., Expert], objects: tuple[str, ...], landmarks: Landmarks) -> Expert:
+    return expert(landmarks, *objects)
+
+
 def _task(name: str, problem: Problem) -> Task:
+    expert, expert_name = _expert(name, problem)
     return Task(
         name=name,
         suite=LIBERO.name,
         simulator=problem.file.stem,
-        expert=partial(no_expert, name),
-        expert_name="",
+        expert=expert,
+        expert_name=expert_name,
         max_steps=HORIZON,
         observations=observations(problem),
         scene=problem,
