@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from math import atan2, cos, hypot, pi, sin
 
 import numpy as np

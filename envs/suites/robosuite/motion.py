@@ -113,8 +113,9 @@ def reach(hand: Hand, grasp: Grasp, aligned: float = ALIGNED) -> tuple[Vector, b
     """Return the position error that leads open fingers around the grasp, and True if the fingers
     should close.
 
-    The fingers descend as they align, and complete the descent within `aligned` (metres). The distance within which they close grows as they close, so
-    that a started grasp is finished; away from the object they open and start again.
+    The fingers descend as they align, and complete the descent within `aligned` (metres). The
+    distance within which they close grows as they close, so that a started grasp is finished; away
+    from the object they open and start again.
     """
     x, y, z = (goal - now for goal, now in zip(grasp.position, hand.position, strict=True))
     aside = hypot(x, y) + ARM_OF_YAW * abs(grasp.turn)
