@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
-from reconverge.envs.pictures import GREEN, RED, Grid, caption
+from reconverge.envs.pictures import GREEN, RED, Grid, caption, shortened
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.suite import Suite
 from reconverge.envs.task import Task
@@ -164,8 +164,9 @@ class FilmedEnv(VectorEnv):
     def _picture(self, slot: int) -> None:
         seconds, outcome = self._steps[slot] / self._frequency, self._outcomes[slot]
         name = ": ".join(filter(None, (self.task.name, self.task.language)))
-        text = f"{name}   seed {self._seeds[slot]}   {seconds:5.2f} s"
+        rest = f"   seed {self._seeds[slot]}   {seconds:5.2f} s"
         seen = self._camera.picture(self.simulator.picture_data(self.episodes[slot]))
+        text = shortened(name, rest, seen.shape[1])
         self._pictures[slot] = caption(seen, text, outcome, GREEN if outcome == "success" else RED)
 
     def _frame(self) -> np.ndarray:

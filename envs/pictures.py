@@ -44,6 +44,14 @@ def text_size(width: int, text: str) -> int:
     return max(SMALLEST_TEXT, min(width // 30, int(width / letters)))
 
 
+def shortened(name: str, rest: str, width: int) -> str:
+    """Return `name` and `rest` as one line of text for `width` pixels, the name cut where it does
+    not fit beside the outcome.
+    """
+    room = int(width / (0.56 * SMALLEST_TEXT)) - OUTCOME - len(rest)
+    return (name if len(name) <= room else name[: max(0, room - 1)].rstrip() + "…") + rest
+
+
 @dataclass(frozen=True)
 class Grid:
     """A frame with the pictures of several episodes, row by row.

@@ -3,7 +3,7 @@ import pytest
 from PIL import ImageFont
 
 from reconverge.envs.catalog import TASKS
-from reconverge.envs.pictures import GAP, Grid, text_size
+from reconverge.envs.pictures import GAP, Grid, shortened, text_size
 
 
 def cell(value, width=64, height=48):
@@ -74,3 +74,14 @@ def test_text_size_of_every_task_fits_and_can_be_read(width):
         assert size >= 10 * width // 320 - 3
         font = ImageFont.load_default(size)
         assert font.getlength(text) + font.getlength("diverged") + 3 * size <= width, (task, size)
+
+
+@pytest.mark.parametrize("width", [320, 480, 640])
+def test_shortened_text_fits_beside_the_outcome(width):
+    name, rest = f"libero_object_0: {'pick up the soup ' * 9}", "   seed 10000000   20.00 s"
+    text = shortened(name, rest, width)
+    font = ImageFont.load_default(text_size(width, text))
+    assert font.getlength(text) + font.getlength("diverged") <= width
+    assert text.startswith("libero_object_0: pi")
+    assert text.endswith(rest)
+    assert shortened("lift", rest, width) == f"lift{rest}"
