@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reconverge.envs.suites.robosuite.motion import (
+    METRES,
     RETREAT,
     Grasp,
     Hand,
@@ -35,8 +36,9 @@ CLEARANCE = 0.03  # between a basket's walls and the lower end of what is carrie
 INSIDE = 0.02  # distance from a basket's axis at which an object is lowered, metres
 SOFT = 0.01  # beyond that, over which lowering turns into rising, metres
 SINK = 0.03  # depth of its lower end below the walls at which it is released, metres
-WALL = 0.006  # from a bowl's outer rim to its wall's middle, and opening on it, metres
-RIM = 0.008  # grasp of a bowl below its rim, metres
+WALL = 0.006  # from a bowl's outer rim to its wall's middle, metres
+CURVED = 0.009  # finger opening on a bowl's wall, which is bent and leans, metres
+RIM = 0.016  # grasp of a bowl below its rim, metres
 CENTRED = 0.008  # distance from a dish's axis at which a bowl is lowered, metres
 LANDED = 0.008  # height over the dish at which a bowl is released, metres
 HIGHEST = 0.26  # height over the dish at which a bowl is carried, metres
@@ -94,7 +96,7 @@ def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
 class BasketExpert:
     """Grasp an object and put it into a basket; act as a function of the observation alone."""
 
-    def __init__(self, landmarks: Landmarks, thing: str, basket: str):
+    def __init__(self, thing: str, basket: str, landmarks: Landmarks):
         self._thing, self._basket = Box(landmarks, thing), Box(landmarks, basket)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
@@ -120,9 +122,8 @@ class BasketExpert:
 class BowlExpert:
     """Grasp a bowl by its rim and put it on a dish; act as a function of the observation alone."""
 
-    def __init__(self, landmarks: Landmarks, bowl: str, dish: str, side: float = SIDE):
+    def __init__(self, bowl: str, dish: str, landmarks: Landmarks):
         self._bowl, self._dish = Box(landmarks, bowl), Box(landmarks, dish)
-        self._side = side
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         hand = read_hand(observation)
@@ -135,24 +136,23 @@ class BowlExpert:
         grasp = self._grasp(hand, middle, frame)
         if off < 1.0 and rise > -LANDED:
             return let_go(hand, (0.0, 0.0, 0.0), grasp.width)
-        shift, close = reach(hand, grasp)
+        shift, close = reach(hand, grasp, ALIGNED)
         if close:
             held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
             missing = rise + min(CLEARANCE + distance, HIGHEST)
             free = max(ramp(missing, 0.03, 0.005), 1.0 - off)
-            z = off * missing + (1.0 - off) * rise
+            z = off * min(missing, METRES) + (1.0 - off) * rise
             shift = blend(shift, (free * x, free * y, z), held)
         return drive(shift, upright(hand.palm), grasp.turn, close)
 
     def _grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
         radius = self._bowl.half[0] - WALL
-        x, y = middle[0] + radius * cos(self._side), middle[1] + radius * sin(self._side)
+        x, y = middle[0] + radius * cos(SIDE), middle[1] + radius * sin(SIDE)
         z = middle[2] + self._bowl.height(frame) - RIM
-        return Grasp((x, y, z), grasp_turn(hand, self._side + pi / 2.0, pi), WALL)
+        return Grasp((x, y, z), grasp_turn(hand, SIDE + pi / 2.0, pi), CURVED)
 
 
-# By task or suite: the expert's name in stores, and what makes it of landmarks and the objects of
-# interest.
+# Of suites: the expert's name in stores, and what makes it of the objects of interest and landmarks.
 EXPERTS: dict[str, tuple[str, Callable[..., Expert]]] = {
     "libero_object": ("basket", BasketExpert),
     "libero_spatial": ("bowl", BowlExpert),

@@ -87,22 +87,17 @@ def meanings(problem: Problem) -> dict[str, str]:
     return found | {joint.name: "position of this joint, m or rad" for joint in problem.joints}
 
 
-def _expert(name: str, problem: Problem) -> tuple[Callable[[Landmarks], Expert], str]:
-    """Return a task's expert, of its objects of interest, and the expert's name."""
+def _expert(name: str, problem: Problem) -> tuple[str, Callable[[Landmarks], Expert]]:
+    """Return the name of a task's expert, "" if there is none, and what makes it of landmarks."""
     suite = name.rpartition("_")[0]
-    found = EXPERTS.get(name, EXPERTS.get(suite))
-    if found is None:
-        return partial(no_expert, name), ""
-    expert_name, expert = found
-    return partial(_made, expert, problem.objects), expert_name
-
-
-def _made(expert: Callable[..., Expert], objects: tuple[str, ...], landmarks: Landmarks) -> Expert:
-    return expert(landmarks, *objects)
+    if suite not in EXPERTS:
+        return "", partial(no_expert, name)
+    expert_name, expert = EXPERTS[suite]
+    return expert_name, partial(expert, *problem.objects)
 
 
 def _task(name: str, problem: Problem) -> Task:
-    expert, expert_name = _expert(name, problem)
+    expert_name, expert = _expert(name, problem)
     return Task(
         name=name,
         suite=LIBERO.name,
