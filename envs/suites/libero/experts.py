@@ -152,7 +152,7 @@ class BowlExpert:
         return Grasp((x, y, z), grasp_turn(hand, SIDE + pi / 2.0, pi), CURVED)
 
 
-# Of suites: the expert's name in stores, and what makes it of the objects of interest and landmarks.
+# Of suites: the expert's name in stores, and what makes it of objects of interest and landmarks.
 EXPERTS: dict[str, tuple[str, Callable[..., Expert]]] = {
     "libero_object": ("basket", BasketExpert),
     "libero_spatial": ("bowl", BowlExpert),
