@@ -50,12 +50,12 @@ Frame = tuple[Vector, Vector, Vector]  # axes of an object, world frame
 
 
 class Box:
-    """The box around an object's collision geoms."""
+    """The box around an object's collision geoms; of a region its middle alone."""
 
     def __init__(self, landmarks: Landmarks, name: str):
         self.name = name
-        self.half = landmarks[f"{name}_half"].tolist()
-        self.middle = landmarks[f"{name}_middle"].tolist()
+        self.half = landmarks.get(f"{name}_half", np.zeros(3)).tolist()
+        self.middle = landmarks.get(f"{name}_middle", np.zeros(3)).tolist()
 
     def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
         """Return its middle and its axes, world frame."""
@@ -94,7 +94,9 @@ def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
 
 
 class BasketExpert:
-    """Grasp an object and put it into a basket; act as a function of the observation alone."""
+    """Grasp an object and put it into a basket or a bowl; act as a function of the observation
+    alone.
+    """
 
     def __init__(self, thing: str, basket: str, landmarks: Landmarks):
         self._thing, self._basket = Box(landmarks, thing), Box(landmarks, basket)
@@ -120,7 +122,9 @@ class BasketExpert:
 
 
 class BowlExpert:
-    """Grasp a bowl by its rim and put it on a dish; act as a function of the observation alone."""
+    """Grasp a bowl by its rim and put it on a dish or a region; act as a function of the
+    observation alone.
+    """
 
     def __init__(self, bowl: str, dish: str, landmarks: Landmarks):
         self._bowl, self._dish = Box(landmarks, bowl), Box(landmarks, dish)
@@ -152,8 +156,11 @@ class BowlExpert:
         return Grasp((x, y, z), grasp_turn(hand, SIDE + pi / 2.0, pi), CURVED)
 
 
-# Of suites: the expert's name in stores, and what makes it of objects of interest and landmarks.
+BASKET, BOWL = ("basket", BasketExpert), ("bowl", BowlExpert)
+# Of tasks: the expert's name in stores, and what makes it of objects of interest and landmarks.
 EXPERTS: dict[str, tuple[str, Callable[..., Expert]]] = {
-    "libero_object": ("basket", BasketExpert),
-    "libero_spatial": ("bowl", BowlExpert),
+    **{f"libero_object_{i}": BASKET for i in range(10)},
+    **{f"libero_spatial_{i}": BOWL for i in range(10)},
+    **{f"libero_goal_{i}": BOWL for i in (1, 4, 8)},  # on the stove, the cabinet, the plate
+    "libero_goal_6": BASKET,  # cream cheese into the bowl
 }

@@ -89,10 +89,9 @@ def meanings(problem: Problem) -> dict[str, str]:
 
 def _expert(name: str, problem: Problem) -> tuple[str, Callable[[Landmarks], Expert]]:
     """Return the name of a task's expert, "" if there is none, and what makes it of landmarks."""
-    suite = name.rpartition("_")[0]
-    if suite not in EXPERTS:
+    if name not in EXPERTS:
         return "", partial(no_expert, name)
-    expert_name, expert = EXPERTS[suite]
+    expert_name, expert = EXPERTS[name]
     return expert_name, partial(expert, *problem.objects)
 
 
