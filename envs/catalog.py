@@ -56,7 +56,7 @@ def get_task(name: str) -> Task:
         return replace(TASKS[first], visit=int(visit))
     if any(name in names for names in libero.SEQUENCES.values()):
         require(name)
-    listed = [*(task.name for task in ALWAYS), *ALIASES]
+    listed = [*(each for each in TASKS if each not in libero.TASKS), *ALIASES]
     raise unknown("task", name, listed, more=[*libero.TASKS, *libero.OFFICIAL])
 
 
