@@ -161,9 +161,11 @@ def _take_name(temporary: Path, path: Path) -> None:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise  # else another writer took the name first: replace what it wrote
-    finally:
+    except BaseException:
         if aside.exists() and not path.exists():
-            aside.rename(path)
+            with suppress(OSError):  # another writer took the name
+                aside.rename(path)
+        raise
 
 
 def _remove(path: Path) -> None:
