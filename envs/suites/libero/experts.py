@@ -28,6 +28,7 @@ from reconverge.envs.task import Expert, Landmarks
 
 ALIGNED = 0.003  # misalignment at which the hand may come down between other objects, metres
 DEPTH = 0.035  # grasp of a tall object below its top, metres
+END = 0.02  # grasp of a long object from its end, metres
 LOWEST = 0.012  # of the grip site over what an object stands on, metres
 WIDEST = 0.074  # object that fits between the fingers, metres
 STICKS = 0.03  # distance below the grasp at which an object has left the fingers, metres
@@ -37,11 +38,12 @@ INSIDE = 0.02  # distance from a basket's axis at which an object is lowered, me
 SOFT = 0.01  # beyond that, over which lowering turns into rising, metres
 SINK = 0.03  # depth of its lower end below the walls at which it is released, metres
 WALL = 0.006  # from a bowl's outer rim to its wall's middle, metres
-CURVED = 0.009  # finger opening on a bowl's wall, which is bent and leans, metres
+CURVED = 0.01  # finger opening on a bowl's wall, which is bent and leans, metres
 RIM = 0.016  # grasp of a bowl below its rim, metres
 CENTRED = 0.008  # distance from a dish's axis at which a bowl is lowered, metres
 LANDED = 0.008  # height over the dish at which a bowl is released, metres
 HIGHEST = 0.26  # height over the dish at which a bowl is carried, metres
+LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from below the cabinet's top
 # direction from a bowl's axis to the grasp, radians about the vertical: within the arm's reach, and
 # between the bowl and the drawer's side
 SIDE = 2.69
@@ -73,16 +75,21 @@ class Box:
 
     def grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
         """Return a grasp across two of its upright faces near its top, those that need the least
-        turn.
+        turn; of a long object at its end towards the robot, where fewer others stand.
         """
         height = self.height(frame)
-        choices = [(0.0, min(self.half))]  # if it is too wide every way
-        for size, axis in zip(self.half, frame, strict=True):
-            if 2.0 * size < WIDEST and abs(axis[2]) < 0.7:
-                choices.append((grasp_turn(hand, atan2(axis[0], -axis[1]), pi), size))
-        turn, size = min(choices[1:] or choices, key=lambda choice: abs(choice[0]))
+        level = [(s, a) for s, a in zip(self.half, frame, strict=True) if abs(a[2]) < 0.75]
+        choices = [
+            (grasp_turn(hand, atan2(axis[0], -axis[1]), pi), size, *level[1 - i])
+            for i, (size, axis) in enumerate(level)
+            if 2.0 * size < WIDEST
+        ]
+        none = (0.0, min(self.half), 0.0, (0.0, 0.0, 0.0))  # it is too wide every way
+        turn, size, length, along = min(choices, key=lambda choice: abs(choice[0]), default=none)
+        back = -along[0] * max(0.0, length - END)
         z = middle[2] + max(0.0, height - DEPTH, LOWEST - height)
-        return Grasp((middle[0], middle[1], z), turn, 2.0 * size)
+        place = (middle[0] + back * along[0], middle[1] + back * along[1], z)
+        return Grasp(place, turn, 2.0 * size)
 
 
 def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
@@ -144,8 +151,8 @@ class BowlExpert:
         if close:
             held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
             missing = rise + min(CLEARANCE + distance, HIGHEST)
-            free = max(ramp(missing, 0.03, 0.005), 1.0 - off)
-            z = off * min(missing, METRES) + (1.0 - off) * rise
+            free = max(ramp(missing, 0.03, 0.005), 1.0 - off, LEAN / max(distance, SOFT))
+            z = off * min(missing, METRES) + (1.0 - off) * (rise - LANDED)
             shift = blend(shift, (free * x, free * y, z), held)
         return drive(shift, upright(hand.palm), grasp.turn, close)
 
