@@ -38,9 +38,9 @@ def simulated_by(simulator: str | None) -> Task | None:
     return next((task for task in TASKS.values() if task.simulator == simulator), None)
 
 
-def find_task(name: str | None) -> Task | None:
+def find_task(name: str) -> Task | None:
     """Return the task of that name, or of LIBERO's official name; None if there is none."""
-    return TASKS.get(libero.OFFICIAL.get(name or "", name or ""))
+    return TASKS.get(libero.OFFICIAL.get(name, name))
 
 
 def get_task(name: str) -> Task:

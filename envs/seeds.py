@@ -1,4 +1,5 @@
-"""Disjoint ranges of episode seeds. Scripted experts were tuned on 1,000,000 to 5,000,399."""
+"""Disjoint ranges of episode seeds. Scripted experts were tuned on 1,000,000 to 5,000,399,
+those of LIBERO on demonstration seeds, too."""
 
 DEMONSTRATION = range(0, 1_000_000)
 EVALUATION = range(10_000_000, 11_000_000)

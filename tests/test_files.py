@@ -214,6 +214,22 @@ def test_replacing_by_concurrent_writers_leaves_one_whole_folder(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_replacing_restores_nothing_that_it_has_replaced(tmp_path, monkeypatch):
+    """Another writer renames the new folder aside before it puts its own there."""
+    path, replace = tmp_path / "target", Path.replace
+    make(path, "folder", "old")
+
+    def taken_over(self, target):
+        replace(self, target)
+        target.rename(tmp_path / "aside of another")
+
+    monkeypatch.setattr(Path, "replace", taken_over)
+    with replacing(path) as temporary:
+        make(temporary, "folder", "new")
+    assert not path.exists()
+    assert content(tmp_path / "aside of another") == "new"
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_creating_overwrites_nothing(tmp_path, kind):
     path = tmp_path / "target"

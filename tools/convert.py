@@ -118,7 +118,7 @@ def run(options: ConvertOptions) -> None:
             raise ConversionError(f"{options.source}: holds no episode; choose another source")
         attributes = _attributes(demonstrations, options)
         if options.observations == "states":
-            demonstrations = observed(demonstrations, find_task(attributes.get("task")))
+            demonstrations = observed(demonstrations, find_task(str(attributes.get("task"))))
         shown = progress_bar(
             target.name, "episode", demonstrations.count, over=demonstrations.episodes
         )

@@ -46,9 +46,9 @@ STRENGTH_MEANING = (
 MOST_HELD = 0.5
 """Of the parameters, however many tasks there were: the others are left to the new task."""
 SHARE_MEANING = (
-    "share of the parameters that the first task takes, in effective number; every later one takes "
-    "the like of what is left of their half, so that the other half stays free; it chooses the "
-    "strength of every task, with method.centre=replayed"
+    "share of the parameters, in effective number, that the penalty holds after one task; every "
+    "later task takes the like of what is left of their half, so that the other half stays free; "
+    "it chooses the strength at every transition, with method.centre=replayed"
 )
 RADIUS_MEANING = (
     "a number: a hard limit on the quadratic form (eq. 6), instead of the penalty; null: the "
@@ -88,10 +88,9 @@ class TrustRegion:
     is left to itself keeps about 1 / (1 + Lambda c) of its way over a task, Lambda the sum of
     rate times strength, so that sum_c Lambda c / (1 + Lambda c) is the effective number of
     parameters that are held (MacKay 1992, Neural Computation 4). After t tasks it is
-    h (1 - (1 - share / h)^t) of them all, h MOST_HELD: the spectrum falls so steeply that the
-    strength for three fifths of them is a hundred times that for a third, and the next task is
-    learned badly. One share serves sequences whose curvatures lie orders of magnitude apart, where
-    no strength does.
+    h (1 - (1 - share / h)^t) of them all, h MOST_HELD: beyond that the strength grows so steeply
+    (docs/notebook.md) that the next task is learned badly. One share serves sequences whose
+    curvatures lie orders of magnitude apart, where no strength does.
     """
 
     def __init__(

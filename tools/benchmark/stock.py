@@ -101,24 +101,26 @@ class StockLibero(StockEnv):
         episode = self._ours.new_episode()
         self._ours.reset(episode, seed)
         self.env.reset()
-        self._copy(episode)
+        show_libero(self.env, episode)
         return self._flat(self.env._get_observations(force_update=True))
 
     def advance(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
         observation, _, success, _ = self.env.step(action)
         return self._flat(observation), bool(success)
 
-    def _copy(self, episode: Any) -> None:
-        model, data = self.env.sim.model._model, episode.data
-        for body in np.flatnonzero(episode.model.body_mocapid >= 0):
-            place = episode.model.body_mocapid[body]
-            model.body_pos[body] = data.mocap_pos[place]
-            model.body_quat[body] = data.mocap_quat[place]
-        self.env.sim.set_state_from_flattened(np.concatenate([[0.0], data.qpos, data.qvel]))
-        self.env.sim.forward()
-
     def _flat(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         return np.concatenate([observation[key] for key in self.task.observations])
+
+
+def show_libero(env: Any, episode: Any) -> None:
+    """Put LIBERO's own environment into the state of our episode, fixtures too."""
+    model, data = env.sim.model._model, episode.data
+    for body in np.flatnonzero(episode.model.body_mocapid >= 0):
+        place = episode.model.body_mocapid[body]
+        model.body_pos[body], model.body_quat[body] = data.mocap_pos[place], data.mocap_quat[place]
+    env.sim.set_state_from_flattened(np.concatenate([[0.0], data.qpos, data.qvel]))
+    env.sim.forward()
+    env.robots[0].part_controllers["right"].update_initial_joints(data.qpos[:7])
 
 
 class StockMetaworld(StockEnv):

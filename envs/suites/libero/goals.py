@@ -16,17 +16,14 @@ ON_TOP = 0.03  # horizontal distance of an object on another, metres: the packag
 
 def read_goal(env: Any, model: mujoco.MjModel) -> Condition:
     """Return the test of a task's goal, equal to `env._check_success` on the same data."""
-    conditions = [PREDICATES[name](env, model, *args) for name, *args in _goal(env)]
+    goal = env.parsed_problem["goal_state"]
+    conditions = [PREDICATES[name](env, model, *args) for name, *args in goal]
     return lambda data: all(holds(data) for holds in conditions)
-
-
-def _goal(env: Any) -> list[list[str]]:
-    return env.parsed_problem["goal_state"]
 
 
 def _in(env: Any, model: mujoco.MjModel, thing: str, region: str) -> Condition:
     """An object's origin is in a region's box."""
-    box, place, body = env.object_sites_dict[region], model.site(region).id, _body(env, thing)
+    box, place, body = env.object_sites_dict[region], model.site(region).id, env.obj_body_id[thing]
     return lambda d: bool(
         box.in_box(d.site_xpos[place], d.site_xmat[place].reshape(3, 3), d.xpos[body])
     )
@@ -35,7 +32,11 @@ def _in(env: Any, model: mujoco.MjModel, thing: str, region: str) -> Condition:
 def _on(env: Any, model: mujoco.MjModel, thing: str, base: str) -> Condition:
     if base in env.object_sites_dict:
         return _on_region(env, model, thing, base)
-    top, bottom, touch = _body(env, thing), _body(env, base), _touch(env, model, thing, base)
+    top, bottom, touch = (
+        env.obj_body_id[thing],
+        env.obj_body_id[base],
+        _touch(env, model, thing, base),
+    )
 
     def holds(data: Any) -> bool:
         over, under = data.xpos[top], data.xpos[bottom]
@@ -47,7 +48,7 @@ def _on(env: Any, model: mujoco.MjModel, thing: str, base: str) -> Condition:
 
 def _on_region(env: Any, model: mujoco.MjModel, thing: str, region: str) -> Condition:
     """An object's origin is over a region, and it touches what the region belongs to, if any."""
-    site, place, body = env.object_sites_dict[region], model.site(region).id, _body(env, thing)
+    site, place, body = env.object_sites_dict[region], model.site(region).id, env.obj_body_id[thing]
     owner = env.object_states_dict[region].parent_name
     touch = _touch(env, model, owner, thing) if env.get_object(owner) is not None else None
 
@@ -84,10 +85,6 @@ def _joint_test(test: str, every: bool) -> Callable[..., Condition]:
         return lambda d: decide(bool(getattr(owner, test)(d.qpos[i])) for i in addresses)
 
     return make
-
-
-def _body(env: Any, name: str) -> int:
-    return env.obj_body_id[name]
 
 
 PREDICATES: dict[str, Callable[..., Condition]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 from xml.etree import ElementTree
 
@@ -10,7 +9,12 @@ import mujoco
 
 from reconverge.envs.suites.libero.installation import environments, require
 from reconverge.envs.suites.libero.starts import seeded
-from reconverge.envs.suites.robosuite.model import CONSTRUCTION_SEED, exclude_contacts
+from reconverge.envs.suites.robosuite.model import (
+    CONSTRUCTION_SEED,
+    exclude_contacts,
+    make_mocap,
+    panda_controller,
+)
 from reconverge.envs.suites.robosuite.scene import ROBOSUITE
 from reconverge.envs.task import Task
 
@@ -23,15 +27,9 @@ def make_libero(task: Task, *, lean: bool = True, **options: Any) -> Any:
     sensors.
     """
     require(task.name)
-    from robosuite.controllers import load_composite_controller_config
-    from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
-
-    ROBOSUITE_DEFAULT_LOGGER.setLevel(logging.ERROR)
-    controller = load_composite_controller_config(controller=None, robot="Panda")
-    controller["body_parts"]["right"]["input_ref_frame"] = task.input_frame
     defaults = {
         "robots": ["Panda"],
-        "controller_configs": controller,
+        "controller_configs": panda_controller(task.input_frame),
         "initialization_noise": None,
         "has_offscreen_renderer": False,
         "use_camera_obs": False,
@@ -72,9 +70,10 @@ def _fixtures(env: Any) -> set[str]:
 
 def physics_only(xml: str, fixtures: set[str]) -> str:
     """Return a model without the geoms that only show, their meshes, materials and textures, and
-    with `exclude_contacts`. Fixtures are mocap bodies: where they stand is in every episode's data.
+    with `exclude_contacts`. Fixtures are mocap bodies (`make_mocap`).
     """
-    tree = _movable(xml, fixtures)
+    tree = ElementTree.fromstring(xml)
+    make_mocap(tree, fixtures)
     for body in [*tree.iter("worldbody"), *tree.iter("body")]:
         for geom in [g for g in body.findall("geom") if _only_shows(g)]:
             body.remove(geom)
@@ -89,20 +88,12 @@ def physics_only(xml: str, fixtures: set[str]) -> str:
     return ElementTree.tostring(tree, encoding="unicode")
 
 
-def _movable(xml: str, fixtures: set[str]) -> ElementTree.Element:
-    tree = ElementTree.fromstring(xml)
-    for body in tree.iter("body"):
-        body.attrib.pop("mocap", None)  # marks of robosuite's viewer
-        if body.get("name") in fixtures:
-            body.set("mocap", "true")
-    return tree
-
-
 def _only_shows(geom: ElementTree.Element) -> bool:
     return geom.get("group") == "1" and (geom.get("contype"), geom.get("conaffinity")) == ("0", "0")
 
 
 def picture_model(env: Any) -> mujoco.MjModel:
     """Return the model with all that shows."""
-    tree = _movable(env.model.get_xml(), _fixtures(env))
+    tree = ElementTree.fromstring(env.model.get_xml())
+    make_mocap(tree, _fixtures(env))
     return mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, encoding="unicode"))

@@ -39,9 +39,7 @@ class LiberoSimulator(RobosuiteSimulator):
         self._starts, self._placed = starts, starts.placed
         self._goal = read_goal(self.env, self.model)
         self._one_at_a_time = Lock()  # the samplers draw from numpy's global generator
-        robot = self.env.robots[0]
-        self._hand = self.model.body(robot.robot_model.eef_name["right"]).id
-        self._site = robot.eef_site_id["right"]
+        self._find_hand()
         self._things = [self._place(name) for name in task.scene.objects]
         joints = [self.model.joint(joint.name).qposadr[0] for joint in task.scene.joints]
         self._moving = np.array(joints, np.int64)
@@ -111,31 +109,27 @@ class LiberoSimulator(RobosuiteSimulator):
         body = self.env.obj_body_id.get(name)
         return (True, body) if body is not None else (False, self.model.site(name).id)
 
-    def _read(self, episode: Episode, row: np.ndarray) -> None:
-        """Write end-effector position, hand quaternion, fingers, every object's position and
-        quaternion, and joints into `row`.
-        """
+    def _read_things(self, episode: Episode, row: np.ndarray) -> None:
+        """Write the objects' positions and quaternions, and the joints, into `row`."""
         sites, bodies, quaternions, qpos = episode.poses
-        hand = quaternions[self._hand]
-        row[:3], row[3:6], row[6] = sites[self._site], hand[1:], hand[0]
-        row[7:9] = qpos[self._starts.fingers]
         turned = np.empty(4)
-        for start, (is_body, i) in enumerate(self._things):
-            pose = row[9 + 7 * start :]
+        for pose, (is_body, i) in zip(
+            row[: 7 * len(self._things)].reshape(-1, 7), self._things, strict=True
+        ):
             if is_body:
                 position, quaternion = bodies[i], quaternions[i]
             else:
                 mujoco.mju_mat2Quat(turned, episode.data.site_xmat[i])
                 position, quaternion = sites[i], turned
             pose[:3], pose[3:6], pose[6] = position, quaternion[1:], quaternion[0]
-        row[self._numbers - len(self._moving) :] = qpos[self._moving]
+        row[7 * len(self._things) :] = qpos[self._moving]
 
-    def _flat(self, raw: np.ndarray) -> np.ndarray:
-        """Return flat observations [n, Do] of what `_read` has read."""
-        eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
-        parts = []
-        for i in range(9, 9 + 7 * len(self._things), 7):
-            parts += in_gripper_and_world(eef, eef_quat, raw[:, i : i + 3], raw[:, i + 3 : i + 7])
-        joints = raw[:, 9 + 7 * len(self._things) :]
-        flat = np.concatenate([*parts, joints, eef, eef_quat, fingers], axis=1)
-        return np.clip(flat.astype(np.float32), self._low, self._high)
+    def _layout(
+        self, eef: np.ndarray, eef_quat: np.ndarray, things: np.ndarray
+    ) -> list[np.ndarray]:
+        parts: list[np.ndarray] = []
+        joints = 7 * len(self._things)
+        for i in range(0, joints, 7):
+            position, quaternion = things[:, i : i + 3], things[:, i + 3 : i + 7]
+            parts += in_gripper_and_world(eef, eef_quat, position, quaternion)
+        return [*parts, things[:, joints:]]

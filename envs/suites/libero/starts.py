@@ -8,13 +8,13 @@ import pickletools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
 import mujoco
 import numpy as np
 
+from reconverge.envs.suites.robosuite.starts import light_object, pose_slice
 from reconverge.errors import ReconvergeError
 
 MOST_DRAWS = 100  # of whole scenes; one in which not all objects find a place is drawn again
@@ -35,9 +35,10 @@ class StartStates:
         fingers = [model.joint(name).qposadr[0] for name in robot.gripper["right"].joints]
         self._start[fingers] = robot.gripper["right"].init_qpos
         self.fingers = slice(fingers[0], fingers[-1] + 1)  # their joint positions
-        for body in np.flatnonzero(model.body_mocapid >= 0).tolist():
-            pose = [*model.body_pos[body], *model.body_quat[body]]
-            self._start[_place(model, body)] = pose
+        for body in map(model.body, np.flatnonzero(model.body_mocapid >= 0).tolist()):
+            self._start[pose_slice(model, body.name)] = [*body.pos, *body.quat]
+        things = {**env.objects_dict, **env.fixtures_dict}
+        self._places = {name: pose_slice(model, thing.root_body) for name, thing in things.items()}
         self._lighten()
 
     @property
@@ -71,7 +72,7 @@ class StartStates:
         placements = env.conditional_placement_initializer.sample(self._built, placements)
         placements = env.conditional_placement_on_objects_initializer.sample(placements)
         for position, quaternion, thing in placements.values():
-            start[thing.place] = [*position, *quaternion]
+            start[self._places[thing.name]] = [*position, *quaternion]
         return start
 
     def _lighten(self) -> None:
@@ -85,16 +86,7 @@ class StartStates:
             env.conditional_placement_on_objects_initializer,
         ):
             for sampler in initializer.samplers.values():
-                things = sampler.mujoco_objects
-                sampler.mujoco_objects = [self._light(thing) for thing in things]
-
-    def _light(self, source: Any) -> SimpleNamespace:
-        fields = ("name", "horizontal_radius", "bottom_offset", "top_offset")
-        light = SimpleNamespace(**{field: getattr(source, field) for field in fields})
-        light.place = _place(self._model, self._env.obj_body_id[source.name])
-        if hasattr(source, "init_quat"):
-            light.init_quat = source.init_quat
-        return light
+                sampler.mujoco_objects = [light_object(o) for o in sampler.mujoco_objects]
 
 
 class _Built:
@@ -113,13 +105,6 @@ class _Built:
 
     def get_site_xpos(self, name: str) -> np.ndarray:
         return self._data.site(name).xpos
-
-
-def _place(model: mujoco.MjModel, body: int) -> slice:
-    """Return where the pose of a body is in a start: that of its free joint, or of a mocap body."""
-    mocap = int(model.body_mocapid[body])
-    first = model.nq + 7 * mocap if mocap >= 0 else model.jnt_qposadr[model.body_jntadr[body]]
-    return slice(int(first), int(first) + 7)
 
 
 @contextmanager

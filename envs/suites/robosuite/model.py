@@ -27,15 +27,10 @@ NON_COLLIDING_LINKS = (
 def make_robosuite(task: Task, **options: Any) -> Any:
     """Make robosuite's own environment of a task: Panda, OSC_POSE, sparse reward, soft resets."""
     import robosuite
-    from robosuite.controllers import load_composite_controller_config
-    from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
 
-    ROBOSUITE_DEFAULT_LOGGER.setLevel(logging.ERROR)
-    controller = load_composite_controller_config(controller="BASIC", robot="Panda")
-    controller["body_parts"]["right"]["input_ref_frame"] = task.input_frame
     defaults = {
         "robots": "Panda",
-        "controller_configs": controller,
+        "controller_configs": panda_controller(task.input_frame),
         "has_renderer": False,
         "has_offscreen_renderer": False,
         "use_camera_obs": False,
@@ -47,6 +42,19 @@ def make_robosuite(task: Task, **options: Any) -> Any:
     return robosuite.make(task.simulator, **{**defaults, **options})
 
 
+def panda_controller(input_frame: str) -> dict[str, Any]:
+    """Return robosuite's configuration of OSC_POSE with actions in a frame; robosuite logs errors
+    alone from here on.
+    """
+    from robosuite.controllers import load_composite_controller_config
+    from robosuite.utils.log_utils import ROBOSUITE_DEFAULT_LOGGER
+
+    ROBOSUITE_DEFAULT_LOGGER.setLevel(logging.ERROR)
+    controller = load_composite_controller_config(controller="BASIC", robot="Panda")
+    controller["body_parts"]["right"]["input_ref_frame"] = input_frame
+    return controller
+
+
 def lean_model(env: Any, objects: Sequence[str]) -> mujoco.MjModel:
     """Return robosuite's model without what costs time and decides nothing.
 
@@ -54,23 +62,19 @@ def lean_model(env: Any, objects: Sequence[str]) -> mujoco.MjModel:
     away, where it falls for ever and costs most of the simulation of PickPlaceCan (18 of its 33
     degrees of freedom). Without a joint it keeps its body, so that no identifier changes.
     An object that robosuite's reset places by editing the model, as it has no free joint, is a
-    mocap body: where it stands is in every episode's data. The marks that robosuite's viewer moves
-    are none. Links that cannot touch are not tested for contact, and the force sensors, which no
-    observation has, are off.
+    mocap body (`make_mocap`). Links that cannot touch are not tested for contact, and the force
+    sensors, which no observation has, are off.
     """
     placed = {o.root_body for o in env.model.mujoco_objects if o.name in objects}
     others = [o for o in env.model.mujoco_objects if o.name not in objects]
     hidden = {other.root_body for other in others if other.joints}
     tree = ElementTree.fromstring(env.model.get_xml())
     for body in tree.iter("body"):
-        joints = [*body.findall("joint"), *body.findall("freejoint")]
-        body.attrib.pop("mocap", None)
         if body.get("name") in hidden:
-            for joint in joints:
+            for joint in _joints(body):
                 body.remove(joint)
             body.set("pos", "10 10 10")
-        elif body.get("name") in placed and not joints:
-            body.set("mocap", "true")
+    make_mocap(tree, placed)
     exclude_contacts(tree)
     model = mujoco.MjModel.from_xml_string(ElementTree.tostring(tree, encoding="unicode"))
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
@@ -79,6 +83,20 @@ def lean_model(env: Any, objects: Sequence[str]) -> mujoco.MjModel:
             model.body_pos[i] = env.sim.model.body_pos[i]
             model.body_quat[i] = env.sim.model.body_quat[i]
     return model
+
+
+def make_mocap(tree: ElementTree.Element, placed: set[str]) -> None:
+    """Make mocap bodies, and no others, of those in `placed` without a joint: where they stand is
+    in every episode's data, where a reset would edit the model.
+    """
+    for body in tree.iter("body"):
+        body.attrib.pop("mocap", None)  # marks of robosuite's viewer
+        if body.get("name") in placed and not _joints(body):
+            body.set("mocap", "true")
+
+
+def _joints(body: ElementTree.Element) -> list[ElementTree.Element]:
+    return [*body.findall("joint"), *body.findall("freejoint")]
 
 
 def exclude_contacts(tree: ElementTree.Element) -> None:

@@ -49,12 +49,16 @@ class RobosuiteSimulator:
         self._starts: Starts = StartStates(self.env, self.model, scene.objects)
         self._wrappers: WeakKeyDictionary[Episode, Any] = WeakKeyDictionary()
         self._one_at_a_time = Lock()  # robosuite keeps state of its own
-        robot = self.env.robots[0]
         self._bodies = [self.model.body(name).id for name in scene.bodies]
         self._sites = [self.model.site(name).id for name in scene.sites]
         self._joints = [int(self.model.joint(name).qposadr[0]) for name in scene.joints]
         seen = (3, 4) * len(self._bodies) + (3,) * len(self._sites) + (1,) * len(self._joints)
-        *self._edges, self._numbers = np.cumsum([9, *seen]).tolist()  # of what `_read` reads
+        *self._edges, size = np.cumsum(seen).tolist()
+        self._numbers = 9 + size  # that `_read` reads
+        self._find_hand()
+
+    def _find_hand(self) -> None:
+        robot = self.env.robots[0]
         self._hand = self.model.body(robot.robot_model.eef_name["right"]).id
         self._site = robot.eef_site_id["right"]
 
@@ -166,21 +170,29 @@ class RobosuiteSimulator:
 
     def _flat(self, raw: np.ndarray) -> np.ndarray:
         """Return flat observations [n, Do] of what `_read` has read."""
-        eef, eef_quat, fingers = raw[:, :3], raw[:, 3:7], raw[:, 7:9]
-        seen = np.split(raw, self._edges, axis=1)[1:]
-        parts = self.task.scene.layout(eef, eef_quat, *seen)
+        eef, eef_quat, fingers, things = np.split(raw, [3, 7, 9], axis=1)
+        parts = self._layout(eef, eef_quat, things)
         flat = np.concatenate([*parts, eef, eef_quat, fingers], axis=1).astype(np.float32)
         return np.clip(flat, self._low, self._high)
 
+    def _layout(
+        self, eef: np.ndarray, eef_quat: np.ndarray, things: np.ndarray
+    ) -> list[np.ndarray]:
+        """Return the parts of the observation of what `_read_things` has read."""
+        return self.task.scene.layout(eef, eef_quat, *np.split(things, self._edges, axis=1))
+
     def _read(self, episode: Episode, row: np.ndarray) -> None:
-        """Write end-effector position, hand quaternion, fingers, and what the scene observes of its
-        bodies, sites and joints into `row`.
-        """
-        sites, bodies, quaternions, qpos = episode.poses
+        """Write end-effector position, hand quaternion, fingers, and the scene into `row`."""
+        sites, _, quaternions, qpos = episode.poses
         hand = quaternions[self._hand]
         row[:3], row[3:6], row[6] = sites[self._site], hand[1:], hand[0]
         row[7:9] = qpos[self._starts.fingers]
-        at = 9
+        self._read_things(episode, row[9:])
+
+    def _read_things(self, episode: Episode, row: np.ndarray) -> None:
+        """Write what the scene observes of its bodies, sites and joints into `row`."""
+        sites, bodies, quaternions, qpos = episode.poses
+        at = 0
         for body in self._bodies:
             pose, quaternion = row[at:], quaternions[body]
             pose[:3], pose[3:6], pose[6] = bodies[body], quaternion[1:], quaternion[0]

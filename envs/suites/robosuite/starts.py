@@ -24,7 +24,7 @@ class StartStates:
         self._arm = robot._ref_joint_pos_indexes
         fingers = [env.sim.model.get_joint_qpos_addr(j) for j in robot.gripper["right"].joints]
         self.fingers = slice(fingers[0], fingers[-1] + 1)  # their joint positions
-        self._places = {name: _place(model, model.body(f"{name}_main")) for name in objects}
+        self._places = {name: pose_slice(model, f"{name}_main") for name in objects}
 
     def draw(self, seed: int) -> np.ndarray:
         """Return joint positions, then positions and quaternions (w, x, y, z) of mocap bodies, as
@@ -46,14 +46,16 @@ class StartStates:
             placements = sampler.sample(fixtures=placements)
         for name, place in self._places.items():
             position, quaternion, _ = placements[name]
-            start[place : place + 7] = [*position, *quaternion]
+            start[place] = [*position, *quaternion]
         return start
 
 
-def _place(model: mujoco.MjModel, body: Any) -> int:
-    """Return where the pose of an object begins in what `StartStates.draw` returns."""
+def pose_slice(model: mujoco.MjModel, name: str) -> slice:
+    """Return where the pose of a body is in a start: that of its free joint, or of a mocap body."""
+    body = model.body(name)
     mocap = int(body.mocapid[0])
-    return model.nq + 7 * mocap if mocap >= 0 else int(model.jnt_qposadr[body.jntadr[0]])
+    first = model.nq + 7 * mocap if mocap >= 0 else int(model.jnt_qposadr[body.jntadr[0]])
+    return slice(first, first + 7)
 
 
 def _light_samplers(env: Any) -> list[Any]:
@@ -63,11 +65,12 @@ def _light_samplers(env: Any) -> list[Any]:
     initializer = env.placement_initializer
     samplers = list(getattr(initializer, "samplers", {"": initializer}).values())
     for sampler in samplers:
-        sampler.mujoco_objects = [_light_object(o) for o in sampler.mujoco_objects]
+        sampler.mujoco_objects = [light_object(o) for o in sampler.mujoco_objects]
     return samplers
 
 
-def _light_object(source: Any) -> SimpleNamespace:
+def light_object(source: Any) -> SimpleNamespace:
+    """Return what a sampler reads of an object."""
     fields = ("name", "horizontal_radius", "bottom_offset", "top_offset")
     light = SimpleNamespace(**{field: getattr(source, field) for field in fields})
     if hasattr(source, "init_quat"):
