@@ -80,7 +80,7 @@ class Box:
         height = self.height(frame)
         level = [(s, a) for s, a in zip(self.half, frame, strict=True) if abs(a[2]) < 0.75]
         choices = [
-            (grasp_turn(hand, atan2(axis[0], -axis[1]), pi), size, *level[1 - i])
+            (grasp_turn(hand, atan2(axis[0], -axis[1]), pi), size, *level[i - 1])
             for i, (size, axis) in enumerate(level)
             if 2.0 * size < WIDEST
         ]
