@@ -1,12 +1,10 @@
-"""Films of episodes: offscreen frames through EGL, one or many in a frame, encoded as H.264.
+"""Films of episodes: offscreen frames, one or many in a frame, encoded as H.264.
 
-No display and no GPU needed; Mesa's software renderer does. Nothing here is loaded unless a film is
-asked for.
+Nothing here is loaded unless a film is asked for.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,12 +17,14 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
-from reconverge.envs.pictures import GREEN, RED, Grid, caption, shortened
+from reconverge.envs.render.captions import GREEN, RED, Grid, caption, shortened
+from reconverge.envs.render.opengl import RenderError, open_context
+from reconverge.envs.render.viewpoint import fixed_camera, shown
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.suite import Suite
 from reconverge.envs.task import Task
 from reconverge.envs.vector import Advanced, VectorEnv
-from reconverge.errors import ReconvergeError, unknown
+from reconverge.errors import ReconvergeError
 from reconverge.files import replacing
 
 Show = Callable[[np.ndarray], None]  # takes the frames [height, width, 3] of a film in turn
@@ -39,12 +39,6 @@ ENCODINGS = {
     ".mp4": "-c:v libx264 -pix_fmt yuv420p -crf 20 -movflags +faststart",
     ".gif": "-filter_complex [0]split[a][b];[a]palettegen[p];[b][p]paletteuse",
 }
-# By Debian package, the libraries of which one is enough.
-LIBRARIES = {"libegl1": ("libEGL.so.1",), "libgl1": ("libOpenGL.so.0", "libGL.so.1")}
-
-
-class RenderError(ReconvergeError):
-    """Pictures cannot be made or written; one line says why and what to do."""
 
 
 class Camera:
@@ -53,9 +47,7 @@ class Camera:
     """
 
     def __init__(self, model: mujoco.MjModel, name: str, width: int, height: int, suite: Suite):
-        names = [model.camera(i).name for i in range(model.ncam)]
-        if name not in names:
-            raise unknown("camera", name, names, RenderError)
+        self._view = fixed_camera(model, name)
         if min(width, height) < 2 or width % 2 or height % 2:
             raise RenderError(
                 f"width and height must be even and positive (H.264), got {width} x {height}"
@@ -63,16 +55,9 @@ class Camera:
         self._model = model
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         model.vis.quality.shadowsize = SHADOW_MAP_SIZE
-        self._gl, self._context = _open_context(model, width, height)
+        self._gl, self._context = open_context(model, width, height)
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
-        self._view = mujoco.MjvCamera()
-        self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(name)
-        self._options = mujoco.MjvOption()
-        for shown, groups in (
-            (self._options.geomgroup, suite.geom_groups),
-            (self._options.sitegroup, suite.site_groups),
-        ):
-            shown[:] = [group in groups for group in range(len(shown))]
+        self._options = shown(suite)
         self._rectangle = mujoco.MjrRect(0, 0, width, height)
 
     def picture(self, data: mujoco.MjData) -> UInt8[np.ndarray, "height width 3"]:
@@ -217,53 +202,3 @@ def _encoder(path: Path, width: int, height: int) -> Iterator[Show]:
 
 def _write(pipe: IO[bytes], frame: np.ndarray) -> None:
     pipe.write(frame.tobytes())
-
-
-def missing_packages() -> list[str]:
-    """Return the Debian packages of the OpenGL libraries that are not installed."""
-    return [
-        package for package, names in LIBRARIES.items() if not any(_loads(name) for name in names)
-    ]
-
-
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
-
-
-def _open_context(model: mujoco.MjModel, width: int, height: int):
-    """Return EGL's context and MuJoCo's, current in this thread."""
-    missing = missing_packages()
-    if missing:
-        raise RenderError(
-            f"no offscreen rendering without OpenGL: apt-get install {' '.join(missing)}"
-        )
-    # torch imports triton for its first optimiser; after Mesa's LLVM, triton's own would crash.
-    with suppress(ImportError):
-        import triton  # noqa: F401
-    try:
-        from mujoco.egl import GLContext, egl_ext
-
-        _check_device(len(egl_ext.eglQueryDevicesEXT()))
-        gl = GLContext(width, height)
-        gl.make_current()
-        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
-    except (ImportError, RuntimeError, mujoco.FatalError) as error:
-        reason = " ".join(str(error).split())[:160]
-        remedy = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
-        raise RenderError(f"no offscreen rendering ({reason}); for a driver: {remedy}") from error
-    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
-    return gl, context
-
-
-def _check_device(count: int) -> None:
-    """Raise RenderError for a MUJOCO_EGL_DEVICE_ID that names none of the devices of EGL."""
-    name = os.environ.get("MUJOCO_EGL_DEVICE_ID")
-    if name is not None and name not in map(str, range(count)):
-        raise RenderError(
-            f"MUJOCO_EGL_DEVICE_ID={name}: EGL has the devices 0 to {count - 1}; give one of them, "
-            "or unset it"
-        )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from functools import cached_property
+from threading import local
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from reconverge.envs.suites import make_simulator
+from reconverge.envs.cameras import View
+from reconverge.envs.suites import SUITES, make_simulator
 from reconverge.envs.task import Task
 from reconverge.envs.workers import WorkerError, Workers, available_cores
 from reconverge.errors import ReconvergeError
@@ -46,18 +50,27 @@ class VectorEnv:
     SimulationError, which names the seed, for a simulation that raises or does not come back within
     `timeout` seconds. MuJoCo's fatal errors (out of memory) end the process. Actions are given in
     the task's input frame.
+
+    With a `view`, `look` returns pictures; every worker draws in a context of its own.
     """
 
     stride: int | None = None  # the most control steps of one `advance` in a rollout; None: a chunk
 
     def __init__(
-        self, task: Task, slots: int, workers: int | None = None, timeout: float = TIMEOUT
+        self,
+        task: Task,
+        slots: int,
+        workers: int | None = None,
+        timeout: float = TIMEOUT,
+        view: View | None = None,
     ):
         if slots < 1 or (workers is not None and workers < 1):
             raise ReconvergeError(
                 f"slots and workers must be at least 1, got {slots} and {workers}"
             )
-        self.task = task
+        self.task, self.view = task, view
+        self._cameras = view.in_suite(task) if view else {}
+        self._of_thread = local()
         self.simulator = make_simulator(task)
         self.episodes = [self.simulator.new_episode() for _ in range(slots)]
         self.workers = min(workers or available_cores(), slots)
@@ -125,6 +138,40 @@ class VectorEnv:
     def observe(self, slots: Sequence[int]) -> np.ndarray:
         """Return flat observations [n, Do] of `slots`."""
         return self.simulator.observe([self.episodes[slot] for slot in slots])
+
+    def look(self, slots: Sequence[int]) -> np.ndarray:
+        """Return pictures [n, cameras, size, size, 3] of the episodes in `slots` as they are now,
+        uint8, RGB, upright, in the order of the view's cameras.
+        """
+        if self.view is None:
+            raise ReconvergeError(f"{self.task.name}: no pictures without a view=View(cameras)")
+        pictures = np.empty((len(slots), *self.view.shape), np.uint8)
+
+        def job(group: Sequence[int], row: int) -> None:
+            self._painter().draw(self.episodes[group[0]], pictures[row])
+
+        self._run(job, [((slot,), row) for row, slot in enumerate(slots)])
+        return pictures
+
+    @cached_property
+    def picture_facts(self) -> dict[str, Any]:
+        """What pictures depend on beside the episode, for stores and checkpoints: JSON's types."""
+        facts: list[dict[str, Any]] = []
+        self._run(lambda _, found: found.append(self._painter().facts), [((0,), facts)])
+        return facts[0]
+
+    def _painter(self) -> Any:
+        """Return the calling worker's painter."""
+        if not hasattr(self._of_thread, "painter"):
+            from reconverge.envs.render.painter import Painter
+
+            assert self.view is not None
+            model, suite = copy(self.simulator.picture_model), SUITES[self.task.suite]
+            self._of_thread.painter = Painter(
+                self.simulator, model, self._cameras, self.view.size, suite
+            )
+            self.pool.at_end(self._of_thread.painter.close)
+        return self._of_thread.painter
 
     def close(self) -> None:
         """Stop the worker threads."""

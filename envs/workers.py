@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Thread, local
 from typing import Any
 
 Job = tuple[Any, ...]  # arguments of the function; the first is the sequence of its slots
@@ -42,6 +43,7 @@ class Workers:
         self._done: SimpleQueue[WorkerError | None] = SimpleQueue()
         self._inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(count)]
         self._current: list[Job | None] = [None] * count
+        self._of_thread = local()
         self._threads = [
             Thread(target=self._serve, args=(worker,), daemon=True) for worker in range(count)
         ]
@@ -62,6 +64,12 @@ class Workers:
         failures = [failure for failure in [self._wait() for _ in used] if failure is not None]
         if failures:
             raise failures[0]
+
+    def at_end(self, function: Callable[[], None]) -> None:
+        """Let the calling worker call `function` when it ends; for what a thread must free itself,
+        such as OpenGL's context.
+        """
+        self._of_thread.endings.callback(function)
 
     def close(self) -> None:
         """End the threads; one that hangs is left behind."""
@@ -93,6 +101,10 @@ class Workers:
                     raise WorkerError(hanging, f"no answer in {self.timeout:g} s") from None
 
     def _serve(self, worker: int) -> None:
+        with ExitStack() as self._of_thread.endings:
+            self._take_work(worker)
+
+    def _take_work(self, worker: int) -> None:
         while True:
             work = self._inboxes[worker].get()
             if work is None:

@@ -28,6 +28,7 @@ class Simulator(Protocol):
     @property
     def picture_model(self) -> Any: ...  # MuJoCo's, of what pictures show
     def picture_data(self, episode: Any) -> Any: ...  # of that model, as the episode is
+    def place(self, episode: Any, data: Any) -> None: ...  # make `data` of that model be like it
     @property
     def landmarks(self) -> dict[str, np.ndarray]: ...
     @property
@@ -61,6 +62,8 @@ class Suite:
     camera: str = ""  # of films
     geom_groups: tuple[int, ...] = (0, 1, 2)  # MuJoCo's groups that a film shows
     site_groups: tuple[int, ...] = (0, 1, 2)
+    cameras: Mapping[str, str] = field(default_factory=dict)  # of observations: our names, MuJoCo's
+    proprioception: tuple[str, ...] = ()  # observation keys that a robot itself measures
 
 
 def advance_by_steps(

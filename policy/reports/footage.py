@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reconverge.envs.film import LAST_PICTURE_FRAMES, FilmedEnv, open_video
-from reconverge.envs.pictures import Grid
+from reconverge.envs.render.captions import Grid
 from reconverge.envs.rollout import Actor, Rollout, rollout
 from reconverge.envs.side_by_side import SideBySide
 from reconverge.envs.task import Task

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from reconverge.envs.film import RenderError
+from reconverge.envs.render.opengl import RenderError
 from reconverge.envs.task import Task
 from reconverge.files import write_json
 from reconverge.policy.model.actor import PolicyActor

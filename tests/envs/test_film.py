@@ -6,9 +6,11 @@ import mujoco
 import numpy as np
 import pytest
 
-from reconverge.envs import film as render
 from reconverge.envs.catalog import TASKS
-from reconverge.envs.film import Camera, RenderError, caption, open_video
+from reconverge.envs.film import Camera, open_video
+from reconverge.envs.render import opengl
+from reconverge.envs.render.captions import caption
+from reconverge.envs.render.opengl import RenderError
 from reconverge.envs.suites import SUITES
 from reconverge.errors import ReconvergeError
 
@@ -111,7 +113,7 @@ def test_open_video_names_a_folder_that_cannot_be_written(tmp_path):
 def test_camera_names_the_debian_package_of_a_missing_library(
     lift, monkeypatch, libraries, packages
 ):
-    monkeypatch.setattr(render, "LIBRARIES", libraries)
+    monkeypatch.setattr(opengl, "LIBRARIES", libraries)
     with pytest.raises(RenderError) as caught:
         Camera(lift.model, "frontview", **SIZE, suite=SUITES["robosuite"])
     assert str(caught.value) == f"no offscreen rendering without OpenGL: apt-get install {packages}"

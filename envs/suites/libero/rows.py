@@ -51,6 +51,8 @@ LIBERO = Suite(
     camera="agentview",
     geom_groups=ROBOSUITE.geom_groups,
     site_groups=ROBOSUITE.site_groups,
+    cameras=ROBOSUITE.cameras,
+    proprioception=ROBOSUITE.proprioception,
 )
 
 

@@ -74,12 +74,8 @@ class LiberoSimulator(RobosuiteSimulator):
         """Return the data of `picture_model` in the positions of the episode: good until the next
         call, and for one thread.
         """
-        model, data = self.picture_model, self._picture_data
-        for name in ("qpos", "mocap_pos", "mocap_quat"):
-            getattr(data, name)[:] = getattr(episode.data, name)
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_camlight(model, data)
-        return data
+        self.place(episode, self._picture_data)
+        return self._picture_data
 
     def reset(self, episode: Episode, seed: int) -> None:
         """Start `episode` from the state that LIBERO's own distributions draw with `seed`, or from

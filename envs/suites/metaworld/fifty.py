@@ -41,6 +41,13 @@ METAWORLD = Suite(
     camera="corner3",
     geom_groups=(0, 1),
     site_groups=(0, 1),
+    cameras={
+        "agentview": "corner4",
+        "eye_in_hand": "gripperPOV",
+        "frontview": "corner2",
+        "birdview": "topview",
+    },
+    proprioception=("hand", "previous_hand"),
 )
 
 

@@ -31,6 +31,17 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+# Of MuJoCo's data, what a picture depends on.
+SHOWN = tuple(
+    f"{thing}_{of}"
+    for thing, parts in (
+        ("geom", "xpos xmat"),
+        ("site", "xpos xmat"),
+        ("cam", "xpos xmat"),
+        ("light", "xpos xdir"),
+    )
+    for of in parts.split()
+)
 
 
 class _Fast(SawyerXYZEnv):
@@ -179,6 +190,11 @@ class MetaworldSimulator:
 
     def picture_data(self, episode: Any) -> Any:
         return episode.data
+
+    def place(self, episode: Episode, data: mujoco.MjData) -> None:
+        """Put everything in `data` of `picture_model` where it is in the episode now."""
+        for name in SHOWN:
+            getattr(data, name)[:] = getattr(episode.data, name)
 
     def new_episode(self) -> Episode:
         """Return an episode, to be reset before it is used."""

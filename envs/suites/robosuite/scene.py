@@ -122,6 +122,13 @@ ROBOSUITE = Suite(
     camera="agentview",
     geom_groups=(1,),
     site_groups=(),
+    cameras={
+        "agentview": "agentview",
+        "eye_in_hand": "robot0_eye_in_hand",
+        "frontview": "frontview",
+        "birdview": "birdview",
+    },
+    proprioception=("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"),
 )
 
 

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+import mujoco
 import numpy as np
 
 from reconverge.envs.suites.robosuite.controller import Controller, Episode, read_controller
@@ -93,6 +94,13 @@ class RobosuiteSimulator:
 
     def picture_data(self, episode: Episode) -> Any:
         return episode.data
+
+    def place(self, episode: Episode, data: mujoco.MjData) -> None:
+        """Put everything in `data` of `picture_model` where it is in the episode now."""
+        for name in ("qpos", "mocap_pos", "mocap_quat"):
+            getattr(data, name)[:] = getattr(episode.data, name)
+        mujoco.mj_kinematics(self.picture_model, data)
+        mujoco.mj_camlight(self.picture_model, data)
 
     def new_episode(self) -> Episode:
         """Return an episode, to be reset before it is used."""

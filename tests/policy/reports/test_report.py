@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from reconverge.envs.catalog import TASKS
-from reconverge.envs.film import RenderError, open_video
+from reconverge.envs.film import open_video
+from reconverge.envs.render.opengl import RenderError
 from reconverge.policy import train
 from reconverge.policy.continual.loop import Probe, Progress
 from reconverge.policy.reports import illustrate

@@ -3,7 +3,7 @@ import pytest
 from PIL import ImageFont
 
 from reconverge.envs.catalog import TASKS
-from reconverge.envs.pictures import GAP, Grid, shortened, text_size
+from reconverge.envs.render.captions import GAP, Grid, shortened, text_size
 
 
 def cell(value, width=64, height=48):

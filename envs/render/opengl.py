@@ -1,0 +1,71 @@
+"""OpenGL without a display, through EGL. No GPU is needed: Mesa's software renderer does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import suppress
+from typing import Any
+
+import mujoco
+
+from reconverge.errors import ReconvergeError
+
+# By Debian package, the libraries of which one is enough.
+LIBRARIES = {"libegl1": ("libEGL.so.1",), "libgl1": ("libOpenGL.so.0", "libGL.so.1")}
+
+
+class RenderError(ReconvergeError):
+    """Pictures cannot be made or written; one line says why and what to do."""
+
+
+def open_context(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, mujoco.MjrContext]:
+    """Return EGL's context and MuJoCo's, current in this thread, with an offscreen buffer of
+    `model.vis.global_`'s size. Both are to be freed in the thread that made them.
+    """
+    missing = missing_packages()
+    if missing:
+        raise RenderError(
+            f"no offscreen rendering without OpenGL: apt-get install {' '.join(missing)}"
+        )
+    # torch imports triton for its first optimiser; after Mesa's LLVM, triton's own would crash.
+    with suppress(ImportError):
+        import triton  # noqa: F401
+    try:
+        from mujoco.egl import GLContext, egl_ext
+
+        _check_device(len(egl_ext.eglQueryDevicesEXT()))
+        gl = GLContext(width, height)
+        gl.make_current()
+        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+    except (ImportError, RuntimeError, mujoco.FatalError) as error:
+        reason = " ".join(str(error).split())[:160]
+        remedy = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+        raise RenderError(f"no offscreen rendering ({reason}); for a driver: {remedy}") from error
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
+    return gl, context
+
+
+def missing_packages() -> list[str]:
+    """Return the Debian packages of the OpenGL libraries that are not installed."""
+    return [
+        package for package, names in LIBRARIES.items() if not any(_loads(name) for name in names)
+    ]
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _check_device(count: int) -> None:
+    """Raise RenderError for a MUJOCO_EGL_DEVICE_ID that names none of the devices of EGL."""
+    name = os.environ.get("MUJOCO_EGL_DEVICE_ID")
+    if name is not None and name not in map(str, range(count)):
+        raise RenderError(
+            f"MUJOCO_EGL_DEVICE_ID={name}: EGL has the devices 0 to {count - 1}; give one of them, "
+            "or unset it"
+        )

@@ -1,0 +1,30 @@
+"""What a picture shows, and from where: MuJoCo's options and cameras."""
+
+from __future__ import annotations
+
+import mujoco
+
+from reconverge.envs.render.opengl import RenderError
+from reconverge.envs.suites.suite import Suite
+from reconverge.errors import unknown
+
+
+def shown(suite: Suite) -> mujoco.MjvOption:
+    """Return options that show the suite's groups of geoms and sites alone."""
+    options = mujoco.MjvOption()
+    for groups, visible in (
+        (options.geomgroup, suite.geom_groups),
+        (options.sitegroup, suite.site_groups),
+    ):
+        groups[:] = [group in visible for group in range(len(groups))]
+    return options
+
+
+def fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
+    """Return the model's camera of that name; RenderError lists those that it has."""
+    names = [model.camera(i).name for i in range(model.ncam)]
+    if name not in names:
+        raise unknown("camera", name, names, RenderError)
+    camera = mujoco.MjvCamera()
+    camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(name)
+    return camera
