@@ -49,6 +49,7 @@ class Task:
     input_frame: str = "base"  # frame of the actions, one of the suite's
     language: str = ""  # the instruction
     starts: str = "seeds"  # start states: "seeds", or the suite's "official" ones by number
+    sight: Any = None  # of a task that is seen in pictures: envs.render.sight.Sight
 
     @property
     def label(self) -> str:

