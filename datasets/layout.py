@@ -1,6 +1,7 @@
 """A demonstration store on disk: its arrays and attributes (their rules: `rules.py`)."""
 
 import itertools
+import math
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,13 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from reconverge.datasets import pixels
 from reconverge.errors import ReconvergeError
 
 SCHEMA_VERSION = 1
 CHUNK_STEPS = SHARD_STEPS = 8_000  # zarr takes as long for a small chunk as for a large one
+SLAB_BYTES = 2**26  # that are read at a time of an array without shards
 SCHEMA = (
     "schema_version",
     "episodes",
@@ -25,6 +28,7 @@ SCHEMA = (
     "scalar_types",
     "types",
     "absent",
+    pixels.PICTURES,
     "sums",
 )
 SUMS = SCHEMA[-1]
@@ -52,7 +56,9 @@ class StoreWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Episode:
-    """Hold one episode of T steps; `extras` are more arrays of T rows, `scalars` single numbers."""
+    """Hold one episode of T steps; `extras` are more arrays of T rows, `scalars` single numbers,
+    `pictures` those of each camera: RGB, upright.
+    """
 
     observations: Mapping[str, Shaped[np.ndarray, "T ..."]]
     action: Float[np.ndarray, "T Da"]
@@ -60,6 +66,7 @@ class Episode:
     success: Bool[np.ndarray, " T"] | None = None
     extras: Mapping[str, Shaped[np.ndarray, "T ..."]] = field(default_factory=dict)
     scalars: Mapping[str, int | float] = field(default_factory=dict)
+    pictures: Mapping[str, UInt8[np.ndarray, "T H W 3"]] = field(default_factory=dict)
 
 
 def one_line(error: Exception) -> str:
@@ -82,6 +89,7 @@ def columns(record: Mapping[str, Any]) -> dict[str, Column]:
             f"data/{name}": (np.dtype(types.get(name, "float32")), row)
             for name, row in rows.items()
         },
+        **{name: (np.dtype(np.uint8), row) for name, row in pixels.picture_arrays(record).items()},
         ENDS: (np.dtype(np.int64), ()),
         **{f"meta/{name}": (np.dtype(kind), ()) for name, kind in record["scalar_types"].items()},
     }
@@ -136,12 +144,14 @@ def make_arrays(path: Path, record: Mapping[str, Any]) -> zarr.Group:
     root = zarr.create_group(path, zarr_format=3)
     root.create_group("data")
     root.create_group("meta")
+    pictures = pixels.picture_arrays(record)
     for name, (dtype, row) in columns(record).items():
+        chunk, shard = pixels.STEPS if name in pictures else (CHUNK_STEPS, SHARD_STEPS)
         root.create_array(
             name,
             shape=(0, *row),
-            chunks=(CHUNK_STEPS, *row),
-            shards=(SHARD_STEPS, *row),
+            chunks=(chunk, *row),
+            shards=(shard, *row),
             dtype=dtype,
             compressors=[ZstdCodec(level=3), Crc32cCodec()],
         )
@@ -190,9 +200,15 @@ def find_array(path: Path, group: zarr.Group, name: str, column: Column | None) 
     return array
 
 
+def _slab_steps(array: zarr.Array) -> int:
+    """Return how many rows to read at a time of an array without shards."""
+    row_bytes = max(1, math.prod(array.shape[1:]) * array.dtype.itemsize)
+    return max(1, min(SHARD_STEPS, SLAB_BYTES // row_bytes))
+
+
 def slabs(path: Path, array: zarr.Array, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield rows of an array shard by shard, with the number of the first row of each."""
-    step = array.shards[0] if array.shards else SHARD_STEPS
+    step = array.shards[0] if array.shards else _slab_steps(array)
     while start < stop:
         rows = slice(start, min(start - start % step + step, stop))
         where = f"{path}: {array.path} rows {rows.start} to {rows.stop - 1}"
@@ -218,8 +234,32 @@ def slabs(path: Path, array: zarr.Array, start: int, stop: int) -> Iterator[tupl
 
 def read(path: Path, array: zarr.Array, start: int, stop: int) -> np.ndarray:
     """Read rows `start` to `stop` of an array. Raises StoreError for lost or damaged ones."""
-    parts = [values for _, values in slabs(path, array, start, stop)]
-    return np.concatenate(parts) if parts else np.zeros((0, *array.shape[1:]), array.dtype)
+    rows = np.empty((max(stop - start, 0), *array.shape[1:]), array.dtype)
+    for first, values in slabs(path, array, start, stop):
+        rows[first - start : first - start + len(values)] = values
+    return rows
+
+
+def drop_uncommitted(
+    path: Path, arrays: Mapping[str, zarr.Array], lengths: Mapping[str, int]
+) -> None:
+    """Drop what an interrupted append left: files half written, and rows beyond these lengths."""
+    for leftover in path.rglob("*.partial"):
+        leftover.unlink()
+    for name, array in arrays.items():
+        if array.shape[0] > lengths[name]:
+            array.resize((lengths[name], *array.shape[1:]))
+    (path / APPENDING).unlink(missing_ok=True)
+
+
+def blocks(ends: Int[np.ndarray, " E"]) -> Iterator[tuple[int, int]]:
+    """Yield the first episode, and the one after the last, of groups of SHARD_STEPS or one."""
+    start = 0
+    while start < len(ends):
+        begin = int(ends[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(ends, begin + SHARD_STEPS, side="right")), start + 1)
+        yield start, stop
+        start = stop
 
 
 def split_episodes(

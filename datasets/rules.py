@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -24,6 +24,7 @@ from reconverge.datasets.layout import (
     open_group,
     slabs,
 )
+from reconverge.datasets.pixels import PICTURES, array_of, picture_name
 from reconverge.datasets.sums import sum_rows
 
 
@@ -48,6 +49,15 @@ def check_names(
             )
 
 
+def check_schema(path: Path, schema: Mapping[str, Any], attributes: Iterable[str]) -> None:
+    """Refuse what a store cannot be made with. Raises StoreError."""
+    extras, pictures = schema["extra_sizes"], schema.get(PICTURES, {})
+    check_types(path, schema.get("types", {}), extras, schema.get("absent", ()))
+    check_pictures(path, pictures)
+    steps = [*schema["observation_sizes"], *extras, *map(picture_name, pictures)]
+    check_names(path, attributes, steps, schema["scalar_types"])
+
+
 def check_types(
     path: Path, types: Mapping[str, str], extras: Iterable[str], absent: Iterable[str]
 ) -> None:
@@ -61,6 +71,17 @@ def check_types(
     unknown = sorted(set(absent) - {"reward", "success"})
     if unknown:
         raise StoreError(f"{path}: {unknown[0]!r} cannot be absent; only reward and success can")
+
+
+def check_pictures(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse cameras without a name, and pictures that are not RGB of some height and width."""
+    for camera, shape in shapes.items():
+        sides = [n for n in shape if isinstance(n, int) and n > 0]
+        if not camera or len(sides) != 3 or list(shape)[2:] != [3]:
+            raise StoreError(
+                f"{path}: pictures of {camera!r} have the shape {list(shape)}, expected height, "
+                "width and 3 colours, as {'agentview': (84, 84, 3)}"
+            )
 
 
 def check_length(path: Path, array: zarr.Array, rows: int, who: str) -> None:
@@ -130,6 +151,7 @@ def episode_rows(
     steps: dict[str, Any] = {**episode.observations, "action": episode.action, **episode.extras}
     steps |= {"reward": episode.reward, "success": episode.success}
     given = {f"data/{name}": rows for name, rows in steps.items() if rows is not None}
+    given |= {array_of(camera): rows for camera, rows in episode.pictures.items()}
     given |= {f"meta/{name}": [row] for name, row in episode.scalars.items()}
     lacking, surplus = sorted(set(columns) - {ENDS} - set(given)), sorted(set(given) - set(columns))
     where = f"{path}: episode {number}"
@@ -149,6 +171,13 @@ def episode_rows(
     }
 
 
+def end_to_end(episodes: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Lay the rows of episodes end to end, by array; those of a single one are not copied."""
+    if len(episodes) == 1:
+        return dict(episodes[0])
+    return {name: np.concatenate([rows[name] for rows in episodes]) for name in episodes[0]}
+
+
 def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray:
     dtype, row = column
     found = np.asarray(rows)
@@ -156,10 +185,11 @@ def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray
         raise StoreError(
             f"{where} has shape {found.shape}, expected {(length, *row)}; record every step"
         )
-    if not np.can_cast(found.dtype, dtype, "same_kind"):
+    casting: Literal["safe", "same_kind"] = "safe" if dtype == np.uint8 else "same_kind"
+    if not np.can_cast(found.dtype, dtype, casting):
         raise StoreError(f"{where} is {found.dtype}, expected {dtype}; convert it")
     with np.errstate(over="ignore"):
-        converted = found.astype(dtype)
+        converted = found.astype(dtype, copy=False)
     check_finite(where, converted)
     return converted
 

@@ -4,12 +4,13 @@ import math
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from reconverge.datasets import layout, rules, sums
 from reconverge.datasets.layout import (
@@ -23,6 +24,7 @@ from reconverge.datasets.layout import (
     StoreError,
 )
 from reconverge.datasets.lock import writing
+from reconverge.datasets.pixels import PICTURES, array_of
 from reconverge.errors import unknown
 from reconverge.files import creating
 
@@ -66,31 +68,29 @@ class DemonstrationStore:
         scalar_types: Mapping[str, str] | None = None,
         types: Mapping[str, str] | None = None,
         absent: Sequence[str] = (),
+        pictures: Mapping[str, Sequence[int]] | None = None,
     ) -> "DemonstrationStore":
         """Make an empty store, whole or not at all, and open it for appending.
 
         `attributes` is anything that JSON can say (task, simulator, controller, expert, noise,
         seeds, versions); `extra_sizes` declares further arrays of one row a step, `scalar_types`
         arrays of one number ("int64", "float64" or "bool") an episode. `types` names arrays of one
-        row a step that are not float32, `absent` "reward" or "success" if nobody recorded them.
+        row a step that are not float32, `absent` "reward" or "success" if nobody recorded them,
+        `pictures` the shape (height, width, 3) of each camera's.
         Raises StoreError, also if `path` exists, and ReconvergeError if it cannot be written.
         """
         path = Path(path)
         schema = {
-            "schema_version": SCHEMA_VERSION,
-            "episodes": 0,
             "observation_sizes": dict(observation_sizes),
             "action_size": action_size,
             "extra_sizes": dict(extra_sizes or {}),
             "scalar_types": dict(scalar_types or {}),
             **({"types": dict(types)} if types else {}),
             **({"absent": list(absent)} if absent else {}),
+            **({PICTURES: dict(pictures)} if pictures else {}),
         }
-        rules.check_types(path, types or {}, extra_sizes or {}, absent)
-        rules.check_names(
-            path, attributes, [*observation_sizes, *(extra_sizes or {})], scalar_types or {}
-        )
-        record = {**schema, **attributes}
+        rules.check_schema(path, schema, attributes)
+        record = {"schema_version": SCHEMA_VERSION, "episodes": 0, **schema, **attributes}
         sums.signed(path, record)
         if path.exists():
             raise StoreError(
@@ -113,9 +113,9 @@ class DemonstrationStore:
         path = Path(path)
         if mode not in ("r", "a"):
             raise StoreError(f"{path}: mode {mode!r} is unknown; use 'r' or 'a'")
-        if (path / ".zgroup").exists() and mode == "r":
-            return cls.open_diffusion_policy(path)
         if (path / ".zgroup").exists():
+            if mode == "r":
+                return cls.open_diffusion_policy(path)
             raise StoreError(
                 f"{path}: is a zarr v2 directory, readable only; open it with mode='r'"
             )
@@ -165,6 +165,11 @@ class DemonstrationStore:
         names = [name for name in self.names("data/") if name not in RESERVED]
         return {name: math.prod(self.columns[f"data/{name}"][1]) for name in names}
 
+    @property
+    def pictures(self) -> dict[str, tuple[int, ...]]:
+        """Return height, width and 3 of the pictures of each camera; {} without any."""
+        return {camera: tuple(shape) for camera, shape in self.attributes.get(PICTURES, {}).items()}
+
     def identity(self) -> dict[str, Any]:
         """Return what tells these demonstrations from others, as JSON can say it.
 
@@ -181,7 +186,7 @@ class DemonstrationStore:
         }
 
     def read(self, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """Read arrays of one row a step, T rows, by name without the `data/`; all by default."""
+        """Read arrays of one row a step but pictures, by name without `data/`; all by default."""
         return self._rows("data/", names, 0, self.n_steps)
 
     def scalars(self) -> dict[str, np.ndarray]:
@@ -193,19 +198,34 @@ class DemonstrationStore:
         parts = self.read(list(self.observation_sizes) if keys is None else keys)
         return np.concatenate([np.asarray(part, np.float32) for part in parts.values()], axis=1)
 
+    def read_pictures(self, camera: str, start: int, stop: int) -> UInt8[np.ndarray, "n H W 3"]:
+        """Read a camera's pictures of steps `start` to `stop`, as a slice counts them.
+
+        What is read from disk are the chunks that they lie in.
+        """
+        if camera not in self.pictures:
+            raise unknown(f"camera of {self.path}", camera, list(self.pictures), StoreError)
+        steps = range(self.n_steps)[start:stop]
+        return layout.read(self.path, self._arrays[array_of(camera)], steps.start, steps.stop)
+
     def episode(self, index: int) -> Episode:
         """Read episode `index`; negative ones count from the end. Raises IndexError."""
         index = range(len(self))[index]
-        return self._block(index, index + 1)[0]
+        return self._with_pictures(index, self._block(index, index + 1)[0])
 
     def episodes(self) -> Iterator[Episode]:
-        """Yield all episodes in their order, read a shard's worth of steps at a time."""
-        start = 0
-        while start < len(self):
-            begin = int(self.episode_ends[start - 1]) if start else 0
-            stop = int(np.searchsorted(self.episode_ends, begin + layout.SHARD_STEPS, side="right"))
-            yield from self._block(start, max(stop, start + 1))
-            start = max(stop, start + 1)
+        """Yield all episodes in their order, read SHARD_STEPS at a time, pictures one at a time."""
+        for start, stop in layout.blocks(self.episode_ends):
+            for index, episode in enumerate(self._block(start, stop), start):
+                yield self._with_pictures(index, episode)
+
+    def _with_pictures(self, index: int, episode: Episode) -> Episode:
+        if not self.pictures:
+            return episode
+        end = int(self.episode_ends[index])
+        steps = (end - len(episode.action), end)
+        seen = {camera: self.read_pictures(camera, *steps) for camera in self.pictures}
+        return replace(episode, pictures=seen)
 
     def _block(self, start: int, stop: int) -> list[Episode]:
         """Read episodes `start` to `stop`, each array once."""
@@ -234,7 +254,7 @@ class DemonstrationStore:
         if not rows:
             return
         ends = self.n_steps + np.cumsum([len(row["data/action"]) for row in rows], dtype=np.int64)
-        columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        columns = rules.end_to_end(rows)
         columns[ENDS] = ends
         grown = {name: sums.sum_rows(columns[name], self._sums[name]) for name in self._sums}
         with writing(self.path, len(self)):
@@ -279,10 +299,11 @@ class DemonstrationStore:
             warnings.warn(message, StoreVersionWarning, stacklevel=2)
 
     def names(self, group: str) -> list[str]:
-        """List the arrays of "data/" or "meta/" without that prefix, but `meta/episode_ends`."""
-        return [
-            name[len(group) :] for name in self.columns if name.startswith(group) and name != ENDS
-        ]
+        """List the arrays of "data/" or "meta/" without that prefix, but `meta/episode_ends` and
+        pictures.
+        """
+        others = {ENDS, *map(array_of, self.pictures)}
+        return [n[len(group) :] for n in self.columns if n.startswith(group) and n not in others]
 
     def _rows(
         self, group: str, names: Sequence[str] | None, start: int, stop: int
@@ -322,9 +343,5 @@ class DemonstrationStore:
 
     def _drop_uncommitted(self) -> None:
         with writing(self.path, len(self)):
-            for leftover in self.path.rglob("*.partial"):
-                leftover.unlink()
-            for name, array in self._arrays.items():
-                if array.shape[0] > self._length(name):
-                    array.resize((self._length(name), *array.shape[1:]))
-            (self.path / APPENDING).unlink(missing_ok=True)
+            lengths = {name: self._length(name) for name in self._arrays}
+            layout.drop_uncommitted(self.path, self._arrays, lengths)

@@ -25,7 +25,7 @@ from reconverge.datasets.formats.episode_attributes import (
 )
 from reconverge.datasets.formats.exchange import Demonstrations, row_shapes, without
 from reconverge.datasets.formats.zarr_files import ZarrFiles, find_group
-from reconverge.datasets.layout import ENDS, RESERVED, SHARD_STEPS, Episode, split_episodes
+from reconverge.datasets.layout import ENDS, RESERVED, Episode, blocks, split_episodes
 
 OUR_RECORD = "reconverge"  # root attribute that we write: the names of each group, in their order
 GROUPS = ("observations", "extras", "scalars")
@@ -182,10 +182,8 @@ def _episodes(
 ) -> Iterator[Episode]:
     """Yield the episodes, read about SHARD_STEPS steps at a time."""
     keys = [name for name, field in fields.items() if field.observation]
-    start = 0
-    while start < len(ends):
+    for start, stop in blocks(ends):
         begin = int(ends[start - 1]) if start else 0
-        stop = max(int(np.searchsorted(ends, begin + SHARD_STEPS, side="right")), start + 1)
         end = int(ends[stop - 1])
         rows: dict[str, np.ndarray] = {}
         for name, field in fields.items():
@@ -197,4 +195,3 @@ def _episodes(
             rows[name] = rows[name].ravel() if name in ("reward", "success") else rows[name]
         meta = {name: values[start:stop] for name, values in scalars.items()}
         yield from split_episodes(rows, meta, ends[start:stop] - begin, keys)
-        start = stop
