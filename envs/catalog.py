@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from reconverge.envs.suites.libero import rows as libero
 from reconverge.envs.suites.libero.installation import require
@@ -60,11 +61,15 @@ def get_task(name: str) -> Task:
     raise unknown("task", name, listed, more=[*libero.TASKS, *libero.OFFICIAL])
 
 
-def widest(suite: str) -> tuple[int, int]:
-    """Return the sizes of the largest observation and the largest action among a suite's tasks."""
+def widest(suite: str, sight: Any = None) -> tuple[int, int]:
+    """Return the sizes of the largest observation, with this sight, and the largest action among a
+    suite's tasks.
+    """
     if suite == libero.LIBERO.name:
         require(suite)
     tasks = [task for task in TASKS.values() if task.suite == suite]
+    if sight:
+        tasks = [sight.of(task) for task in tasks]
     return max(task.observation_size for task in tasks), max(task.action_size for task in tasks)
 
 

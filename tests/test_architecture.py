@@ -125,7 +125,13 @@ def is_downwards(file, other):
 def calls(source):
     """Dotted names of everything called, and imported names with their module."""
     tree = ast.walk(ast.parse(source))
-    return {ast.unparse(n.func) for n in tree if isinstance(n, ast.Call)} | imported(source)
+    found = [n for n in tree if isinstance(n, ast.Call) and not of_weights_only(n)]
+    return {ast.unparse(n.func) for n in found} | imported(source)
+
+
+def of_weights_only(call):
+    """Whether torch reads tensors and nothing else."""
+    return "weights_only=True" in [ast.unparse(keyword) for keyword in call.keywords]
 
 
 def is_unsafe(called):

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
+from reconverge.envs.cameras import LARGEST, SMALLEST, View
 from reconverge.envs.catalog import TASKS_MEANING, task_sequence
 from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.workers import MOST_WORKERS
@@ -36,6 +37,12 @@ class CollectOptions:
         at_least=0,
         at_most=1,
     )
+    cameras: list[str] = option(
+        [], "cameras whose pictures are recorded too, such as agentview,eye_in_hand (default: none)"
+    )
+    picture_size: int = option(
+        84, "height and width of a picture, pixels", at_least=SMALLEST, at_most=LARGEST
+    )
     workers: int | None = option(
         None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
     )
@@ -53,6 +60,7 @@ def main() -> None:
 def run(options: CollectOptions) -> None:
     """Record every task, then print a table of the stores."""
     tasks = task_sequence(options.env)
+    view = View(tuple(options.cameras), options.picture_size) if options.cameras else None
     check_output(Path(options.path), "path", folder=True)
     table = Table(title=f"demonstrations in {options.path}")
     for column in ("task", "episodes", "mean steps", "thrown away %"):
@@ -64,6 +72,7 @@ def run(options: CollectOptions) -> None:
             episodes=options.episodes,
             noise=options.noise,
             workers=options.workers,
+            view=view,
         )
         discarded = f"{100 * store.attributes['discarded']:.1f}"
         table.add_row(task.name, str(len(store)), f"{store.n_steps / len(store):.0f}", discarded)

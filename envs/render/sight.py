@@ -4,6 +4,8 @@ objects' poses, or comes beside them.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -66,6 +68,16 @@ class Sight:
         """Return what the encoder says of the pictures of every camera, one after another."""
         count = len(pictures)
         return self.encoder(pictures.reshape(-1, *pictures.shape[2:])).reshape(count, -1)
+
+    def whole(self, task: Task) -> Task:
+        """Return a task that `of` gave with the state beside the features."""
+        return replace(self, keeps_state=True).of(self.told(task))
+
+    @property
+    def name(self) -> str:
+        """A short name that no other cameras, size or encoder has."""
+        text = json.dumps(self.fingerprint, sort_keys=True)
+        return f"pixels-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     @property
     def fingerprint(self) -> dict[str, Any]:

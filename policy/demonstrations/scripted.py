@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,8 @@ import numpy as np
 from filelock import Timeout
 from tqdm import tqdm
 
-from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode
+from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode, StoreError
+from reconverge.envs.cameras import View
 from reconverge.envs.rollout import Rollout, rollout
 from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Expert, Task
@@ -31,6 +32,7 @@ class _Steps:
     observations: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
     executed: list[np.ndarray] = field(default_factory=list)
+    pictures: list[np.ndarray] = field(default_factory=list)  # [cameras, size, size, 3]
 
 
 class NoisyExpert:
@@ -44,7 +46,7 @@ class NoisyExpert:
     n_obs_steps = 1
 
     def __init__(self, env: VectorEnv, noise: float):
-        self._task, self._noise = env.task, noise
+        self._task, self._noise, self._env = env.task, noise, env
         self._make = lambda: env.task.expert(env.simulator.landmarks)
         self._experts: dict[int, Expert] = {}
         self._rng: dict[int, np.random.Generator] = {}
@@ -56,6 +58,9 @@ class NoisyExpert:
         self.recordings[slot] = _Steps()
 
     def act(self, slots: Sequence[int], history: np.ndarray) -> np.ndarray:
+        if takes_pictures(self._env):
+            for slot, pictures in zip(slots, self._env.look(slots), strict=True):
+                self.recordings[slot].pictures.append(pictures)
         actions = [self._act(slot, h[-1]) for slot, h in zip(slots, history, strict=True)]
         return np.stack(actions)[:, None]
 
@@ -92,7 +97,7 @@ def record(
 
     def on_end(result: Rollout) -> None:
         recording = expert.recordings[result.slot]
-        ended[result.seed] = _episode(env.task, result.seed, recording) if result.success else None
+        ended[result.seed] = _episode(env, result.seed, recording) if result.success else None
         flush(EPISODES_PER_APPEND)
 
     try:
@@ -101,16 +106,24 @@ def record(
         flush(1)
 
 
-def _episode(task: Task, seed: int, recording: _Steps) -> Episode:
+def takes_pictures(env: VectorEnv) -> bool:
+    """Tell whether pictures are recorded, and not an encoder's features of them."""
+    return env.view is not None and not env.task.sight
+
+
+def _episode(env: VectorEnv, seed: int, recording: _Steps) -> Episode:
+    cameras = env.view.cameras if env.view and takes_pictures(env) else ()
+    pictures = np.stack(recording.pictures, axis=1) if cameras else ()
     steps = len(recording.actions)
     ended = np.arange(steps) == steps - 1
     return Episode(
-        observations=task.split(np.stack(recording.observations)),
+        observations=env.task.split(np.stack(recording.observations)),
         action=np.stack(recording.actions).astype(np.float32),
         reward=ended.astype(np.float32),
         success=ended,
         extras={"executed_action": np.stack(recording.executed).astype(np.float32)},
         scalars={"seed": seed},
+        pictures=dict(zip(cameras, pictures, strict=True)),
     )
 
 
@@ -128,6 +141,12 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
         "simulator": simulator.fingerprint,
         "bounds": [task.low.tolist(), task.high.tolist()],
     }
+    versions = dict(simulator.versions)
+    if task.sight:
+        identity["sight"] = task.sight.fingerprint
+    if env.view:
+        versions["renderer"] = env.picture_facts["renderer"]
+    pictures = dict.fromkeys(env.view.cameras, env.view.shape[1:]) if takes_pictures(env) else {}
     if not path.exists():
         return DemonstrationStore.create(
             path,
@@ -135,21 +154,27 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
             task.action_size,
             {
                 **identity,
-                "versions": simulator.versions,
+                "versions": versions,
                 "seeds_from": DEMONSTRATION.start,
                 **({"language_instruction": task.language} if task.language else {}),
             },
             extra_sizes={"executed_action": task.action_size},
             scalar_types={"seed": "int64"},
+            pictures=pictures,
         )
     store = DemonstrationStore.open(path)
     store.require(
         action_size=task.action_size,
         observation_sizes=task.sizes,
-        versions=simulator.versions,
+        versions=versions,
         strict=True,
         **identity,
     )
+    if store.pictures != pictures:
+        raise StoreError(
+            f"{path}: has pictures of {_listed(store.pictures)}, wanted {_listed(pictures)}; give "
+            "another path, or delete it to record it again"
+        )
     complete = len(store) >= episodes and store.attributes.get("attempts") == _attempts(store)
     return store if complete else DemonstrationStore.open(path, "a")
 
@@ -183,17 +208,20 @@ def collect(
     episodes: int,
     noise: float,
     workers: int | None = None,
+    view: View | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DemonstrationStore:
     """Make or complete the store at `path`: the first `episodes` seeds that the noisy expert
-    solves.
+    solves, with the pictures of a `view`.
 
     Interrupted, it keeps its finished episodes and goes on from there. `progress(done, tried)` is
     called as it grows. Raises StoreError for a store of another task, noise or simulator, and
     ReconvergeError if the expert hardly ever succeeds.
     """
     task.require_expert()
-    with _alone(path), VectorEnv(task, min(SLOTS, episodes), workers) as env:
+    if task.sight:
+        task = task.sight.whole(task)  # the expert reads the state
+    with _alone(path), VectorEnv(task, min(SLOTS, episodes), workers, view=view) as env:
         store = open_or_create(env, path, noise, episodes)
         recorded = store.scalars()["seed"]
         start = int(recorded[-1]) + 1 if len(recorded) else DEMONSTRATION.start
@@ -222,22 +250,48 @@ def collect(
     return store
 
 
+def _listed(pictures: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(f"{camera} ({rows[0]} pixels)" for camera, rows in pictures.items()) or "none"
+
+
+def store_path(folder: Path, task: Task) -> Path:
+    """Return where the demonstrations of a task lie: `folder/<task>.zarr`, with the name of its
+    sight before the ending where it is seen in pictures.
+    """
+    seen = f".{task.sight.name}" if task.sight else ""
+    return folder / f"{task.name}{seen}.zarr"
+
+
 def _attempts(store: DemonstrationStore) -> int:
     """Return the number of episodes that were tried for those in the store."""
     return int(store.scalars()["seed"][-1]) + 1 - DEMONSTRATION.start
 
 
 def collect_with_bar(
-    task: Task, folder: Path, *, episodes: int, noise: float, workers: int | None
+    task: Task,
+    folder: Path,
+    *,
+    episodes: int,
+    noise: float,
+    workers: int | None,
+    view: View | None = None,
 ) -> DemonstrationStore:
-    """Collect into `folder/<task>.zarr` behind a progress bar."""
+    """Collect into the task's store in `folder` behind a progress bar."""
     with progress_bar(f"demonstrations of {task.name}", "episode", episodes) as bar:
 
         def show(done: int, tried: int) -> None:
             bar.update(done - bar.n)
             bar.set_postfix(tried=tried, refresh=False)
 
-        path = folder / f"{task.name}.zarr"
-        store = collect(task, path, episodes=episodes, noise=noise, workers=workers, progress=show)
+        path = store_path(folder, task)
+        store = collect(
+            task,
+            path,
+            episodes=episodes,
+            noise=noise,
+            workers=workers,
+            view=view,
+            progress=show,
+        )
         bar.update(episodes - bar.n)
     return store

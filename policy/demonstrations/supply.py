@@ -4,19 +4,49 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from reconverge.datasets.store import EXPERT, DemonstrationStore
+from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
+from reconverge.options import option
+from reconverge.policy.demonstrations.encoding import encoded
 from reconverge.policy.demonstrations.fit import require_fit
-from reconverge.policy.demonstrations.scripted import collect_with_bar
+from reconverge.policy.demonstrations.scripted import collect_with_bar, store_path
 
 Identities = dict[str, dict[str, Any]]
 """`identity` of the demonstrations of every task, by its name"""
+
+
+@dataclass(frozen=True)
+class DemonstrationOptions:
+    """Where demonstrations are, and how the scripted experts make them where they are missing."""
+
+    path: str = option(
+        "demonstrations",
+        "folder of the stores <task>.zarr; scripted experts make those that are missing",
+        text="path",
+    )
+    episodes: int = option(
+        200,
+        "demonstrations of each task that experts record",
+        at_least=1,
+        at_most=len(DEMONSTRATION),
+    )
+    collect: bool = option(
+        True, "true: experts record what is missing | false: all stores must be there"
+    )
+    noise: float = option(
+        0.2,
+        "standard deviation of the noise on the expert's executed actions, in units of the action",
+        at_least=0,
+        at_most=1,
+    )
 
 
 def identity(store: DemonstrationStore, task: Task, episodes: int) -> dict[str, Any]:
@@ -50,18 +80,28 @@ def identities(
 
 
 def find_stores(tasks: Sequence[Task], folder: Path) -> dict[str, DemonstrationStore]:
-    """Open those of `folder/<task>.zarr` that exist, by the tasks' names.
+    """Open the tasks' stores in `folder` that exist, by the tasks' names.
 
     StoreError for one from elsewhere that does not fit its task.
     """
     found = {}
     for task in tasks:
-        path = folder / f"{task.name}.zarr"
-        if task.name not in found and path.exists():
-            found[task.name] = DemonstrationStore.open(path)
-            if EXPERT not in found[task.name].attributes:
-                require_fit(found[task.name], task)
+        store = None if task.name in found else _find_store(task, folder)
+        if store is not None:
+            found[task.name] = store
+            if EXPERT not in store.attributes:
+                require_fit(store, task)
     return found
+
+
+def _find_store(task: Task, folder: Path) -> DemonstrationStore | None:
+    """Open the task's store, made of the pictures of one from elsewhere if there is one."""
+    path, plain = store_path(folder, task), folder / f"{task.name}.zarr"
+    if task.sight and plain.exists():
+        source = DemonstrationStore.open(plain)
+        if EXPERT not in source.attributes:
+            return encoded(source, task, path)
+    return DemonstrationStore.open(path) if path.exists() else None
 
 
 def require_same(found: Identities, begun: Identities, folder: Path) -> None:
@@ -69,16 +109,16 @@ def require_same(found: Identities, begun: Identities, folder: Path) -> None:
     for name, was in begun.items():
         if name not in found:
             raise ReconvergeError(
-                f"{folder / f'{name}.zarr'}: is gone, and the run began with it "
+                f"{folder / Path(was['path']).name}: is gone, and the run began with it "
                 f"({_described(was)}); bring it back, or say where it is with "
                 "demonstrations.path=<folder>"
             )
         now = found[name]
         if now["sha256"] != was["sha256"]:
             raise ReconvergeError(
-                f"{folder / f'{name}.zarr'}: holds other demonstrations ({_described(now)}) than "
-                f"those that the run began with ({_described(was)}); bring those back, or say "
-                "where they are with demonstrations.path=<folder>"
+                f"{folder / Path(was['path']).name}: holds other demonstrations "
+                f"({_described(now)}) than those that the run began with ({_described(was)}); "
+                "bring those back, or say where they are with demonstrations.path=<folder>"
             )
 
 
@@ -89,11 +129,11 @@ def require_all(
 
     StoreError for one that does not fit its task.
     """
-    missing = [task.name for task in tasks if task.name not in found]
+    missing = [store_path(folder, task).name for task in tasks if task.name not in found]
     if missing:
         raise ReconvergeError(
             f"demonstrations.collect=false: {folder.absolute()} has no "
-            f"{', '.join(f'{name}.zarr' for name in missing)}; correct demonstrations.path, or "
+            f"{', '.join(missing)}; correct demonstrations.path, or "
             "let scripted experts record them with demonstrations.collect=true"
         )
     for task in tasks:

@@ -66,8 +66,13 @@ def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
     """Return the contract of acting on `task`, whose `index` and `input_frame` are the policy's.
 
     Bounds are those of the checkpoint, by which it normalises. ReconvergeError if the task has
-    another size today.
+    another size today, and for a policy that sees pictures.
     """
+    if task.sight:
+        raise ReconvergeError(
+            f"{task.name}: the policy sees pictures; only one with observations=state can be "
+            "exported or served; evaluate and film this one"
+        )
     bounds = policy.normalizer
     low, high = bounds.low[task.index].tolist(), bounds.high[task.index].tolist()
     action_size = policy.action_size_of(task.index)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from reconverge.datasets.store import DemonstrationStore
-from reconverge.envs.catalog import task_sequence
 from reconverge.envs.evaluator import Evaluator
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.alignment import Loss, OldTask, align, cosine, error, gradient
@@ -34,6 +33,7 @@ from reconverge.policy.continual.quadratic import QuadraticForm
 from reconverge.policy.continual.region import TrustRegion
 from reconverge.policy.continual.rehearsal import ReplaySource
 from reconverge.policy.demonstrations.fit import in_frames_of
+from reconverge.policy.demonstrations.scripted import store_path
 from reconverge.policy.model.policy import DiffusionPolicy
 from reconverge.policy.runs import checkpoint
 from reconverge.policy.runs.build import (
@@ -43,7 +43,7 @@ from reconverge.policy.runs.build import (
     make_spec,
     make_windows,
 )
-from reconverge.policy.runs.configuration import TrainOptions, task_labels
+from reconverge.policy.runs.configuration import TrainOptions, check_train_options, task_labels
 from reconverge.policy.runs.folder import recorded_options
 from reconverge.policy.runs.loading import LoadedPolicy, load_policy
 from reconverge.progress import progress_bar
@@ -106,8 +106,8 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
 
 def _read(run: Path, options: TrainOptions, loaded: Sequence[LoadedPolicy]) -> LearnedRun:
     """Return windows of the run's demonstrations, and its replay before anything was learned."""
-    tasks, folder = task_sequence(options.env), Path(options.demonstrations.path)
-    stores = [DemonstrationStore.open(folder / f"{task.name}.zarr") for task in tasks]
+    tasks, folder = check_train_options(options), Path(options.demonstrations.path)
+    stores = [DemonstrationStore.open(store_path(folder, task)) for task in tasks]
     tasks = in_frames_of(tasks, stores)
     policies = [each.policy for each in loaded]
     normalizer = policies[0].normalizer

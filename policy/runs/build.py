@@ -128,7 +128,7 @@ def make_spec(
     """
     if begun is None:
         suites = [task.suite for task in tasks] + ([options.room_for] if options.room_for else [])
-        sizes = [widest(suite) for suite in suites]
+        sizes = [widest(suite, tasks[0].sight) for suite in suites]
         observation_size, action_size = (max(column) for column in zip(*sizes, strict=True))
     else:
         observation_size, action_size = begun.observation_size, begun.action_size
@@ -144,6 +144,7 @@ def make_spec(
         action_size=action_size,
         input_frames={t.label: t.input_frame for t in tasks if t.input_frame != "base"},
         action_sizes={t.label: t.action_size for t in tasks if t.action_size < action_size},
+        sight=options.seeing,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reconverge.configs.store import Command, load_yaml, writable
 from reconverge.envs.catalog import TASKS_MEANING, task_sequence
-from reconverge.envs.seeds import DEMONSTRATION, MEASUREMENT
+from reconverge.envs.seeds import MEASUREMENT
 from reconverge.envs.suites import SUITES
 from reconverge.envs.task import Task
 from reconverge.envs.workers import MOST_SLOTS, MOST_WORKERS
@@ -23,7 +23,9 @@ from reconverge.policy.continual.loop import Probing
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import OptimizerOptions
 from reconverge.policy.continual.rehearsal import BUDGET_UNITS
+from reconverge.policy.demonstrations.supply import DemonstrationOptions
 from reconverge.policy.model.diffusion import DiffusionOptions
+from reconverge.policy.model.encoders import ENCODERS, SightOptions, make_sight
 from reconverge.policy.model.networks import NETWORKS
 from reconverge.policy.model.networks.mlp import MLPOptions
 from reconverge.policy.model.policy import PolicyOptions
@@ -101,35 +103,16 @@ GROUPS: dict[str, Mapping[str, type]] = {
     "network": NETWORKS,
     "replay": REPLAYS,
     "fisher": FISHERS,
+    "encoder": ENCODERS,
 }
 """The choices of every group: `method=ewc` takes a row, or a preset of configs/method/."""
-CHOSEN = {"method": "trust_region", "network": "mlp", "replay": "generator", "fisher": "kfac"}
-
-
-@dataclass(frozen=True)
-class DemonstrationOptions:
-    """Where demonstrations are, and how the scripted experts make them where they are missing."""
-
-    path: str = option(
-        "demonstrations",
-        "folder of the stores <task>.zarr; scripted experts make those that are missing",
-        text="path",
-    )
-    episodes: int = option(
-        200,
-        "demonstrations of each task that experts record",
-        at_least=1,
-        at_most=len(DEMONSTRATION),
-    )
-    collect: bool = option(
-        True, "true: experts record what is missing | false: all stores must be there"
-    )
-    noise: float = option(
-        0.2,
-        "standard deviation of the noise on the expert's executed actions, in units of the action",
-        at_least=0,
-        at_most=1,
-    )
+CHOSEN = {
+    "method": "trust_region",
+    "network": "mlp",
+    "replay": "generator",
+    "fisher": "kfac",
+    "encoder": "efficientnet_lite0",
+}
 
 
 @dataclass(frozen=True)
@@ -179,13 +162,14 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions(PolicyOptions):
+class TrainOptions(PolicyOptions, SightOptions):
     """Learn tasks one after another."""
 
     method: Any = MISSING
     network: Any = MISSING
     replay: Any = MISSING
     fisher: Any = MISSING
+    encoder: Any = MISSING
 
     env: list[str] = option(
         ["lift", "can", "square"],
@@ -254,6 +238,14 @@ class TrainOptions(PolicyOptions):
             self.task_conditioning,
         )
 
+    @property
+    def seeing(self) -> dict[str, Any] | None:
+        """Return what `make_sight` takes, None for a policy that is told the state."""
+        if self.observations == "state":
+            return None
+        values = {spec.name: getattr(self, spec.name) for spec in fields(SightOptions)}
+        return values | {"encoder": asdict(self.encoder)}
+
 
 FREE_IN_A_SWEEP = (
     "name",
@@ -308,16 +300,20 @@ def check_train_options(options: TrainOptions) -> list[Task]:
             "evaluation.probe_rollouts of at least 1"
         )
     check_logger(options.logger)
-    return tasks
+    if options.seeing is None:
+        return tasks
+    sight = make_sight(**options.seeing)
+    return [sight.of(task) for task in tasks]
 
 
 def deciding(options: TrainOptions) -> dict[str, Any]:
     """Return the options that decide the result beside the seed, as JSON for summary.json."""
-    groups = (*GROUPS, "diffusion", "optimizer", "demonstrations")
+    groups = ("method", "network", "replay", "fisher", "diffusion", "optimizer", "demonstrations")
     decided = {name: asdict(getattr(options, name)) for name in groups}
     del decided["demonstrations"]["path"], decided["demonstrations"]["collect"]
     single = {"batch_size": options.batch_size, "room_for": options.room_for}
-    return decided | single | asdict(options.policy)
+    seeing = {} if options.seeing is None else {"sight": options.seeing}
+    return decided | single | seeing | asdict(options.policy)
 
 
 def as_yaml(options: TrainOptions) -> str:

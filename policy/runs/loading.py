@@ -17,6 +17,7 @@ from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import choose
 from reconverge.policy.model.actor import ROWS, PolicyActor
 from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
+from reconverge.policy.model.encoders import make_sight
 from reconverge.policy.model.networks import NETWORKS
 from reconverge.policy.model.normalizer import Normalizer
 from reconverge.policy.model.policy import DiffusionPolicy, PolicyOptions
@@ -45,11 +46,14 @@ class PolicySpec:
     fourier_octaves: int
     input_frames: dict[str, str] = field(default_factory=dict)  # of tasks not acted on in "base"
     action_sizes: dict[str, int] = field(default_factory=dict)  # of tasks with smaller actions
+    sight: dict[str, Any] | None = None  # of a policy that sees: SightOptions, and its encoder
 
     def task(self, name: str) -> Task:
         """Return the task with its index in the sequence and the frame of the policy's actions."""
         frame = self.input_frames.get(name, "base")
-        return replace(get_task(name), index=self.tasks.index(name), input_frame=frame)
+        task = replace(get_task(name), index=self.tasks.index(name), input_frame=frame)
+        sight = None if self.sight is None else make_sight(**self.sight)
+        return sight.of(task) if sight else task
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""

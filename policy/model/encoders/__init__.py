@@ -1,4 +1,4 @@
-"""The table of encoders: encoder(pictures [n, H, W, 3]) -> [n, F], and which pictures a policy sees.
+"""The table of encoders, encoder(pictures [n, H, W, 3]) -> [n, F], and what a policy observes.
 
 A row is the options of an encoder, a frozen dataclass whose first field is `name`. Its `build()`
 makes the encoder (`envs.render.sight.Encoder`).
@@ -6,13 +6,13 @@ makes the encoder (`envs.render.sight.Encoder`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from reconverge.envs.render.sight import Encoder, Sight
 from reconverge.envs.cameras import LARGEST, SMALLEST, View
+from reconverge.envs.render.sight import Encoder, Sight
 from reconverge.options import choose, option
 from reconverge.policy.model.encoders.pretrained import EfficientNetOptions, TimmOptions
 
@@ -35,16 +35,16 @@ class SightOptions:
         84, "height and width of a picture, pixels", at_least=SMALLEST, at_most=LARGEST
     )
 
-    def sight(self, encoder: Any) -> Sight | None:
-        """Return what looks at the simulator, None for a policy that is told the state."""
-        if self.observations == "state":
-            return None
-        values = tuple(sorted(asdict(encoder).items()))
-        view = View(tuple(self.cameras), self.picture_size)
-        return Sight(view, built(values), keeps_state=self.observations == "both")
+
+def make_sight(
+    observations: str, cameras: Sequence[str], picture_size: int, encoder: Mapping[str, Any]
+) -> Sight:
+    """Return what looks at the simulator, by SightOptions and the options of the encoder."""
+    view = View(tuple(cameras), picture_size)
+    return Sight(view, _built(tuple(encoder.items())), keeps_state=observations == "both")
 
 
 @lru_cache
-def built(values: tuple[tuple[str, Any], ...]) -> Encoder:
+def _built(values: tuple[tuple[str, Any], ...]) -> Encoder:
     """Return the encoder of these options, one in the process."""
     return choose("encoder", ENCODERS, dict(values)).build()

@@ -9,8 +9,9 @@ from torch import Tensor
 FLAT = 1e-3  # standard deviation below which a channel counts as the same everywhere
 
 
-def keypoints(features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 2C"]:
-    """Return the expected place of every channel: all vertical places, then all horizontal ones.
+def keypoints(features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
+    """Return the expected place of every channel, F = 2 C numbers: all vertical places, then all
+    horizontal ones.
 
     Spatial softmax (Levine et al. 2016, arXiv 1504.00702) of channels that are standardised over
     the picture, so that no scale has to be learned. Places are in [-1, 1], from the top to the

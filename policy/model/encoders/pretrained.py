@@ -34,8 +34,8 @@ class FrozenEncoder:
     """
 
     def __init__(self, network: nn.Module, options: dict[str, Any], device: torch.device):
-        self._network = network.eval().requires_grad_(False).to(device)
-        self._network.to(memory_format=torch.channels_last)
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.network.to(memory_format=torch.channels_last)
         self._device = device
         settings = network.pretrained_cfg
         self._mean, self._std = (
@@ -58,7 +58,7 @@ class FrozenEncoder:
 
     def _encode(self, pictures: UInt8[np.ndarray, "B H W 3"]) -> Float[Tensor, "B F"]:
         inputs = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2).float()
-        (features,) = self._network.forward_intermediates(
+        (features,) = self.network.forward_intermediates(
             (inputs - self._mean) / self._std,
             indices=[self._layer],
             stop_early=True,

@@ -152,7 +152,10 @@ def test_deciding_holds_all_that_decides_a_result_as_json():
     assert json.loads(json.dumps(decided)) == decided
     rest = {"env", "seed", "updates_per_task", "evaluation"}  # facts of their own in summary.json
     free = {"resume", "name", "sweep", "checkpoint_every", "report", "logger", "device", "workers"}
-    assert decided.keys() == {spec.name for spec in fields(TrainOptions)} - rest - free
+    sight = {"observations", "cameras", "picture_size", "encoder"}
+    assert decided.keys() == {spec.name for spec in fields(TrainOptions)} - rest - free - sight
+    seeing = deciding(make_options(observations="pixels"))
+    assert seeing["sight"].keys() == sight
     elsewhere = DemonstrationOptions(path="elsewhere", collect=False)
     assert decided == deciding(replace(make_options(), demonstrations=elsewhere))
 

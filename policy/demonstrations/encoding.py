@@ -1,0 +1,115 @@
+"""Demonstrations with pictures from elsewhere, as a policy sees them: an encoder's features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from reconverge.datasets.formats.exchange import batches
+from reconverge.datasets.layout import SCHEMA
+from reconverge.datasets.pixels import PICTURES
+from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
+from reconverge.envs.render.sight import Sight
+from reconverge.envs.task import Task
+from reconverge.files import replacing
+from reconverge.progress import progress_bar
+
+SOURCE = "encoded_from"  # attribute: the checksum of the store whose pictures were encoded
+PICTURES_AT_ONCE = 256  # of each camera, in memory
+
+
+def encoded(source: DemonstrationStore, task: Task, path: Path) -> DemonstrationStore:
+    """Return the store at `path`, the episodes of `source` with features in place of pictures.
+
+    It is made where it is missing or of another source, whole or not at all. Raises StoreError for
+    a camera that the source lacks, for pictures of another size than the task's sight wants, and
+    for observations that are missing.
+    """
+    checksum = source.identity()["checksum"]
+    if path.exists():
+        found = DemonstrationStore.open(path)
+        if found.attributes.get(SOURCE) == checksum:
+            return found
+    _require(source, task)
+    kept = [key for key in task.observations if key in source.observation_sizes]
+    schema = (*SCHEMA, PICTURES)
+    attributes = {name: value for name, value in source.attributes.items() if name not in schema}
+    with replacing(path) as temporary:
+        store = DemonstrationStore.create(
+            temporary,
+            task.sizes,
+            source.action_size,
+            attributes | {SOURCE: checksum, "sight": task.sight.fingerprint},
+            extra_sizes=source.attributes["extra_sizes"],
+            scalar_types=source.attributes["scalar_types"],
+            types=_types(source, kept),
+            absent=source.attributes.get("absent", ()),
+        )
+        for batch in batches(_encoded(source, task, kept)):
+            store.extend(episode for episode, _ in batch)
+    return DemonstrationStore.open(path)
+
+
+LEFT_OUT = (*SCHEMA, PICTURES)
+
+
+def _types(source: DemonstrationStore, kept: Sequence[str]) -> dict[str, str]:
+    names = (*kept, *source.attributes["extra_sizes"], "reward", "success", "action")
+    return {
+        name: kind for name, kind in source.attributes.get("types", {}).items() if name in names
+    }
+
+
+def _require(source: DemonstrationStore, task: Task) -> None:
+    view = task.sight.view
+    for camera in view.cameras:
+        if source.pictures.get(camera) != (view.size, view.size, 3):
+            shape = source.pictures.get(camera)
+            has = "no pictures" if shape is None else f"pictures of {shape[1]} x {shape[0]} pixels"
+            raise StoreError(
+                f"{source.path}: has {has} of {camera}, wanted {view.size} x {view.size}; its "
+                f"cameras: {', '.join(source.pictures) or 'none'}; choose cameras= and "
+                "picture_size=, or convert it again with picture_size="
+            )
+    own = {key: size for key, size in task.sizes.items() if not key.endswith("_features")}
+    for key, size in own.items():
+        if source.observation_sizes.get(key) != size:
+            raise StoreError(
+                f"{source.path}: observation {key} of {size} numbers is missing, which "
+                f"{task.name} has beside pictures; convert it again"
+            )
+
+
+def _encoded(
+    source: DemonstrationStore, task: Task, kept: Sequence[str]
+) -> Iterator[tuple[Episode, dict[str, Any]]]:
+    cameras = task.sight.view.cameras
+    with progress_bar(f"features of {source.path.name}", "episode", len(source)) as bar:
+        ends = source.episode_ends
+        for index, episode in enumerate(source.episodes(cameras=())):
+            stop = int(ends[index])
+            seen = {
+                f"{camera}_features": features(
+                    source, task.sight, camera, stop - len(episode.action), stop
+                )
+                for camera in cameras
+            }
+            told = {key: episode.observations[key] for key in kept}
+            bar.update()
+            yield replace(episode, observations=told | seen), {}
+
+
+def features(
+    source: DemonstrationStore, sight: Sight, camera: str, start: int, stop: int
+) -> Float[np.ndarray, "T F"]:
+    """Encode a camera's pictures of steps `start` to `stop`, some of them at a time."""
+    starts = range(start, stop, PICTURES_AT_ONCE)
+    parts = [
+        sight.encoder(source.read_pictures(camera, at, min(at + PICTURES_AT_ONCE, stop)))
+        for at in starts
+    ]
+    return np.concatenate(parts)

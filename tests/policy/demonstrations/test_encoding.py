@@ -1,0 +1,147 @@
+"""Pictures that are recorded, and the features that a policy gets of them."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode, StoreError
+from reconverge.envs.cameras import View
+from reconverge.envs.catalog import TASKS
+from reconverge.envs.render.sight import Sight
+from reconverge.errors import ReconvergeError
+from reconverge.policy.demonstrations import scripted
+from reconverge.policy.demonstrations.encoding import encoded
+from reconverge.policy.demonstrations.scripted import collect, store_path
+from reconverge.policy.demonstrations.supply import find_stores
+from support.simulators import use_simulators
+
+LIFT = replace(TASKS["lift"], max_steps=120)
+VIEW = View(("agentview", "eye_in_hand"), 32)
+
+
+class Means:
+    """Describe a picture by its mean red, green and blue, in [-1, 1]."""
+
+    size = 3
+    fingerprint: ClassVar = {"name": "means"}
+
+    def __call__(self, pictures):
+        return (pictures.mean(axis=(1, 2)) / 127.5 - 1.0).astype(np.float32)
+
+
+SEEN = Sight(VIEW, Means(), keeps_state=False).of(LIFT)
+BOTH = Sight(VIEW, Means(), keeps_state=True).of(LIFT)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, simulator_of):
+    use_simulators(monkeypatch, "robosuite", simulator_of)
+    monkeypatch.setattr(scripted, "SLOTS", 2)
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory, simulator_of):
+    """Two episodes of lift with their pictures."""
+    path = tmp_path_factory.mktemp("pictured") / "lift.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        use_simulators(patch, "robosuite", simulator_of)
+        return collect(LIFT, path, episodes=2, noise=0.2, workers=1, view=VIEW)
+
+
+def as_brought(source, path, **changes):
+    """The same demonstrations, as if another program had made them."""
+    store = DemonstrationStore.create(
+        path,
+        source.observation_sizes,
+        source.action_size,
+        {"task": "lift"},
+        extra_sizes=source.attributes["extra_sizes"],
+        scalar_types=source.attributes["scalar_types"],
+        **{"pictures": source.pictures, **changes},
+    )
+    for episode in source.episodes(cameras=store.pictures):
+        store.append(episode)
+    return store
+
+
+def test_pictures_change_nothing_else_of_the_demonstrations(tmp_path, pictured):
+    plain = collect(LIFT, tmp_path / "lift.zarr", episodes=2, noise=0.2, workers=1)
+    assert pictured.pictures == dict.fromkeys(VIEW.cameras, (32, 32, 3))
+    for name, rows in plain.read().items():
+        np.testing.assert_array_equal(pictured.read()[name], rows)
+
+
+def test_a_store_with_other_pictures_is_not_gone_on_with(pictured):
+    with pytest.raises(
+        StoreError, match=r"has pictures of agentview \(32 pixels\), .* wanted none"
+    ):
+        collect(LIFT, pictured.path, episodes=3, noise=0.2, workers=1)
+
+
+def test_experts_record_the_features_of_the_same_pictures(tmp_path, pictured):
+    store = collect(SEEN, store_path(tmp_path, SEEN), episodes=2, noise=0.2, workers=1)
+    assert list(store.observation_sizes) == list(BOTH.observations)  # the expert needs the state
+    pictures = pictured.read_pictures("eye_in_hand", 0, pictured.n_steps)
+    np.testing.assert_array_equal(
+        store.read(["eye_in_hand_features"])["eye_in_hand_features"], Means()(pictures)
+    )
+
+
+def test_pictures_from_elsewhere_are_encoded_once(tmp_path, pictured):
+    as_brought(pictured, tmp_path / "lift.zarr")
+    found = find_stores([SEEN], tmp_path)["lift"]
+    assert found.path == store_path(tmp_path, SEEN)
+    assert found.observation_sizes == SEEN.sizes
+    assert EXPERT not in found.attributes
+    pictures = pictured.read_pictures("agentview", 0, pictured.n_steps)
+    np.testing.assert_array_equal(
+        found.read(["agentview_features"])["agentview_features"], Means()(pictures)
+    )
+    written = (found.path / "zarr.json").stat().st_mtime_ns
+    find_stores([SEEN], tmp_path)
+    assert (found.path / "zarr.json").stat().st_mtime_ns == written
+
+
+def test_features_of_another_store_are_made_again(tmp_path, pictured):
+    source = as_brought(pictured, tmp_path / "lift.zarr")
+    assert len(encoded(source, SEEN, tmp_path / "seen.zarr")) == 2
+    source.append(source.episode(0))
+    assert len(encoded(source, SEEN, tmp_path / "seen.zarr")) == 3
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        (SEEN, {"pictures": {"agentview": (32, 32, 3)}}, "has no pictures of eye_in_hand"),
+        (
+            Sight(View(("agentview",), 48), Means(), keeps_state=False).of(LIFT),
+            {},
+            "has pictures of 32 x 32 pixels of agentview, wanted 48 x 48",
+        ),
+    ],
+)
+def test_pictures_that_a_policy_cannot_take_are_one_line(
+    tmp_path, pictured, task, changes, message
+):
+    source = as_brought(pictured, tmp_path / "lift.zarr", **changes)
+    with pytest.raises(StoreError, match=message):
+        encoded(source, task, tmp_path / "seen.zarr")
+    assert not (tmp_path / "seen.zarr").exists()
+
+
+def test_a_missing_observation_is_one_line(tmp_path, pictured):
+    store = DemonstrationStore.create(
+        tmp_path / "lift.zarr",
+        {"object": 10},
+        7,
+        {"task": "lift"},
+        absent=["reward", "success"],
+        pictures=pictured.pictures,
+    )
+    episode = pictured.episode(0)
+    object_alone = {"object": episode.observations["object"]}
+    store.append(Episode(object_alone, episode.action, pictures=episode.pictures))
+    with pytest.raises(ReconvergeError, match="observation robot0_eef_pos of 3 numbers is missing"):
+        encoded(store, SEEN, tmp_path / "seen.zarr")
