@@ -8,6 +8,8 @@ from typing import Any
 
 PICTURES = "pictures"
 SUFFIX = "_image"
+SUFFIXES = (SUFFIX, "_rgb")  # in other formats; LIBERO's is the second
+HAND = ("robot0_eye_in_hand_image", "eye_in_hand")  # robomimic's name of it, and of the camera
 STEPS = (32, 256)  # compressed together, and in a file, which an append to it writes again
 
 
@@ -19,6 +21,14 @@ def array_of(camera: str) -> str:
 def picture_name(camera: str) -> str:
     """Name a camera's pictures among the arrays of one row a step."""
     return f"{camera}{SUFFIX}"
+
+
+def camera_of(name: str) -> str:
+    """Return the camera whose pictures have this name in a store, or in other formats."""
+    if name == HAND[0]:
+        return HAND[1]
+    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+    return name.removesuffix(suffix) or name
 
 
 def picture_arrays(record: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

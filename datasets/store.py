@@ -213,19 +213,20 @@ class DemonstrationStore:
         index = range(len(self))[index]
         return self._with_pictures(index, self._block(index, index + 1)[0])
 
-    def episodes(self) -> Iterator[Episode]:
-        """Yield all episodes in their order, read SHARD_STEPS at a time, pictures one at a time."""
+    def episodes(self, cameras: Collection[str] | None = None) -> Iterator[Episode]:
+        """Yield all episodes in their order, with the pictures of these cameras, by default all."""
         for start, stop in layout.blocks(self.episode_ends):
             for index, episode in enumerate(self._block(start, stop), start):
-                yield self._with_pictures(index, episode)
+                yield self._with_pictures(index, episode, cameras)
 
-    def _with_pictures(self, index: int, episode: Episode) -> Episode:
-        if not self.pictures:
-            return episode
+    def _with_pictures(
+        self, index: int, episode: Episode, cameras: Collection[str] | None = None
+    ) -> Episode:
         end = int(self.episode_ends[index])
         steps = (end - len(episode.action), end)
-        seen = {camera: self.read_pictures(camera, *steps) for camera in self.pictures}
-        return replace(episode, pictures=seen)
+        chosen = self.pictures if cameras is None else cameras
+        seen = {camera: self.read_pictures(camera, *steps) for camera in chosen}
+        return replace(episode, pictures=seen) if seen else episode
 
     def _block(self, start: int, stop: int) -> list[Episode]:
         """Read episodes `start` to `stop`, each array once."""

@@ -21,6 +21,7 @@ from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.download import SCHEME, download
 from reconverge.datasets.formats.env_args import FRAMES, convention
 from reconverge.datasets.formats.exchange import Demonstrations, dictionary
+from reconverge.datasets.formats.pictures.sizes import resized, without_pictures
 from reconverge.datasets.formats.split import parse_split, split
 from reconverge.datasets.formats.table import FORMATS, Format, source_format, target_format
 from reconverge.datasets.layout import Episode
@@ -62,7 +63,14 @@ class ConvertOptions:
         text="free",
     )
     leave_out: list[str] = option(
-        [], "arrays not to convert, such as pictures: leave_out=[agentview_image]", text="free"
+        [], "arrays not to convert: leave_out=[robot0_joint_pos,agentview_image]", text="free"
+    )
+    pictures: bool = option(True, "false: leave all pictures out")
+    picture_size: int | None = option(
+        None,
+        "height and width of pictures, in pixels; others are squeezed (default: as they are)",
+        at_least=1,
+        at_most=4096,
     )
     task: str | None = option(
         None, "name of the task to record (default: as the source says)", text="free"
@@ -116,6 +124,8 @@ def run(options: ConvertOptions) -> None:
     with open_source(options) as demonstrations:
         if not demonstrations.count:
             raise ConversionError(f"{options.source}: holds no episode; choose another source")
+        if demonstrations.pictures and not kind.writes_pictures:
+            demonstrations = without_pictures(demonstrations, f"a {name} is written without")
         attributes = _attributes(demonstrations, options)
         if options.observations == "states":
             demonstrations = observed(demonstrations, find_task(str(attributes.get("task"))))
@@ -178,8 +188,14 @@ def open_source(options: ConvertOptions) -> Iterator[Demonstrations]:
             raise ReconvergeError(
                 f"filter={options.filter}: a {name} has no filter keys; leave it out"
             )
-        chosen = {} if options.filter is None else {"filter_key": options.filter}
+        wanted = {
+            "filter_key": options.filter,
+            "pictures": options.pictures,
+            "picture_size": options.picture_size,
+        }
+        chosen = {n: value for n, value in wanted.items() if n in kind.read_options}
         found = kind.read(path, leave_out=options.leave_out, **chosen)
+        found = resized(found, options.picture_size) if options.picture_size else found
         yield split(found, parse_split(options.split)) if options.split else found
 
 

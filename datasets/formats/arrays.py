@@ -31,6 +31,7 @@ class Field:
     row: tuple[int, ...]
     observation: bool = False
     path: str = ""  # in an episode's group, where it is not the name
+    picture: bool = False  # of a camera, RGB, which a store keeps apart from the numbers
 
     @cached_property
     def size(self) -> int:
@@ -46,8 +47,11 @@ class Field:
     @property
     def obstacle(self) -> str:
         """Say why a store cannot hold it; "" if it can."""
+        if self.picture:
+            return ""
         if is_picture(self.dtype, self.row):
-            return "pixels"
+            coloured = self.dtype != np.uint8 and 3 in (self.row[0], self.row[-1])
+            return f"pixels of type {self.dtype}, not uint8" if coloured else "pixels"
         if self.dtype.kind in "OSUT":
             metadata: Mapping[str, Any] = self.dtype.metadata or {}
             kept = metadata.get("vlen", str)  # h5py's, in arrays of objects
@@ -63,6 +67,11 @@ def is_picture(dtype: np.dtype, row: tuple[int, ...]) -> bool:
     if dtype == np.uint8:
         return len(row) > 1
     return len(row) > 2 and sorted(row)[-2] >= PICTURE_SIDE
+
+
+def is_rgb(dtype: np.dtype, row: tuple[int, ...]) -> bool:
+    """Tell pictures that a store holds: uint8, three axes, the colours last or first."""
+    return dtype == np.uint8 and len(row) == 3 and 3 in (row[0], row[2]) and min(row) > 0
 
 
 def wider_type(dtype: np.dtype, real: bool) -> str:
@@ -141,7 +150,8 @@ def check_rows(where: str, values: np.ndarray, length: int, kind: str) -> np.nda
 
 
 def schema_of(fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Return what a store declares of its arrays of one row a step, and their original shapes."""
+    """Return what a store declares of its arrays of one row a step but pictures."""
+    fields = {name: field for name, field in fields.items() if not field.picture}
     kinds = {name: field.store_type for name, field in fields.items() if name != "success"}
     return {
         "observation_sizes": {name: f.size for name, f in fields.items() if f.observation},

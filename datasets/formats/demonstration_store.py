@@ -11,12 +11,17 @@ from reconverge.datasets.formats.episode_attributes import (
     read_episode_attributes,
 )
 from reconverge.datasets.formats.exchange import Demonstrations, batches, without
+from reconverge.datasets.pixels import PICTURES, picture_name
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.files import creating
 
 
-def read_store(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
-    """Read the episodes of a store without some of its observations and extras."""
+def read_store(
+    path: Path, leave_out: Collection[str] = (), pictures: bool = True
+) -> Demonstrations:
+    """Read the episodes of a store without some of its observations, extras and pictures, or
+    without any picture.
+    """
     if not path.exists():
         raise ConversionError(f"{path}: is not there; give the path of what to convert")
     store = DemonstrationStore.open(path)
@@ -25,7 +30,13 @@ def read_store(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
             f"{path}: in diffusion_policy's layout; give source_format=diffusion_policy"
         )
     extras = store.attributes["extra_sizes"]
-    check_left_out(str(path), leave_out, [*store.observation_sizes, *extras])
+    seen = [picture_name(camera) for camera in store.pictures]
+    check_left_out(str(path), leave_out, [*store.observation_sizes, *extras, *seen])
+    cameras = {
+        camera: shape
+        for camera, shape in store.pictures.items()
+        if pictures and picture_name(camera) not in leave_out
+    }
     attributes = read_episode_attributes(path / EPISODE_ATTRIBUTES, len(store))
     episodes = (
         (
@@ -36,9 +47,11 @@ def read_store(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
             ),
             own,
         )
-        for episode, own in zip(store.episodes(), attributes, strict=True)
+        for episode, own in zip(store.episodes(cameras), attributes, strict=True)
     )
-    return Demonstrations.from_record(str(path), len(store), episodes, store.attributes, leave_out)
+    record = {**store.attributes, PICTURES: cameras}
+    blind = [f"left out {', '.join(seen)}: pictures"] if seen and not pictures else []
+    return Demonstrations.from_record(str(path), len(store), episodes, record, leave_out, blind)
 
 
 def write_store(demonstrations: Demonstrations, path: Path) -> None:
@@ -53,6 +66,7 @@ def write_store(demonstrations: Demonstrations, path: Path) -> None:
             scalar_types=demonstrations.scalar_types,
             types=demonstrations.types,
             absent=demonstrations.absent,
+            pictures=demonstrations.pictures,
         )
         with EpisodeAttributes(temporary / EPISODE_ATTRIBUTES) as attributes:
             for batch in batches(demonstrations.episodes):

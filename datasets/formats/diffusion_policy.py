@@ -1,6 +1,7 @@
 """Read diffusion_policy's replay buffers: zarr v2 or v3, a directory or the same in a .zarr.zip."""
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from reconverge.datasets.formats.arrays import (
     check_left_out,
     check_name,
     check_rows,
+    is_picture,
+    is_rgb,
     refuse,
     schema_of,
     widen,
@@ -23,46 +26,61 @@ from reconverge.datasets.formats.episode_attributes import (
     EPISODE_ATTRIBUTES,
     read_episode_attributes,
 )
-from reconverge.datasets.formats.exchange import Demonstrations, row_shapes, without
+from reconverge.datasets.formats.exchange import (
+    Demonstrations,
+    dictionary,
+    row_shapes,
+    without,
+)
+from reconverge.datasets.formats.pictures.keys import find_cameras, oriented, picture_schema
 from reconverge.datasets.formats.zarr_files import ZarrFiles, find_group
 from reconverge.datasets.layout import ENDS, RESERVED, Episode, blocks, split_episodes
+from reconverge.datasets.pixels import PICTURES
 
 OUR_RECORD = "reconverge"  # root attribute that we write: the names of each group, in their order
 GROUPS = ("observations", "extras", "scalars")
 
 
-def read_diffusion_policy(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
+def read_diffusion_policy(
+    path: Path, leave_out: Collection[str] = (), pictures: bool = True
+) -> Demonstrations:
     """Read the episodes of a replay buffer; `data/obs/x` becomes x, `data/a/b` becomes a.b.
 
     Arrays of real numbers and those in `data/obs` are observations, but the action and the reward;
-    others are extras, unless there are no real ones. Arrays of `meta` with one number an episode
+    others are extras, unless there are no real ones; `data/agentview_image` [T, H, W, 3] are the
+    pictures of agentview. Arrays of `meta` with one number an episode
     are scalars. Raises ConversionError.
     """
     source = str(path)
     files = find_group(path, ENDS)
     attributes = files.attributes()
     ends, kept, warnings = _ends(files)
-    arrays = _arrays(files, leave_out)
+    arrays, unseen = _arrays(files, leave_out, pictures)
     scalars, more = _scalars(files, kept)
-    order = _order(source, arrays, scalars, attributes, leave_out)
+    seen = {n: a for n, a in arrays.items() if is_rgb(a.dtype, a.shape[1:])}
+    order = _order(source, without(arrays, seen), scalars, attributes, leave_out)
     scalars = {name: scalars[name] for name in order[2]}
     fields = {
-        name: Field(name, array.dtype, array.shape[1:], name in order[0])
+        name: Field(name, array.dtype, array.shape[1:], name in order[0], picture=name in seen)
         for name, array in arrays.items()
     }
     _refuse_unfit(source, fields, arrays, int(ends[-1]), leave_out)
     if OUR_RECORD not in attributes:
-        attributes["row_shapes"] = row_shapes({name: field.row for name, field in fields.items()})
+        attributes["row_shapes"] = row_shapes(fields)
     arranged = {name: fields[name] for name in dict.fromkeys([*order[0], *order[1], *fields])}
+    known = dictionary(dictionary(attributes, OUR_RECORD), PICTURES)
+    cameras = find_cameras(source, fields, {str(key): str(c) for key, c in known.items()})
     record = {
-        **without(attributes, [OUR_RECORD]),
+        **without(attributes, [OUR_RECORD, PICTURES]),
         **schema_of(arranged),
+        **picture_schema(cameras),
         "scalar_types": {name: values.dtype.name for name, values in scalars.items()},
     }
     own = read_episode_attributes(files.root / EPISODE_ATTRIBUTES, len(ends))
-    episodes = zip(_episodes(files, arrays, arranged, scalars, ends), own, strict=True)
+    found = _episodes(files, arrays, arranged, scalars, ends)
+    episodes = zip(_with_pictures(files, arrays, cameras, found), own, strict=True)
     return Demonstrations.from_record(
-        source, len(ends), episodes, record, leave_out, [*warnings, *more]
+        source, len(ends), episodes, record, leave_out, [*warnings, *more, *unseen]
     )
 
 
@@ -91,8 +109,12 @@ def _ends(files: ZarrFiles) -> tuple[Int[np.ndarray, " E"], Int[np.ndarray, " E"
     return ends[kept], kept, [f"left out episode {names}: without a step"] if empty.size else []
 
 
-def _arrays(files: ZarrFiles, leave_out: Collection[str]) -> dict[str, zarr.Array]:
-    """Open the arrays of `data` by their names in a store."""
+def _arrays(
+    files: ZarrFiles, leave_out: Collection[str], pictures: bool
+) -> tuple[dict[str, zarr.Array], list[str]]:
+    """Open the arrays of `data` by their names in a store, without pictures unless wanted, and
+    return a line about those.
+    """
     paths = files.names("data")
     names = {path: path.removeprefix("obs/").replace("/", ".") for path in paths}
     for path, name in names.items():
@@ -102,7 +124,10 @@ def _arrays(files: ZarrFiles, leave_out: Collection[str]) -> dict[str, zarr.Arra
     check_left_out(files.source, leave_out, [n for n in names.values() if n != "action"])
     if "action" not in names:
         raise ConversionError(f"{files.source}: data/action is missing; {RESTORE}")
-    return {n: files.open(f"data/{path}") for path, n in names.items() if n not in leave_out}
+    found = {n: files.open(f"data/{path}") for path, n in names.items() if n not in leave_out}
+    unseen = [n for n, a in found.items() if not pictures and is_picture(a.dtype, a.shape[1:])]
+    line = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
+    return without(found, unseen), line
 
 
 def _scalars(
@@ -180,7 +205,8 @@ def _episodes(
     scalars: Mapping[str, np.ndarray],
     ends: Int[np.ndarray, " E"],
 ) -> Iterator[Episode]:
-    """Yield the episodes, read about SHARD_STEPS steps at a time."""
+    """Yield the episodes without pictures, read about SHARD_STEPS steps at a time."""
+    fields = {name: field for name, field in fields.items() if not field.picture}
     keys = [name for name, field in fields.items() if field.observation]
     for start, stop in blocks(ends):
         begin = int(ends[start - 1]) if start else 0
@@ -195,3 +221,21 @@ def _episodes(
             rows[name] = rows[name].ravel() if name in ("reward", "success") else rows[name]
         meta = {name: values[start:stop] for name, values in scalars.items()}
         yield from split_episodes(rows, meta, ends[start:stop] - begin, keys)
+
+
+def _with_pictures(
+    files: ZarrFiles,
+    arrays: Mapping[str, zarr.Array],
+    cameras: Mapping[str, Field],
+    episodes: Iterator[Episode],
+) -> Iterator[Episode]:
+    """Add the pictures to the episodes, read an episode at a time."""
+    start = 0
+    for episode in episodes:
+        stop = start + len(episode.action)
+        seen = {
+            camera: oriented(files.read(arrays[field.name], f"data/{field.name}", start, stop))
+            for camera, field in cameras.items()
+        }
+        yield replace(episode, pictures=seen) if seen else episode
+        start = stop

@@ -1,7 +1,9 @@
 """Write diffusion_policy's replay buffers, a zarr v2 directory or the same in a .zarr.zip."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numcodecs
 import numpy as np
@@ -9,8 +11,15 @@ import zarr
 
 from reconverge.datasets.formats.diffusion_policy import GROUPS, OUR_RECORD
 from reconverge.datasets.formats.episode_attributes import EPISODE_ATTRIBUTES, EpisodeAttributes
-from reconverge.datasets.formats.exchange import Demonstrations, batches, rows_by_name
-from reconverge.datasets.layout import CHUNK_STEPS, ENDS, ZARR_OPTIONS, Column, columns
+from reconverge.datasets.formats.exchange import (
+    Demonstrations,
+    batches,
+    rows_by_name,
+    without,
+)
+from reconverge.datasets.formats.pictures.keys import known_cameras
+from reconverge.datasets.layout import CHUNK_STEPS, ENDS, ZARR_OPTIONS, Column, Episode, columns
+from reconverge.datasets.pixels import PICTURES, STEPS
 from reconverge.files import creating
 
 
@@ -35,7 +44,11 @@ def _write(demonstrations: Demonstrations, folder: Path) -> None:
         demonstrations.extra_sizes,
         demonstrations.scalar_types,
     )
-    order = {kind: list(names) for kind, names in zip(GROUPS, arrays_of, strict=True)}
+    order: dict[str, Any] = {
+        kind: list(names) for kind, names in zip(GROUPS, arrays_of, strict=True)
+    }
+    keys = known_cameras(demonstrations.record)
+    order |= {PICTURES: keys} if keys else {}
     with (
         zarr.config.set(ZARR_OPTIONS),
         EpisodeAttributes(folder / EPISODE_ATTRIBUTES) as attributes,
@@ -52,19 +65,32 @@ def _write(demonstrations: Demonstrations, folder: Path) -> None:
                 arrays[f"meta/{name}"].append(
                     np.array([episode.scalars[name] for episode, _ in batch])
                 )
-            rows = [rows_by_name(episode, demonstrations.attributes) for episode, _ in batch]
+            rows = [_rows(episode, demonstrations.attributes, keys) for episode, _ in batch]
             for name in rows[0]:
                 arrays[f"data/{name}"].append(np.concatenate([own[name] for own in rows]))
             attributes.write(own for _, own in batch)
             steps = int(ends[-1])
 
 
+def _rows(
+    episode: Episode, attributes: Mapping[str, Any], keys: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Return the arrays of an episode by their names in `data`."""
+    seen = {key: episode.pictures[camera] for key, camera in keys.items()}
+    return {**rows_by_name(episode, attributes), **seen}
+
+
 def _columns(demonstrations: Demonstrations) -> dict[str, Column]:
     """Return every array with the type and the original shape of one row."""
-    found = columns(demonstrations.schema)
+    found = columns(without(demonstrations.schema, [PICTURES]))
     shapes = demonstrations.attributes.get("row_shapes", {})
     originals = {f"data/{name}": tuple(shape) for name, shape in shapes.items()}
-    return {name: (dtype, originals.get(name, row)) for name, (dtype, row) in found.items()}
+    pictures = {
+        f"data/{key}": (np.dtype(np.uint8), demonstrations.pictures[camera])
+        for key, camera in known_cameras(demonstrations.record).items()
+    }
+    numbers = {name: (dtype, originals.get(name, row)) for name, (dtype, row) in found.items()}
+    return {**numbers, **pictures}
 
 
 def _make_arrays(root: zarr.Group, demonstrations: Demonstrations) -> dict[str, zarr.Array]:
@@ -76,7 +102,7 @@ def _make_arrays(root: zarr.Group, demonstrations: Demonstrations) -> dict[str, 
         name: root.create_array(
             name,
             shape=(0, *row),
-            chunks=(CHUNK_STEPS, *row),
+            chunks=(STEPS[0] if len(row) == 3 and dtype == np.uint8 else CHUNK_STEPS, *row),
             dtype=dtype,
             compressors=compressor,
             fill_value=0,

@@ -1,16 +1,18 @@
 """Demonstrations on their way between formats: every reader gives them, every writer takes them."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from reconverge.datasets.formats.arrays import RESTORE, ConversionError, leaving_out
+from reconverge.datasets.formats.arrays import RESTORE, ConversionError, Field, leaving_out
 from reconverge.datasets.layout import SCHEMA, Episode
+from reconverge.datasets.pixels import PICTURES
 
-# steps that a writer gathers before it writes them: some shards, so that few are written twice
-BATCH_STEPS = 32_000
+# steps that a writer gathers before it writes them: some shards, so that few are written twice;
+# and bytes of pictures, of which there are thousands of times as many
+BATCH_STEPS, BATCH_BYTES = 32_000, 2**26
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Demonstrations:
     scalar_types: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
+    pictures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -60,6 +63,7 @@ class Demonstrations:
             scalar_types=record["scalar_types"],
             types=without(record.get("types", {}), leave_out),
             absent=tuple(dict.fromkeys([*record.get("absent", ()), *left_out])),
+            pictures={c: tuple(shape) for c, shape in record.get(PICTURES, {}).items()},
             warnings=tuple(warnings),
         )
 
@@ -73,7 +77,13 @@ class Demonstrations:
             "scalar_types": dict(self.scalar_types),
             "types": dict(self.types),
             "absent": list(self.absent),
+            **({PICTURES: {c: list(s) for c, s in self.pictures.items()}} if self.pictures else {}),
         }
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return schema and attributes, as `from_record` takes them."""
+        return {**self.schema, **self.attributes}
 
     def type_of(self, name: str) -> str:
         """Return the type of the array of this name with one row a step."""
@@ -83,7 +93,8 @@ class Demonstrations:
 def _check_record(source: str, record: Mapping[str, Any]) -> None:
     kinds = {"action_size": int, "absent": list}
     found = {"types": {}, "absent": [], **record}
-    for name in ("observation_sizes", "extra_sizes", "scalar_types", "types", *kinds):
+    found.setdefault(PICTURES, {})
+    for name in ("observation_sizes", "extra_sizes", "scalar_types", "types", PICTURES, *kinds):
         kind = kinds.get(name, dict)
         if not isinstance(found.get(name), kind):
             raise ConversionError(
@@ -102,7 +113,9 @@ def _finite(
     """
     bad: dict[str, str] = {}
     labels = record.get("episode_names", [])
+    pictures = record.get(PICTURES, {})
     for i, (episode, own) in enumerate(episodes):
+        _check_pictures(f"{source}: episode {i}", episode, pictures)
         for name, rows in rows_by_name(episode, record).items():
             if name in bad or rows.dtype.kind != "f" or np.isfinite(rows).all():
                 continue
@@ -121,6 +134,16 @@ def _finite(
         )
 
 
+def _check_pictures(where: str, episode: Episode, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuse an episode without the pictures of every camera, one for each step, of its shape."""
+    for camera, shape in shapes.items():
+        found, wanted = np.shape(episode.pictures.get(camera, ())), (len(episode.action), *shape)
+        if found != wanted:
+            raise ConversionError(
+                f"{where} has pictures of {camera} of shape {found}, expected {wanted}; {RESTORE}"
+            )
+
+
 def without(items: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Copy a dictionary without these names."""
     return {name: item for name, item in items.items() if name not in names}
@@ -135,23 +158,28 @@ def dictionary(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def batches(
     episodes: Iterable[tuple[Episode, dict[str, Any]]],
 ) -> Iterator[list[tuple[Episode, dict[str, Any]]]]:
-    """Gather episodes until they have BATCH_STEPS steps."""
+    """Gather episodes until they have BATCH_STEPS steps, or pictures of BATCH_BYTES."""
     batch: list[tuple[Episode, dict[str, Any]]] = []
-    steps = 0
+    steps = size = 0
     for item in episodes:
         batch.append(item)
         steps += len(item[0].action)
-        if steps >= BATCH_STEPS:
+        size += sum(rows.nbytes for rows in item[0].pictures.values())
+        if steps >= BATCH_STEPS or size >= BATCH_BYTES:
             yield batch
-            batch, steps = [], 0
+            batch, steps, size = [], 0, 0
     if batch:
         yield batch
 
 
-def row_shapes(rows: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+def row_shapes(fields: Mapping[str, Field]) -> dict[str, list[int]]:
     """Return by name the shapes of rows that a store flattens, for writers to restore."""
     usual = {"reward": 0, "success": 0}
-    return {name: list(row) for name, row in rows.items() if len(row) != usual.get(name, 1)}
+    return {
+        name: list(field.row)
+        for name, field in fields.items()
+        if len(field.row) != usual.get(name, 1) and not field.picture
+    }
 
 
 def rows_by_name(episode: Episode, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -170,6 +198,7 @@ def make_episode(
     rows: Mapping[str, np.ndarray],
     observations: Iterable[str],
     scalars: Mapping[str, int | float] | None = None,
+    pictures: Mapping[str, np.ndarray] | None = None,
 ) -> Episode:
     """Make an episode of arrays by their names in a store; extras are all that remain."""
     keys = list(observations)
@@ -180,4 +209,5 @@ def make_episode(
         success=rows["success"].ravel() if "success" in rows else None,
         extras=without(rows, (*keys, "action", "reward", "success")),
         scalars=dict(scalars or {}),
+        pictures=dict(pictures or {}),
     )

@@ -1,6 +1,6 @@
 """Read robomimic's HDF5 files (robomimic.github.io/docs/datasets/overview.html), LIBERO's too.
 
-Only low-dimensional arrays are converted.
+Pictures of `obs` are converted: robomimic's are upright, LIBERO's upside down, and turned.
 """
 
 import json
@@ -35,7 +35,16 @@ from reconverge.datasets.formats.hdf5.contents import (
     read_attributes,
 )
 from reconverge.datasets.formats.hdf5.survey import Kind, Layout, survey, without_steps
+from reconverge.datasets.formats.pictures.keys import (
+    are_upside_down,
+    find_cameras,
+    known_cameras,
+    oriented,
+    picture_schema,
+    turned,
+)
 from reconverge.datasets.layout import Episode
+from reconverge.datasets.pixels import PICTURES
 from reconverge.errors import unknown
 
 OUR_RECORD = "reconverge"  # attribute of `data` that we write: the store's attributes and schema
@@ -56,15 +65,19 @@ def store_name(path: str) -> str:
     return STORE_NAMES.get(path, path.removeprefix("obs/").replace("/", "."))
 
 
-LAYOUT = Layout(store_name, "obs/", STEPS)
+LAYOUT = Layout(store_name, "obs/", STEPS, pictures=("obs/",))
 
 
 def read_robomimic(
-    path: Path, filter_key: str | None = None, leave_out: Collection[str] = ()
+    path: Path,
+    filter_key: str | None = None,
+    leave_out: Collection[str] = (),
+    pictures: bool = True,
 ) -> Demonstrations:
     """Read all demonstrations or those of `mask/<filter_key>`, in the order of their numbers.
 
-    Observations keep their names; `next_obs/x` becomes the extra `next_obs.x`. Where no array says
+    Observations keep their names; `next_obs/x` becomes the extra `next_obs.x`, and
+    `obs/agentview_image` the pictures of agentview. Where no array says
     when a task is solved, rewards do that are 0 or one positive number. Raises ConversionError.
     """
     source = str(path)
@@ -74,7 +87,8 @@ def read_robomimic(
         kinds = {name: _kinds(source, data, name) for name in chosen}
         names = [name for name in chosen if kinds[name]["actions"][1][0]]
         warnings += without_steps(source, chosen, names)
-        fields, left = survey(source, LAYOUT, {name: kinds[name] for name in names}, leave_out)
+        kept_kinds = {name: kinds[name] for name in names}
+        fields, left = survey(source, LAYOUT, kept_kinds, leave_out, pictures)
         if not any(field.observation for field in fields.values()):
             raise ConversionError(
                 f"{source}: no episode has obs; make it with robomimic's dataset_states_to_obs.py"
@@ -86,11 +100,15 @@ def read_robomimic(
         else:
             record = _record(source, fields, stated)
             record |= _success([data[name] for name in names], fields, record)
+        cameras = find_cameras(source, fields, known_cameras(record))
+        upside_down = not own and are_upside_down(stated, cameras)
+        record = {**without(record, [PICTURES]), **picture_schema(cameras)}
+        record = turned(record) if upside_down else record
     if not own or filter_key is not None:
         kept = {key: [name for name in members if name in names] for key, members in masks.items()}
         record["episode_names"] = names
         record["masks"] = {key: members for key, members in kept.items() if members}
-    episodes = _episodes(path, names, fields, record)
+    episodes = _episodes(path, names, fields, record, cameras, upside_down)
     return Demonstrations.from_record(
         source, len(names), episodes, record, leave_out, [*warnings, *left]
     )
@@ -153,7 +171,7 @@ def _record(source: str, fields: Mapping[str, Field], stated: dict[str, Any]) ->
     schema = schema_of(fields)
     found: dict[str, Any] = {
         **schema,
-        "row_shapes": row_shapes({name: field.row for name, field in fields.items()}),
+        "row_shapes": row_shapes(fields),
         "robomimic": {
             "paths": {n: fields[n].path for n in schema["extra_sizes"] if "/" in fields[n].path},
             "attributes": without(stated, DATA_ATTRIBUTES),
@@ -227,7 +245,12 @@ def _object(source: str, text: Any) -> dict[str, Any]:
 
 
 def _episodes(
-    path: Path, names: list[str], fields: Mapping[str, Field], record: Mapping[str, Any]
+    path: Path,
+    names: list[str],
+    fields: Mapping[str, Field],
+    record: Mapping[str, Any],
+    cameras: Mapping[str, Field],
+    upside_down: bool,
 ) -> Iterator[tuple[Episode, dict[str, Any]]]:
     keys = [key for key in record["observation_sizes"] if key in fields]
     told_by, rule = SUCCESS_RULES.get(record.get("success_from", ""), ("", np.asarray))
@@ -240,7 +263,8 @@ def _episodes(
                 rows["success"] = rule(rows[told_by])
             own = read_attributes(where, demo)
             scalars = _object(where, own.get("scalars", "{}"))
-            yield make_episode(rows, keys, scalars), without(own, DEMO_ATTRIBUTES)
+            seen = _pictures(where, demo, cameras, upside_down)
+            yield make_episode(rows, keys, scalars, seen), without(own, DEMO_ATTRIBUTES)
 
 
 def _rows(where: str, demo: h5py.Group, fields: Mapping[str, Field]) -> dict[str, np.ndarray]:
@@ -255,4 +279,16 @@ def _rows(where: str, demo: h5py.Group, fields: Mapping[str, Field]) -> dict[str
             field.store_type,
         )
         for name, field in fields.items()
+        if not field.picture
+    }
+
+
+def _pictures(
+    where: str, demo: h5py.Group, cameras: Mapping[str, Field], upside_down: bool
+) -> dict[str, np.ndarray]:
+    """Read the pictures of one demo by camera, upright."""
+    found = dict(arrays_below(where, demo.id)) if cameras else {}
+    return {
+        camera: oriented(found[field.path].read(f"{where}: {field.path}"), upside_down)
+        for camera, field in cameras.items()
     }

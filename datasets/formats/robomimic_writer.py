@@ -10,9 +10,12 @@ import numpy as np
 from reconverge.datasets.formats.env_args import make_env_args
 from reconverge.datasets.formats.exchange import Demonstrations, rows_by_name
 from reconverge.datasets.formats.hdf5.contents import create, write_array, write_attributes
+from reconverge.datasets.formats.pictures.keys import key_of
 from reconverge.datasets.formats.robomimic import OUR_RECORD, SUCCESS_RULES
 from reconverge.datasets.layout import Episode
 from reconverge.files import creating
+
+PICTURE_BYTES = 2**20  # in a chunk: robomimic's loader reads some steps at a time
 
 
 def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
@@ -26,6 +29,8 @@ def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
             demo = data.create_group(name)
             for place, rows in _places(episode, attributes):
                 write_array(demo, place, rows)
+            for camera, rows in episode.pictures.items():
+                write_array(demo, f"obs/{key_of(camera, attributes)}", rows, PICTURE_BYTES)
             stated = {"num_samples": len(episode.action), "scalars": json.dumps(episode.scalars)}
             write_attributes(demo, {**stated, **own})
             steps += len(episode.action)
@@ -33,7 +38,7 @@ def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
             "total": steps,
             "env_args": json.dumps(make_env_args(attributes), indent=4),
             **attributes.get("robomimic", {}).get("attributes", {}),
-            OUR_RECORD: json.dumps({**demonstrations.schema, **attributes}),
+            OUR_RECORD: json.dumps(demonstrations.record),
         }
         write_attributes(data, stated)
         for key, members in attributes.get("masks", {}).items():

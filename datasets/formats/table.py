@@ -30,6 +30,7 @@ class Format:
     suffixes: tuple[str, ...] = ()  # of targets
     read_options: tuple[str, ...] = ()  # further arguments of `read`
     write_options: tuple[str, ...] = ()  # further arguments of `write`
+    writes_pictures: bool = False
 
 
 def _is_hdf5_of(name: str, path: Path) -> bool:
@@ -59,13 +60,16 @@ FORMATS = {
         recognises=lambda path: _is_hdf5_of("robomimic", path),
         write=write_robomimic,
         suffixes=(".hdf5", ".h5"),
-        read_options=("filter_key",),
+        read_options=("filter_key", "pictures"),
+        writes_pictures=True,
     ),
     "store": Format(
         read=read_store,
         recognises=_is_store,
         write=write_store,
         suffixes=(".zarr",),
+        read_options=("pictures",),
+        writes_pictures=True,
     ),
     "diffusion_policy": Format(
         read=read_diffusion_policy,
@@ -75,6 +79,8 @@ FORMATS = {
         ),
         write=write_diffusion_policy,
         suffixes=(".zip",),
+        read_options=("pictures",),
+        writes_pictures=True,
     ),
     "lerobot": Format(
         read=read_lerobot,

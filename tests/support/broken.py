@@ -269,7 +269,15 @@ BUFFER_CASES = {
         buffer(lambda path: truncate(path / "data/state/.zarray")),
         "cannot be read",
     ),
-    "a picture in a buffer": (buffer(img=np.zeros((9, 2, 2, 3), np.uint8)), "leave_out"),
+    "a grey picture in a buffer": (buffer(img=np.zeros((9, 2, 2), np.uint8)), "leave_out"),
+    "pictures of too few steps in a buffer": (
+        buffer(img=np.zeros((8, 2, 2, 3), np.uint8)),
+        "cannot convert img (8 rows, meta/episode_ends wants 9)",
+    ),
+    "two pictures of a camera in a buffer": (
+        buffer(img=np.zeros((9, 2, 2, 3), np.uint8), img_image=np.zeros((9, 2, 2, 3), np.uint8)),
+        "img and img_image would both be pictures of img; add leave_out=[img_image]",
+    ),
     "our record edited": (buffer(own({"observations": 3})), "the attribute reconverge was edited"),
     "our record holds numbers": (
         buffer(own({"observations": [1], "extras": ["state", "keypoint"], "scalars": []})),

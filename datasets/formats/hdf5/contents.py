@@ -138,14 +138,16 @@ def create(path: Path) -> h5py.File:
     return h5py.File(path, "w", libver=VERSIONS)
 
 
-def write_array(group: h5py.Group, path: str, rows: np.ndarray) -> None:
+def write_array(
+    group: h5py.Group, path: str, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES
+) -> None:
     """Write a new array with checksums at a path in the group."""
     folder, _, name = path.rpartition("/")
     group = group.require_group(folder) if folder else group
     values = np.ascontiguousarray(rows)
     row_bytes = max(1, values.nbytes // max(1, len(values)))
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_chunk((max(1, min(len(values), CHUNK_BYTES // row_bytes)), *values.shape[1:]))
+    properties.set_chunk((max(1, min(len(values), chunk_bytes // row_bytes)), *values.shape[1:]))
     properties.set_fletcher32()
     kind = h5py.h5t.py_create(values.dtype, logical=True)
     space = h5py.h5s.create_simple(values.shape)

@@ -48,7 +48,7 @@ def read_d4rl(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
         fields, warnings = survey(source, layout, kinds, leave_out)
     record: dict[str, Any] = {
         **schema_of(fields),
-        "row_shapes": row_shapes({name: field.row for name, field in fields.items()}),
+        "row_shapes": row_shapes(fields),
     }
     episodes = _episodes(path, fields, ends)
     return Demonstrations.from_record(source, len(ends), episodes, record, leave_out, warnings)

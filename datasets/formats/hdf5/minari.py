@@ -68,7 +68,7 @@ def read_minari(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
     record: dict[str, Any] = {
         **schema_of(fields),
         **_described(file_path.with_name(METADATA)),
-        "row_shapes": row_shapes({name: field.row for name, field in fields.items()}),
+        "row_shapes": row_shapes(fields),
         "episode_names": names,
     }
     episodes = _episodes(file_path, names, fields)

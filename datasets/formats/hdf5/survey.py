@@ -9,6 +9,8 @@ from reconverge.datasets.formats.arrays import (
     ConversionError,
     Field,
     check_left_out,
+    is_picture,
+    is_rgb,
     refuse,
 )
 
@@ -21,6 +23,7 @@ class Layout(NamedTuple):
     name_of: Callable[[str], str]  # in a store
     observations: str  # beginning of the paths of observations
     steps: tuple[str, ...]  # beginnings of paths that must have one row a step
+    pictures: tuple[str, ...] = ()  # beginnings of the paths of pictures to convert
 
 
 def survey(
@@ -28,16 +31,19 @@ def survey(
     layout: Layout,
     episodes: Mapping[str, Mapping[str, Kind]],
     leave_out: Collection[str] = (),
+    pictures: bool = True,
 ) -> tuple[dict[str, Field], list[str]]:
     """Compare the arrays, by path, of all episodes; `actions` have an episode's length.
 
-    Return those of which every episode has one row a step by their names in a store, and a line
-    about the others. Raises ConversionError for all arrays at once that no store can hold.
+    Return those of which every episode has one row a step by their names in a store, and lines
+    about the others, with `pictures` or without. Raises ConversionError for all arrays at once that
+    no store can hold.
     """
     lengths = {label: arrays["actions"][1][0] for label, arrays in episodes.items()}
     fields: dict[str, Field] = {}
     obstacles: dict[str, str] = {}
     behind: list[str] = []
+    unseen: list[str] = []
     names = _names(source, layout, episodes)
     check_left_out(source, leave_out, names.keys() - {"action"})
     for name, path in names.items():
@@ -48,7 +54,13 @@ def survey(
         if odd and not path.startswith(layout.steps):
             behind.append(name)
             continue
-        field = Field(name, *_common(found.values()), path.startswith(layout.observations), path)
+        kind = _common(found.values())
+        if not pictures and is_picture(*kind):
+            unseen.append(name)
+            continue
+        picture = path.startswith(layout.pictures) and is_rgb(*kind)
+        observation = path.startswith(layout.observations) and not picture
+        field = Field(name, *kind, observation, path, picture)
         lacking = [label for label in episodes if label not in found]
         ragged = [label for label, (_, shape) in found.items() if shape[1:] != field.row]
         obstacle = (
@@ -61,7 +73,8 @@ def survey(
             obstacles[name] = obstacle
         fields[name] = field
     refuse(source, obstacles, leave_out)
-    return fields, [f"left out {', '.join(behind)}: not one row a step"] if behind else []
+    reasons = {"not one row a step": behind, "pictures": unseen}
+    return fields, [f"left out {', '.join(some)}: {why}" for why, some in reasons.items() if some]
 
 
 def without_steps(source: str, labels: list[str], kept: list[str]) -> list[str]:

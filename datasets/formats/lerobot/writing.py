@@ -30,6 +30,7 @@ from reconverge.datasets.formats.lerobot.reading import (
     TASKS,
     file_checksum,
 )
+from reconverge.datasets.formats.pictures.sizes import without_pictures
 from reconverge.datasets.layout import Episode
 from reconverge.datasets.sums import signed
 from reconverge.files import creating
@@ -53,8 +54,9 @@ def write_lerobot(
     """Make a dataset of one task, whole or not at all. Raises ConversionError.
 
     All observations side by side are `observation.state`, unless they came from LeRobot. `fps` are
-    control steps a second, by default from the attributes.
+    control steps a second, by default from the attributes. Pictures are left out.
     """
+    demonstrations = without_pictures(demonstrations)
     rate = fps or frames_per_second(demonstrations.attributes)
     if not rate:
         raise ConversionError(
@@ -277,7 +279,7 @@ def _write_record(folder: Path, demonstrations: Demonstrations) -> None:
     """Write the store's schema and attributes, with checksums of all other files and of itself."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     checksums = {file.relative_to(folder).as_posix(): file_checksum(file) for file in files}
-    record = {**demonstrations.schema, **demonstrations.attributes, CHECKSUMS: checksums}
+    record = {**demonstrations.record, CHECKSUMS: checksums}
     _write_json(folder / OUR_RECORD, signed(folder, record))
 
 

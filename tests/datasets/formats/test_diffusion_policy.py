@@ -62,11 +62,20 @@ def test_read_diffusion_policy_gives_extras_and_rewards(tmp_path):
     assert store.episode(2).extras["n_contacts"].tolist() == count[4:].tolist()
 
 
-def test_read_diffusion_policy_leaves_out_pictures_by_name(tmp_path):
-    make_replay_buffer(tmp_path / "a.zarr", img=np.zeros((9, 4, 4, 3), np.uint8))
-    with pytest.raises(ConversionError, match=r"img .*leave_out"):
+def test_read_diffusion_policy_takes_pictures_and_writes_them_under_their_key(tmp_path):
+    img = np.random.default_rng(0).integers(0, 256, (9, 4, 6, 3), np.uint8)
+    make_replay_buffer(tmp_path / "a.zarr", img=img, depth=np.zeros((9, 8, 8), np.uint8))
+    with pytest.raises(ConversionError, match=r"depth \(pixels\); add leave_out=\[depth\]"):
         convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
-    assert "img" not in convert(tmp_path / "a.zarr", tmp_path / "b.zarr", ["img"]).read()
+    store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr", ["depth"])
+    assert store.pictures == {"img": (4, 6, 3)}
+    np.testing.assert_array_equal(store.read_pictures("img", 0, 9), img)
+    write_diffusion_policy(read_store(store.path), tmp_path / "c.zarr")
+    back = zarr.open_group(tmp_path / "c.zarr", mode="r")["data/img"]
+    np.testing.assert_array_equal(back[:], img)
+    blind = read_diffusion_policy(tmp_path / "a.zarr", pictures=False)
+    assert blind.warnings == ("left out depth, img: pictures",)
+    assert not convert(tmp_path / "a.zarr", tmp_path / "d.zarr", ["depth", "img"]).pictures
 
 
 def test_read_diffusion_policy_finds_chunks_in_folders(tmp_path):

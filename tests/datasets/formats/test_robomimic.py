@@ -339,19 +339,22 @@ def test_read_robomimic_names_what_a_filter_key_lacks(tmp_path):
         read_robomimic(path, "stale")
 
 
-def test_read_robomimic_names_all_pictures_at_once(tmp_path):
+def test_read_robomimic_names_all_pixels_that_no_store_holds(tmp_path):
     def change(file):
-        for place in ("obs/front", "obs/wrist", "next_obs/front"):
-            put(file, place, lambda length: np.zeros((length, 8, 8, 3), "u1"))
+        put(file, "next_obs/front", lambda length: np.zeros((length, 8, 8, 3), "u1"))
         put(file, "obs/depth", lambda length: np.zeros((length, 8, 8, 1), "f4"))
+        put(file, "obs/real", lambda length: np.zeros((length, 8, 8, 3), "f4"))
         put(file, "note", lambda length: ["a"] * length)
 
     path = changed(tmp_path / "a.hdf5", change)
     with pytest.raises(ConversionError) as raised:
         read_robomimic(path, leave_out=["states"])
-    named = "next_obs.front,note,depth,front,wrist"
+    named = "next_obs.front,note,depth,real"
     assert f"add leave_out=[states,{named}]" in str(raised.value)
+    assert "real (pixels of type float32, not uint8)" in str(raised.value)
     read_robomimic(path, leave_out=["states", *named.split(",")])
+    found = read_robomimic(path, leave_out=["note"], pictures=False)
+    assert found.warnings == ("left out next_obs.front, depth, real: pictures",)
 
 
 def test_read_robomimic_names_all_that_is_not_finite(tmp_path):
