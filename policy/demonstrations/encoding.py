@@ -36,7 +36,7 @@ def encoded(source: DemonstrationStore, task: Task, path: Path) -> Demonstration
             return found
     _require(source, task)
     kept = [key for key in task.observations if key in source.observation_sizes]
-    schema = (*SCHEMA, PICTURES)
+    schema = (*SCHEMA, PICTURES, "checksum")
     attributes = {name: value for name, value in source.attributes.items() if name not in schema}
     with replacing(path) as temporary:
         store = DemonstrationStore.create(
