@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from reconverge.configs import commandline
 from reconverge.configs.store import Command
+from reconverge.envs.render.sight import Sight
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.policy.deployment.access import read_secret
@@ -69,7 +70,7 @@ def run(options: ServeOptions) -> None:
     leave_to_asyncio()
     try:
         with suppress(asyncio.CancelledError):  # SIGTERM
-            asyncio.run(_serve(loaded, contract, latency, options, secret))
+            asyncio.run(_serve(loaded, contract, latency, options, secret, tasks[0].sight))
     finally:
         if latency.plans:
             found = latency.summary()
@@ -85,6 +86,7 @@ async def _serve(
     latency: Latency,
     options: ServeOptions,
     secret: str | None,
+    sight: Sight | None,
 ) -> None:
     def on_start(host: str, port: int) -> None:
         print(f"serving {contract.task} at {host}:{port}; Ctrl-C ends it", flush=True)
@@ -93,7 +95,15 @@ async def _serve(
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     await listen(
-        loaded.policy, contract, options.host, options.port, latency, on_start, options, secret
+        loaded.policy,
+        contract,
+        options.host,
+        options.port,
+        latency,
+        on_start,
+        options,
+        secret,
+        sight,
     )
 
 

@@ -50,9 +50,15 @@ class Sight:
         own = SUITES[task.suite].proprioception
         kept = {key: at for key, at in task.observations.items() if self.keeps_state or key in own}
         one: Bounds = ((-1.0,) * self.encoder.size, (1.0,) * self.encoder.size)
-        seen = {f"{camera}_features": one for camera in self.view.in_suite(task)}
+        self.view.in_suite(task)
+        seen = dict.fromkeys(self.keys, one)
         sight = replace(self, state=task.observations)
         return replace(task, observations=kept | seen, sight=sight)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the features, the last of the observations."""
+        return tuple(f"{camera}_features" for camera in self.view.cameras)
 
     def told(self, task: Task) -> Task:
         """Return a task that `of` gave with the observations that its simulator makes."""

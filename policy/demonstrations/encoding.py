@@ -75,7 +75,7 @@ def _require(source: DemonstrationStore, task: Task) -> None:
                 f"cameras: {', '.join(source.pictures) or 'none'}; choose cameras= and "
                 "picture_size=, or convert it again with picture_size="
             )
-    own = {key: size for key, size in task.sizes.items() if not key.endswith("_features")}
+    own = {key: size for key, size in task.sizes.items() if key not in task.sight.keys}
     for key, size in own.items():
         if source.observation_sizes.get(key) != size:
             raise StoreError(

@@ -15,7 +15,7 @@ plain msgpack numbers, arrays lists.
     {type: contract, ...}: what an export's config.json says of the task
 {type: reset, seed: 0}
     {type: ready}: a new episode; its noise comes from the seed, 0 to 2^63 - 1
-{type: act, observation: {key: numbers}}
+{type: act, observation: {key: numbers, or the bytes of a picture}}
     {type: actions, actions: [Ta][Da]}: to be executed in order; Da is the contract's action_size
 {type: observe, observation: {key: numbers}}
     {type: observed}: the history grows, without a plan; send it at each step within a chunk
@@ -24,6 +24,7 @@ plain msgpack numbers, arrays lists.
 {type: hello, secret: text}
     {type: welcome}: the first request to a server that wants a secret, which it closes at another
 
+A picture is raw, row by row from the top, red, green and blue, or the bytes of a JPEG or PNG file.
 Anything else is refused by `{type: error, message}` and leaves the episode unchanged; after bytes
 that cannot be a message (a length above `MAX_BYTES`) the server also closes the connection. A bug
 in the server is answered by `{type: failure, message}`, and the connection closed. Each connection
@@ -60,6 +61,15 @@ def encode(message: Mapping[str, Any]) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
+def _packable(value: Any) -> Any:
+    """Return what msgpack takes: bytes for a picture [H, W, 3] of uint8 or for those of a file."""
+    if isinstance(value, bytes):
+        return value
+    array = np.asarray(value)
+    picture = array.ndim == 3 and array.dtype == np.uint8
+    return array.tobytes() if picture else array.tolist()
+
+
 class PolicyClient:
     """One connection, one episode at a time.
 
@@ -91,9 +101,9 @@ class PolicyClient:
         self.request({"type": "reset", "seed": seed})
         self._actions = []
 
-    def act(self, observation: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
+    def act(self, observation: Mapping[str, Sequence[float] | np.ndarray | bytes]) -> np.ndarray:
         """Return the action [Da] of this control step: the next of the chunk, or of a new one."""
-        listed = {key: np.asarray(value).tolist() for key, value in observation.items()}
+        listed = {key: _packable(value) for key, value in observation.items()}
         kind = "observe" if self._actions else "act"
         reply = self.request({"type": kind, "observation": listed})
         if kind == "act":

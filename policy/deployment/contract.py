@@ -27,6 +27,16 @@ class ObservationEntry:
 
 
 @dataclass(frozen=True)
+class PictureEntry:
+    """One picture of the observation: `height` x `width` pixels, RGB, uint8."""
+
+    key: str
+    height: int
+    width: int
+    meaning: str
+
+
+@dataclass(frozen=True)
 class ActionEntry:
     """The next `size` numbers of an action, each in [low, high]."""
 
@@ -51,6 +61,7 @@ class Contract:
     padded_action_size: int  # of the sampler's noise and actions, the task's own numbers first
     observation: tuple[ObservationEntry, ...]
     action: tuple[ActionEntry, ...]
+    pictures: tuple[PictureEntry, ...] = ()  # whose features come after `observation`
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -66,13 +77,8 @@ def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
     """Return the contract of acting on `task`, whose `index` and `input_frame` are the policy's.
 
     Bounds are those of the checkpoint, by which it normalises. ReconvergeError if the task has
-    another size today, and for a policy that sees pictures.
+    another size today.
     """
-    if task.sight:
-        raise ReconvergeError(
-            f"{task.name}: the policy sees pictures; only one with observations=state can be "
-            "exported or served; evaluate and film this one"
-        )
     bounds = policy.normalizer
     low, high = bounds.low[task.index].tolist(), bounds.high[task.index].tolist()
     action_size = policy.action_size_of(task.index)
@@ -99,12 +105,26 @@ def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
             ActionEntry(size, -1.0, 1.0, meaning.format(frame=frame))
             for size, meaning in suite.actions
         ),
+        pictures=_pictures(task),
+    )
+
+
+def _pictures(task: Task) -> tuple[PictureEntry, ...]:
+    if task.sight is None:
+        return ()
+    size = task.sight.view.size
+    return tuple(
+        PictureEntry(f"{camera}_image", size, size, f"picture of {camera}, the top row first")
+        for camera in task.sight.view.cameras
     )
 
 
 def _observation(task: Task, low: list[float], high: list[float]) -> tuple[ObservationEntry, ...]:
     entries, start = [], 0
+    features = () if task.sight is None else task.sight.keys
     for key, size in task.sizes.items():
+        if key in features:
+            continue
         part = slice(start, start + size)
         meaning = task.meanings.get(key) or SUITES[task.suite].meanings.get(key)
         meaning = meaning or "as the simulator gives it"

@@ -18,8 +18,10 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from reconverge.policy.deployment.contract import Contract, ObservationEntry
-from reconverge.policy.deployment.session import Latency, RequestError, decode, flatten, short
+from reconverge.envs.render.sight import Sight
+from reconverge.policy.deployment.contract import Contract
+from reconverge.policy.deployment.observation import Reader, RequestError, short
+from reconverge.policy.deployment.session import Latency, decode
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.model.policy import DiffusionPolicy
 
@@ -32,8 +34,15 @@ class OpenpiSession:
 
     admitted = True
 
-    def __init__(self, policy: DiffusionPolicy, contract: Contract, latency: Latency):
+    def __init__(
+        self,
+        policy: DiffusionPolicy,
+        contract: Contract,
+        latency: Latency,
+        sight: Sight | None = None,
+    ):
         self._contract, self._latency = contract, latency
+        self._reader = Reader(contract, sight)
         self._actor = PolicyActor(policy, contract.index, rows=1)
         self._actor.begin(0, seed=0)
 
@@ -46,9 +55,7 @@ class OpenpiSession:
         start = time.perf_counter()
         try:
             observation = decode(body, _unpack_array)
-            history = read_history(
-                observation, self._contract.observation, self._contract.n_obs_steps
-            )
+            history = read_history(observation, self._reader)
         except RequestError as error:
             self._latency.refused += 1
             return str(error)
@@ -59,26 +66,30 @@ class OpenpiSession:
         return msgpack.packb(reply, default=_pack_array)
 
 
-def read_history(
-    observation: dict[Any, Any], entries: tuple[ObservationEntry, ...], steps: int
-) -> np.ndarray:
-    """Return the history [To, Do] that an observation of [size] or [To, size] a key tells."""
+def read_history(observation: dict[Any, Any], reader: Reader) -> np.ndarray:
+    """Return the history [To, Do] that an observation of [size] or [To, size] a key tells, and of
+    one picture or To of them.
+    """
+    steps = reader.contract.n_obs_steps
+    pictures = {picture.key for picture in reader.contract.pictures}
     values = {
-        key: value.tolist() if isinstance(value, np.ndarray) else value
+        key: value.tolist() if isinstance(value, np.ndarray) and key not in pictures else value
         for key, value in observation.items()
         if key != "prompt"
     }
     if not all(_is_history(value) for value in values.values()):
-        return np.stack([flatten(values, entries)] * steps)
+        return np.stack([reader.read(values)] * steps)
     for key, value in values.items():
         if len(value) != steps:
             raise RequestError(f"observation {short(key)}: give {steps} steps, got {len(value)}")
     return np.stack(
-        [flatten({key: value[i] for key, value in values.items()}, entries) for i in range(steps)]
+        [reader.read({key: value[i] for key, value in values.items()}) for i in range(steps)]
     )
 
 
 def _is_history(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim == 4
     return isinstance(value, list) and bool(value) and isinstance(value[0], list)
 
 

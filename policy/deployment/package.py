@@ -45,6 +45,11 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
     onnx.require_packages()
     if target.exists():
         raise ReconvergeError(f"output={target} is there already; name another folder or remove it")
+    if loaded.spec.sight is not None:
+        raise ReconvergeError(
+            f"{loaded.path}: the policy sees pictures, which no ONNX file takes yet; serve it "
+            "(reconverge serve), or export one with observations=state"
+        )
     contracts = [make_contract(task, loaded.policy) for task in loaded.tasks]
     with replacing(target) as folder, progress_bar("export", "file", 3) as bar:
         folder.mkdir()

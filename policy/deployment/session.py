@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import reprlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,17 +10,15 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from reconverge.errors import ReconvergeError, unknown
+from reconverge.envs.render.sight import Sight
+from reconverge.errors import unknown
 from reconverge.policy.deployment.access import is_admitted
-from reconverge.policy.deployment.contract import Contract, ObservationEntry
+from reconverge.policy.deployment.contract import Contract
+from reconverge.policy.deployment.observation import Reader, RequestError, quotable, short
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.model.policy import DiffusionPolicy
 
 LATEST = 10_000  # plans whose latency is summarised
-
-
-class RequestError(ReconvergeError):
-    """A request that the client must change."""
 
 
 class Latency:
@@ -48,7 +44,8 @@ class Latency:
 class Session:
     """The observation history and the noise of one client, as in a rollout of `PolicyActor`.
 
-    With a `secret` it answers nothing before the client has given it.
+    With a `secret` it answers nothing before the client has given it. `sight` is that of the
+    contract's task.
     """
 
     def __init__(
@@ -57,10 +54,11 @@ class Session:
         contract: Contract,
         latency: Latency,
         secret: str | None = None,
+        sight: Sight | None = None,
     ):
         self.admitted = secret is None
         self._secret = secret
-        self._contract, self._latency = contract, latency
+        self._reader, self._latency = Reader(contract, sight), latency
         self._actor = PolicyActor(policy, contract.index, rows=1)
         self._steps = policy.n_obs_steps
         self._history: deque[np.ndarray] = deque(maxlen=self._steps)
@@ -85,7 +83,7 @@ class Session:
             if not self.admitted and kind != "hello":
                 raise RequestError("give this server's secret first: {type: hello, secret: ...}")
             if not isinstance(kind, str) or kind not in self._requests:
-                raise unknown("type of request", _quotable(kind), self._requests, RequestError)
+                raise unknown("type of request", quotable(kind), self._requests, RequestError)
             return self._requests[kind](message)
         except RequestError as error:
             self._latency.refused += 1
@@ -110,7 +108,7 @@ class Session:
     def _observe(self, message: dict[str, Any]) -> dict[str, Any]:
         if not self._begun:
             raise RequestError("no episode yet: send {type: reset, seed: 0} first")
-        observation = flatten(message.get("observation"), self._contract.observation)
+        observation = self._reader.read(message.get("observation"))
         self._history.extend([observation] * (1 if self._history else self._steps))
         return {"type": "observed"}
 
@@ -120,34 +118,6 @@ class Session:
         actions = self._actor.act([0], np.stack(self._history)[None])[0].tolist()
         self._latency.add(time.perf_counter() - start)
         return {"type": "actions", "actions": actions}
-
-
-def flatten(observation: Any, entries: tuple[ObservationEntry, ...]) -> np.ndarray:
-    """Return the flat observation [Do], clipped to its bounds.
-
-    RequestError names the key that differs from the contract's `entries`.
-    """
-    if not isinstance(observation, dict):
-        raise RequestError(f"observation={short(observation)}: give a map of key to numbers")
-    sizes = {entry.key: entry.size for entry in entries}
-    for key in observation:
-        if key not in sizes:
-            raise unknown("observation key", _quotable(key), sizes, RequestError)
-    for key, size in sizes.items():
-        if key not in observation:
-            raise RequestError(f"observation lacks {key!r}; give {', '.join(sizes)}")
-        values = observation[key]
-        if not isinstance(values, list) or len(values) != size:
-            raise RequestError(
-                f"observation {key!r}: give a list of {size} numbers, got {short(values)}"
-            )
-        for value in values:
-            if type(value) not in (int, float) or not math.isfinite(value):
-                raise RequestError(f"observation {key!r} holds {short(value)}: give finite numbers")
-    flat = np.array([value for key in sizes for value in observation[key]], np.float64)
-    low = np.array([bound for entry in entries for bound in entry.low])
-    high = np.array([bound for entry in entries for bound in entry.high])
-    return flat.clip(low, high).astype(np.float32)
 
 
 def decode(
@@ -166,15 +136,3 @@ def decode(
     if not isinstance(message, dict):
         raise RequestError(f"message {short(message)}: give a map")
     return message
-
-
-def short(value: Any) -> str:
-    """Return at most 60 characters for a value, however large it is and however deep."""
-    text = reprlib.repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _quotable(value: Any) -> Any:
-    """Return the value, or a short text for one that is large or deep."""
-    text = reprlib.repr(value)
-    return short(value) if "..." in text else value

@@ -16,6 +16,7 @@ from http import HTTPStatus
 import msgpack
 from websockets.http11 import Request
 
+from reconverge.envs.render.sight import Sight
 from reconverge.options import option
 from reconverge.policy.deployment.access import is_admitted, open_listener
 from reconverge.policy.deployment.channels import HTTP, Frames, WebSocket
@@ -67,6 +68,7 @@ async def listen(
     on_start: Callable[[str, int], None],
     limits: Limits = DEFAULT,
     secret: str | None = None,
+    sight: Sight | None = None,
 ) -> None:
     """Answer clients until cancelled; `on_start` is told the address.
 
@@ -74,9 +76,9 @@ async def listen(
     while answering is printed here with its traceback; that client is told so and disconnected.
     """
     with open_listener(host, port, secret) as listener:
-        _warm_up(Session(policy, contract, Latency()), contract)
+        _warm_up(Session(policy, contract, Latency(), sight=sight), contract)
         on_start(*listener.getsockname()[:2])
-        await Server(policy, contract, latency, limits, secret).accept(listener)
+        await Server(policy, contract, latency, limits, secret, sight).accept(listener)
 
 
 class Server:
@@ -93,8 +95,10 @@ class Server:
         latency: Latency,
         limits: Limits,
         secret: str | None,
+        sight: Sight | None,
     ):
         self._policy, self._contract, self._latency = policy, contract, latency
+        self._sight = sight
         self._limits, self._secret = limits, secret
         self._turn = asyncio.Lock()  # given in the order of asking
         self._places = asyncio.Semaphore(limits.max_connections + REFUSALS)
@@ -171,12 +175,14 @@ class Server:
         """Tell the protocol by the first bytes; None if a websocket's handshake fails."""
         head = await reader.readexactly(HEADER.size)
         if head != HTTP:
-            session = Session(self._policy, self._contract, self._latency, self._secret)
+            session = Session(
+                self._policy, self._contract, self._latency, self._secret, self._sight
+            )
             return Frames(reader, writer, head), session
         channel = WebSocket(reader, writer, head)
         if not await channel.open(lambda request: _health(request) or self._unadmitted(request)):
             return None
-        openpi = OpenpiSession(self._policy, self._contract, self._latency)
+        openpi = OpenpiSession(self._policy, self._contract, self._latency, self._sight)
         await channel.send(openpi.metadata())
         return channel, openpi
 
@@ -244,6 +250,7 @@ async def _part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def _warm_up(session: Session, contract: Contract) -> None:
     """Plan once: torch's first call is slow."""
-    observation = {entry.key: entry.low for entry in contract.observation}
+    observation: dict[str, Any] = {entry.key: entry.low for entry in contract.observation}
+    observation |= {each.key: bytes(3 * each.height * each.width) for each in contract.pictures}
     session.answer(msgpack.packb({"type": "reset", "seed": 0}))
     session.answer(msgpack.packb({"type": "act", "observation": observation}))

@@ -1,17 +1,31 @@
-"""A policy that sees: trained, found again in its checkpoint, evaluated, and not exported."""
+"""A policy that sees: trained, found again in its checkpoint, served, and not exported."""
 
+import io
 import json
 
+import msgpack
 import numpy as np
 import pytest
+from PIL import Image
 
 from reconverge.errors import ReconvergeError
-from reconverge.policy.deployment.contract import make_contract
+from reconverge.policy.deployment.contract import Contract, make_contract
+from reconverge.policy.deployment.observation import Reader
+from reconverge.policy.deployment.openpi import read_history
+from reconverge.policy.deployment.package import write_package
+from reconverge.policy.deployment.session import Latency, Session
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.train import main
 from support.tiny_run import OPTIONS, call
 
+GRAY = np.full((32, 32, 3), 120, np.uint8)
 SEEING = ["env=lift", "observations=pixels", "cameras=[agentview]", "picture_size=32"]
+
+
+def as_file(picture, kind):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, kind)
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +54,76 @@ def test_a_checkpoint_knows_how_its_policy_sees(run):
     assert chunk.shape == (1, 2, 7)
 
 
-def test_it_is_neither_exported_nor_served(run):
+@pytest.fixture(scope="module")
+def served(run):
+    """A session, and what it must say: the actor's actions for a gray picture and a resting arm."""
     loaded = load_policy(run)
-    with pytest.raises(ReconvergeError, match="sees pictures"):
-        make_contract(loaded.tasks[0], loaded.policy)
+    (task,) = loaded.tasks
+    contract = make_contract(task, loaded.policy)
+    session = Session(loaded.policy, contract, Latency(), sight=task.sight)
+    told = {entry.key: entry.low for entry in contract.observation}
+    flat = [bound for entry in contract.observation for bound in entry.low]
+    observation = np.concatenate([flat, task.sight.features(GRAY[None, None])[0]])
+    actor = loaded.actor(task, rows=1)
+    actor.begin(0, 5)
+    history = np.stack([observation] * actor.n_obs_steps)[None].astype(np.float32)
+    return session, contract, told, actor.act([0], history)[0]
+
+
+def act(session, told, picture):
+    session.answer(msgpack.packb({"type": "reset", "seed": 5}))
+    observation = told if picture is None else {**told, "agentview_image": picture}
+    return session.answer(msgpack.packb({"type": "act", "observation": observation}))
+
+
+def test_its_contract_asks_for_pictures_and_not_for_features(served):
+    _, contract, told, _ = served
+    assert [(each.key, each.height, each.width) for each in contract.pictures] == [
+        ("agentview_image", 32, 32)
+    ]
+    assert list(told) == ["robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"]
+    assert Contract.from_json(json.loads(json.dumps(contract.to_json())), "here") == contract
+
+
+@pytest.mark.parametrize("kind", ["raw", "PNG", "JPEG"])
+def test_its_server_takes_pictures(served, kind):
+    session, _, told, wanted = served
+    picture = GRAY.tobytes() if kind == "raw" else as_file(GRAY, kind)
+    reply = act(session, told, picture)
+    np.testing.assert_allclose(reply["actions"], wanted, atol=0.05 if kind == "JPEG" else 1e-6)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        None,
+        b"",
+        GRAY.tobytes()[:-1],
+        as_file(GRAY[:16], "PNG"),
+        as_file(GRAY, "PNG")[:40],
+        [1, 2, 3],
+        "agentview",
+    ],
+)
+def test_its_server_refuses_other_pictures(served, picture):
+    session, _, told, _ = served
+    reply = act(session, told, picture)
+    assert reply["type"] == "error"
+    assert "give 32 rows of 32 pixels" in reply["message"]
+
+
+def test_its_server_takes_the_arrays_of_openpis_clients(run, served):
+    _, contract, told, _ = served
+    (task,) = load_policy(run).tasks
+    reader = Reader(contract, task.sight)
+    told = {key: np.array(values) for key, values in told.items()}
+    still = read_history({**told, "agentview_image": GRAY}, reader)
+    moving = {key: np.stack([values] * 2) for key, values in told.items()}
+    two = read_history({**moving, "agentview_image": np.stack([GRAY, GRAY])}, reader)
+    assert still.shape == (2, 9 + 80)
+    np.testing.assert_array_equal(still, two)
+
+
+def test_it_is_not_exported(run, tmp_path):
+    with pytest.raises(ReconvergeError, match="sees pictures, which no ONNX file takes yet"):
+        write_package(load_policy(run), tmp_path / "out")
