@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
-from reconverge.envs.render.captions import GREEN, RED, Grid, caption, shortened
+from reconverge.envs.render.captions import GREEN, RED, Grid, caption, inset, shortened
 from reconverge.envs.render.opengl import RenderError, open_context
 from reconverge.envs.render.viewpoint import fixed_camera, shown
 from reconverge.envs.suites import SUITES
@@ -88,6 +88,7 @@ class FilmedEnv(VectorEnv):
     an episode.
 
     It has `episodes` slots, or as many for each of the `titles`, whose grids stand side by side.
+    Of a task that is seen in pictures, these are in the corner of each.
     The last picture of an episode is shown until all have ended, then for LAST_PICTURE_FRAMES.
     `camera`: None for the task's own.
     """
@@ -151,6 +152,8 @@ class FilmedEnv(VectorEnv):
         name = ": ".join(filter(None, (self.task.name, self.task.language)))
         rest = f"   seed {self._seeds[slot]}   {seconds:5.2f} s"
         seen = self._camera.picture(self.simulator.picture_data(self.episodes[slot]))
+        if self.view:
+            seen = inset(seen, self.look([slot])[0])
         text = shortened(name, rest, seen.shape[1])
         self._pictures[slot] = caption(seen, text, outcome, GREEN if outcome == "success" else RED)
 

@@ -36,6 +36,22 @@ def caption(
     return _write(darkened, height - size, size, text, outcome, color)
 
 
+def inset(
+    picture: UInt8[np.ndarray, "height width 3"], seen: UInt8[np.ndarray, "cameras size size 3"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return a copy of the picture with what each camera sees in a row at its upper right, each a
+    quarter of the picture's height.
+    """
+    side = picture.shape[0] // 4
+    shown = picture.copy()
+    for i, small in enumerate(seen[::-1]):
+        right = picture.shape[1] - i * (side + 2)
+        if right >= side:
+            enlarged = Image.fromarray(small).resize((side, side), Image.Resampling.NEAREST)
+            shown[:side, right - side : right] = np.asarray(enlarged)
+    return shown
+
+
 def text_size(width: int, text: str) -> int:
     """Return the letter height with which a line fits beside an outcome in `width` pixels, at least
     SMALLEST_TEXT.

@@ -3,7 +3,7 @@ import pytest
 from PIL import ImageFont
 
 from reconverge.envs.catalog import TASKS
-from reconverge.envs.render.captions import GAP, Grid, shortened, text_size
+from reconverge.envs.render.captions import GAP, Grid, inset, shortened, text_size
 
 
 def cell(value, width=64, height=48):
@@ -85,3 +85,17 @@ def test_shortened_text_fits_beside_the_outcome(width):
     assert text.startswith("libero_object_0: pi")
     assert text.endswith(rest)
     assert shortened("lift", rest, width) == f"lift{rest}"
+
+
+def test_inset_shows_each_camera_at_the_upper_right():
+    seen = np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in (50, 200)])
+    shown = inset(np.zeros((80, 100, 3), np.uint8), seen)
+    assert (shown[:20, 80:] == 200).all()
+    assert (shown[:20, 58:78] == 50).all()
+    assert not shown[:20, 78:80].any()
+    assert not shown[20:].any()
+
+
+def test_inset_leaves_out_what_does_not_fit():
+    seen = np.full((3, 4, 4, 3), 9, np.uint8)
+    assert inset(np.zeros((80, 45, 3), np.uint8), seen)[:20].any(axis=(0, 2)).sum() == 40
