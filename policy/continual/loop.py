@@ -48,6 +48,17 @@ class Probe:
     successes: list[bool]
 
 
+@dataclass(frozen=True)
+class Distance:
+    """How far what is generated of a task is from what is real, at one update of a task."""
+
+    while_learning: int
+    task: int
+    update: int
+    samples: int  # that were generated
+    value: float
+
+
 @dataclass
 class Progress:
     """Where a run is and what it has measured; saved in every checkpoint."""
@@ -56,6 +67,7 @@ class Progress:
     update: int = 0  # of the current task
     successes: list[list[list[bool]]] = field(default_factory=list)  # [after task][task][episode]
     probes: list[Probe] = field(default_factory=list)
+    distances: list[Distance] = field(default_factory=list)  # where something is generated
     diverged: int = 0  # rollouts whose simulation failed
     demonstration_seconds: float = 0.0
     training_seconds: float = 0.0

@@ -51,6 +51,23 @@ class PolicySpec:
         frame = self.input_frames.get(name, "base")
         return replace(get_task(name), index=self.tasks.index(name), input_frame=frame)
 
+    def continues(self, was: PolicySpec) -> bool:
+        """Return whether a run of `was` may go on as this, with further tasks.
+
+        ReconvergeError where there is no room for them.
+        """
+        tasks = len(was.tasks)
+        if len(self.tasks) > TASK_ROWS >= tasks:
+            raise ReconvergeError(
+                f"env={','.join(self.tasks)}: {len(self.tasks)} tasks, and the policy of a run "
+                f"that began with {tasks} has room for {TASK_ROWS}; begin a new run with all of "
+                "them"
+            )
+        frames = {name: frame for name, frame in self.input_frames.items() if name in was.tasks}
+        sizes = {name: size for name, size in self.action_sizes.items() if name in was.tasks}
+        tasks_then = self.tasks[:tasks]
+        return replace(self, tasks=tasks_then, input_frames=frames, action_sizes=sizes) == was
+
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
         return asdict(self)
