@@ -67,12 +67,12 @@ class Progress:
     update: int = 0  # of the current task
     successes: list[list[list[bool]]] = field(default_factory=list)  # [after task][task][episode]
     probes: list[Probe] = field(default_factory=list)
-    distances: list[Distance] = field(default_factory=list)  # where something is generated
     diverged: int = 0  # rollouts whose simulation failed
     demonstration_seconds: float = 0.0
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     cpu_seconds: float = 0.0  # of training, over all threads: what a busy machine does not change
+    distances: list[Distance] = field(default_factory=list)  # where something is generated
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

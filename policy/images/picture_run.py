@@ -30,6 +30,7 @@ from reconverge.policy.images.judge import judge_of
 from reconverge.policy.images.measuring import PictureEvaluation
 from reconverge.policy.images.picture_model import PictureDenoiser, PictureSpec, make_denoiser
 from reconverge.policy.images.picture_options import ImageOptions, deciding
+from reconverge.policy.images.sample_sheets import SampleSheets
 from reconverge.policy.runs.configuration import check_run_options
 from reconverge.policy.runs.execution import facts_of, loop_settings, resumable, seconds_of
 from reconverge.policy.runs.folder import flat, record_options
@@ -86,6 +87,9 @@ def _learn_all(
         progress, facts = go_on(begun, run.spec, facts, options, command())
         state = begun.state
     record_options(options, folder)  # with those that were typed anew
+    evaluation = PictureEvaluation(judge, run.test, options.evaluation, progress)
+    reporter = make_reporter(run.spec.tasks)
+    sheets = SampleSheets(reporter, folder, run.method.model_of, evaluation, run.spec)
     record = RunRecord(
         folder,
         run.spec.tasks,
@@ -94,14 +98,13 @@ def _learn_all(
         {MANIFEST_KEY: run.spec.to_json(), "facts": facts, "options": flat(options)},
         facts,
         progress,
-        make_reporter(run.spec.tasks),
+        sheets,
         options.logger,
     )
     try:
-        evaluate = PictureEvaluation(judge, run.test, options.evaluation, progress)
         sources = [_reader(source) for source in run.train]
         settings = loop_settings(options)
-        learn_tasks(run.method, sources, evaluate, record, settings, progress, state)
+        learn_tasks(run.method, sources, evaluation, record, settings, progress, state)
     except BaseException:
         record.close()
         raise
