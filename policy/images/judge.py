@@ -25,7 +25,7 @@ from reconverge.progress import progress_bar
 from reconverge.seal import SealError, read_sealed, seal
 
 WIDTH, FEATURES = 16, 64
-EPOCHS, BATCH, RATE = 3, 128, 3e-3
+EPOCHS, LEAST, BATCH, RATE = 3, 300, 128, 3e-3  # passes, but at least so many updates
 AT_ONCE = 2000
 SCHEMA, MANIFEST = 1, "judge.json"
 
@@ -113,14 +113,16 @@ def _train_into(folder: Path, store: PictureStore) -> None:
 
 
 def train(classifier: Classifier, found: LabelledPictures) -> None:
-    """Train a classifier for EPOCHS passes over the pictures, each in a random order."""
+    """Train a classifier for whole passes over the pictures, each in a random order."""
     pictures, labels = torch.tensor(found.pictures), torch.tensor(found.labels)
     stream = random_stream(torch.device("cpu"), 0)
-    batches = EPOCHS * -(-len(labels) // BATCH)
+    in_a_pass = -(-len(labels) // BATCH)
+    passes = max(EPOCHS, -(-LEAST // in_a_pass))
+    batches = passes * in_a_pass
     optimizer = torch.optim.Adam(classifier.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, batches)
     with progress_bar("classifier that judges", "batch", batches) as bar:
-        for _ in range(EPOCHS):
+        for _ in range(passes):
             for rows in torch.randperm(len(labels), generator=stream).split(BATCH):
                 logits = classifier(as_values(pictures[rows]))
                 loss = nn.functional.cross_entropy(logits, labels[rows])

@@ -127,6 +127,11 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
     folder = find_checkpoint(path)
     checkpoint = load(folder)
     manifest, file = checkpoint.manifest, folder / MANIFEST
+    if "policy" not in manifest and "pictures" in manifest:
+        raise CheckpointError(
+            f"{folder}: generates pictures and acts in no environment; its samples/ and "
+            "report.html show what it generates"
+        )
     spec = PolicySpec.from_json(manifest.get("policy"), file)
     try:
         policy = make_policy(spec, make_normalizer(spec, []).to(place))
