@@ -14,8 +14,7 @@ from reconverge.datasets.images.labelled import LabelledPictures, PictureSet
 from reconverge.errors import ReconvergeError
 
 PACKAGE = "dataset-fashion-mnist"
-FOLDERS = ("/usr/share/datasets/fashion-mnist", "/usr/share/dataset-fashion-mnist")
-"""Where the package puts its files, and where its older versions did."""
+FOLDERS = ("/usr/share/datasets/fashion-mnist",)
 PREFIXES = {"train": "train", "test": "t10k"}
 CLASSES = [
     "tshirt",

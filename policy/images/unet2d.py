@@ -7,9 +7,9 @@ another, L = C * H and D = W.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
-from diffusers import UNet2DModel
-from diffusers.models.attention_processor import Attention, AttnProcessor
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -69,7 +69,8 @@ class PictureUNet(nn.Module):
         channels, height, width = shape
         levels = range(len(options.channels))
         kinds = ["Attn" if level in options.attention else "" for level in levels]
-        self.unet = UNet2DModel(
+        diffusers = _diffusers()
+        self.unet = diffusers.UNet2DModel(
             sample_size=(height, width),
             in_channels=channels,
             out_channels=channels,
@@ -81,8 +82,8 @@ class PictureUNet(nn.Module):
             class_embed_type="identity",
         )
         for module in self.unet.modules():
-            if isinstance(module, Attention):
-                module.set_processor(AttnProcessor())
+            if isinstance(module, diffusers.models.attention_processor.Attention):
+                module.set_processor(diffusers.models.attention_processor.AttnProcessor())
         self.classes = nn.Linear(condition_size, WIDENING * options.channels[0], bias=False)
         nn.init.normal_(self.classes.weight)
 
@@ -91,6 +92,18 @@ class PictureUNet(nn.Module):
     ) -> Float[Tensor, "B L D"]:
         picture = x.unflatten(1, self.shape[:2])
         return self.unet(picture, k, class_labels=self.classes(condition)).sample.flatten(1, 2)
+
+
+def _diffusers() -> Any:
+    """Import diffusers, which takes seconds, when a network is made."""
+    try:
+        diffusers = import_module("diffusers")
+        import_module("diffusers.models.attention_processor")
+    except ImportError as error:
+        raise ReconvergeError(
+            "networks of pictures are diffusers'; pip install -e '.[images]'"
+        ) from error
+    return diffusers
 
 
 def _groups(channels: list[int]) -> int:
