@@ -11,6 +11,7 @@ from reconverge.process import interruptible
 
 COMMANDS = {
     "train": ("policy.train", "learn tasks one after another"),
+    "images": ("tools.images", "learn to generate pictures, some classes after others"),
     "evaluate": ("policy.evaluate", "success rate of a trained policy in the simulator"),
     "serve": ("policy.serve", "action chunks over TCP, for robots' processes"),
     "collect": ("tools.collect", "record demonstrations of scripted experts"),

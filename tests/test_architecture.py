@@ -31,6 +31,7 @@ FLOORS = {
     "policy/continual": 2,
     "policy/demonstrations": 2,
     "policy/runs": 3,
+    "policy/images": 3,
     "policy/deployment": 3,
     "policy/reports": 4,
     "tools/benchmark/stock.py": 4,
@@ -50,6 +51,7 @@ SAME_FLOOR = {
     ("reconverge/seal.py", "reconverge/files.py"),
     ("policy/continual", "policy/model"),
     ("policy/deployment", "policy/runs"),
+    ("policy/images", "policy/runs"),
 }
 """Rooms of one floor of which the first may import from the second."""
 

@@ -24,7 +24,7 @@ from reconverge.policy.continual.kronecker import Block, Factors, Kronecker, Kro
 from reconverge.policy.continual.parameter_vector import concatenate
 
 ROUNDING = 1e-7  # of sums in float32, relative to the largest curvature of a layer
-Layer = nn.Linear | nn.Conv1d | nn.ConvTranspose1d
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d
 
 
 @dataclass
@@ -134,20 +134,24 @@ def _positions(layer: Layer, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tenso
     if isinstance(layer, nn.Linear):
         a, g = x.reshape(len(x), -1, x.shape[-1]), gradient.reshape(len(x), -1, gradient.shape[-1])
     elif isinstance(layer, nn.ConvTranspose1d):
-        return _patches(layer, gradient, x.shape[-1]), x.transpose(1, 2)
+        return _patches(layer, gradient, x.shape[2:]), x.transpose(1, 2)
     else:
-        a, g = _patches(layer, x, gradient.shape[-1]), gradient.transpose(1, 2)
+        a, g = _patches(layer, x, gradient.shape[2:]), gradient.flatten(2).transpose(1, 2)
     if layer.bias is None:
         return a, g
     return torch.cat([a, torch.ones_like(a[..., :1])], dim=-1), g
 
 
-def _patches(layer: Any, x: Float[Tensor, "B C L"], positions: int) -> Float[Tensor, "B T J"]:
+def _patches(
+    layer: Any, x: Float[Tensor, "B C *L"], positions: Sequence[int]
+) -> Float[Tensor, "B T J"]:
     """Return what the kernel sees at every position, [C * kernel] in the order of the weights."""
-    kernel, stride, padding = layer.kernel_size[0], layer.stride[0], layer.padding[0]
-    padded = nn.functional.pad(x, (padding, padding))
-    windows = padded.unfold(2, kernel, stride)[:, :, :positions]
-    return windows.transpose(1, 2).flatten(2)
+    n = len(positions)
+    windows = nn.functional.pad(x, [side for p in reversed(layer.padding) for side in (p, p)])
+    for i, count in enumerate(positions):
+        windows = windows.unfold(2 + i, layer.kernel_size[i], layer.stride[i])
+        windows = windows.narrow(2 + i, 0, count)
+    return windows.movedim(1, 1 + n).flatten(1 + n).flatten(1, n)
 
 
 def _add_moments(moments: dict[str, _Moments]) -> Accumulate:

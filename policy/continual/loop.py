@@ -48,6 +48,17 @@ class Probe:
     successes: list[bool]
 
 
+@dataclass(frozen=True)
+class Distance:
+    """How far what is generated of a task is from what is real, at one update of a task."""
+
+    while_learning: int
+    task: int
+    update: int
+    samples: int  # that were generated
+    value: float
+
+
 @dataclass
 class Progress:
     """Where a run is and what it has measured; saved in every checkpoint."""
@@ -61,6 +72,7 @@ class Progress:
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     cpu_seconds: float = 0.0  # of training, over all threads: what a busy machine does not change
+    distances: list[Distance] = field(default_factory=list)  # where something is generated
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

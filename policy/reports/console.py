@@ -9,6 +9,7 @@ from rich.console import Console
 from reconverge.policy.continual.loop import Progress
 from reconverge.policy.reports.render import print_table
 from reconverge.policy.reports.rows import recovery, run_rows
+from reconverge.policy.reports.rows.distance_rows import distance_tables
 from reconverge.policy.runs.summary import Summary, success_rows
 
 
@@ -26,6 +27,8 @@ def print_summary(console: Console, summary: Summary) -> None:
     if lowest := recovery.lowest_table(summary.probes):
         print_table(console, lowest)
     for table in recovery.recovery_tables(summary.recovery)[:1]:
+        print_table(console, table)
+    for table in distance_tables(summary)[:1]:
         print_table(console, table)
     for headline in run_rows.headlines(summary):
         console.print(f"{headline.label} {headline.value} ({headline.note})", highlight=False)

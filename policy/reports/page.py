@@ -22,6 +22,7 @@ from reconverge.policy.reports.charts import training_charts
 from reconverge.policy.reports.charts.frontier import frontier
 from reconverge.policy.reports.charts.style import heat_css, svg
 from reconverge.policy.reports.rows import comparison
+from reconverge.policy.reports.rows.distance_rows import distance_tables
 from reconverge.policy.reports.rows.groups import group
 from reconverge.policy.reports.rows.recovery import (
     first_task_returns,
@@ -83,6 +84,8 @@ def _run_context(run: Run) -> dict[str, Any]:
         "nearest": svg(training_charts.nearest(replay)) if replay else None,
         "marginals": [(task.task, svg(training_charts.marginals(task))) for task in replay],
         "videos": [_video(task, path) for task, path in run.videos.items()],
+        "samples": [(task, _uri("image/png", _read(path))) for task, path in run.samples.items()],
+        "frechet": distance_tables(s),
         "config": run.config or json.dumps(s.options, indent=1),
     }
 
@@ -145,6 +148,13 @@ def _video(task: str, path: Path) -> Video:
     picture = io.BytesIO()
     Image.fromarray(last).save(picture, "JPEG", quality=80)
     return Video(task, _uri("video/mp4", path.read_bytes()), _uri("image/jpeg", picture.getvalue()))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ReconvergeError(f"{path}: cannot be read ({error}); delete it") from error
 
 
 def _uri(kind: str, content: bytes) -> str:

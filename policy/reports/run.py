@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from reconverge.errors import ReconvergeError
+from reconverge.policy.images.sample_sheets import sheet_path
 from reconverge.policy.runs.metrics import wilson
 from reconverge.policy.runs.summary import ProbeCurve, Rates, Summary, read_summary
 from reconverge.schema import parse_json, read_record, read_text
@@ -78,6 +79,7 @@ class Run:
     config: str | None
     replay: list[ReplayQuality]
     videos: Mapping[str, Path]  # by task
+    samples: Mapping[str, Path] = field(default_factory=dict)  # generated pictures, by task learned
 
 
 class Point(NamedTuple):
@@ -127,6 +129,7 @@ def read_run(path: Path) -> Run:
     updates, generator_updates = _read_metrics(path / "metrics.jsonl")
     config = path / "config.yaml"
     videos = {task: path / "videos" / f"{task}.mp4" for task in summary.tasks}
+    samples = {task: sheet_path(path, i, task) for i, task in enumerate(summary.tasks)}
     return Run(
         path,
         summary,
@@ -135,6 +138,7 @@ def read_run(path: Path) -> Run:
         config=read_text(config) if config.exists() else None,
         replay=_read_replay(path / "replay_quality.json"),
         videos={task: file for task, file in videos.items() if file.exists()},
+        samples={task: file for task, file in samples.items() if file.exists()},
     )
 
 

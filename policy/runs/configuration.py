@@ -162,24 +162,14 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions(PolicyOptions, SightOptions):
-    """Learn tasks one after another."""
+class RunOptions:
+    """What every run has that learns tasks one after another, of whatever kind they are."""
 
     method: Any = MISSING
     network: Any = MISSING
     replay: Any = MISSING
     fisher: Any = MISSING
-    encoder: Any = MISSING
 
-    env: list[str] = option(
-        ["lift", "can", "square"],
-        f"tasks in the order of learning, {TASKS_MEANING}",
-    )
-    room_for: str | None = option(
-        None,
-        "suite whose tasks may come later (resume=): the policy is made wide enough for them, too",
-        choices=tuple(SUITES),
-    )
     seed: int = option(
         0, "fixes the initial weights, the batches and the noise", at_least=0, at_most=2**63 - 1
     )
@@ -206,9 +196,6 @@ class TrainOptions(PolicyOptions, SightOptions):
     )
     diffusion: DiffusionOptions = option(DiffusionOptions(), "the policy's diffusion process")
     optimizer: OptimizerOptions = option(OptimizerOptions(), "the policy's optimiser, AdamW")
-    demonstrations: DemonstrationOptions = option(
-        DemonstrationOptions(), "the demonstrations of each task"
-    )
     evaluation: EvaluationOptions = option(EvaluationOptions(), "how success is measured")
     checkpoint_every: int = option(500, "updates between checkpoints within a task", at_least=1)
     report: bool = option(
@@ -223,6 +210,26 @@ class TrainOptions(PolicyOptions, SightOptions):
         text="free",
     )
     device: str = option("auto", "device of training: cpu | cuda | auto", text="free")
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions, PolicyOptions, SightOptions):
+    """Learn tasks one after another."""
+
+    encoder: Any = MISSING
+
+    env: list[str] = option(
+        ["lift", "can", "square"],
+        f"tasks in the order of learning, {TASKS_MEANING}",
+    )
+    room_for: str | None = option(
+        None,
+        "suite whose tasks may come later (resume=): the policy is made wide enough for them, too",
+        choices=tuple(SUITES),
+    )
+    demonstrations: DemonstrationOptions = option(
+        DemonstrationOptions(), "the demonstrations of each task"
+    )
     workers: int | None = option(
         None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
     )
@@ -248,16 +255,8 @@ class TrainOptions(PolicyOptions, SightOptions):
 
 
 FREE_IN_A_SWEEP = (
-    "name",
-    "sweep",
-    "resume",
-    "device",
-    "workers",
-    "checkpoint_every",
-    "report",
-    "logger",
-    "demonstrations.path",
-    "demonstrations.collect",
+    *("name", "sweep", "resume", "device", "workers", "checkpoint_every", "report", "logger"),
+    *("demonstrations.path", "demonstrations.collect", "pictures"),
 )
 """Options that may differ when a sweep goes on."""
 
@@ -287,6 +286,15 @@ def check_train_options(options: TrainOptions) -> list[Task]:
     What only a policy or a method can tell is told when they are built (`runs.build`).
     """
     tasks = task_sequence(options.env)
+    check_run_options(options)
+    if options.seeing is None:
+        return tasks
+    sight = make_sight(**options.seeing)
+    return [sight.of(task) for task in tasks]
+
+
+def check_run_options(options: RunOptions) -> None:
+    """Raise ReconvergeError for what no run of any kind can use."""
     check_options(options)
     evaluation = options.evaluation
     if evaluation.probe_rollouts > evaluation.n_rollouts:
@@ -300,10 +308,6 @@ def check_train_options(options: TrainOptions) -> list[Task]:
             "evaluation.probe_rollouts of at least 1"
         )
     check_logger(options.logger)
-    if options.seeing is None:
-        return tasks
-    sight = make_sight(**options.seeing)
-    return [sight.of(task) for task in tasks]
 
 
 def deciding(options: TrainOptions) -> dict[str, Any]:
@@ -316,23 +320,21 @@ def deciding(options: TrainOptions) -> dict[str, Any]:
     return decided | single | seeing | asdict(options.policy)
 
 
-def as_yaml(options: TrainOptions) -> str:
+def as_yaml(options: RunOptions) -> str:
     """Return the options as the text of a run's config.yaml."""
     return OmegaConf.to_yaml(OmegaConf.structured(options))
 
 
-def from_yaml(path: Path) -> TrainOptions:
-    """Read what `as_yaml` gave; ReconvergeError where the file describes no run."""
+def from_yaml(path: Path, command: Command = TRAIN) -> Any:
+    """Read what `as_yaml` gave of a command's options; ReconvergeError where it is no run of it."""
     config = load_yaml(path)
     try:
-        chosen = {name: _row(name, table, config[name]) for name, table in GROUPS.items()}
-        schema = writable(OmegaConf.structured(TrainOptions(**chosen)))
-        options = OmegaConf.to_object(OmegaConf.merge(schema, config))
+        chosen = {name: _row(name, table, config[name]) for name, table in command.groups.items()}
+        schema = writable(OmegaConf.structured(command.options(**chosen)))
+        return OmegaConf.to_object(OmegaConf.merge(schema, config))
     except (KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise ReconvergeError(f"{path}: not the options of a run ({reason}); restore it") from error
-    assert isinstance(options, TrainOptions)
-    return options
 
 
 def _row(group: str, table: Mapping[str, type], values: Mapping[str, Any]) -> Any:

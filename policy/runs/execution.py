@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,9 +36,14 @@ from reconverge.policy.runs.build import (
     make_windows,
     open_stores,
 )
-from reconverge.policy.runs.configuration import TrainOptions, check_train_options, deciding
+from reconverge.policy.runs.configuration import (
+    RunOptions,
+    TrainOptions,
+    check_train_options,
+    deciding,
+)
 from reconverge.policy.runs.folder import OPTIONS_FILE, flat, forget, record_options
-from reconverge.policy.runs.loading import PolicySpec, find_device, make_normalizer, make_policy
+from reconverge.policy.runs.loading import find_device, make_normalizer, make_policy
 from reconverge.policy.runs.provenance import command, hardware, versions
 from reconverge.policy.runs.record import Reporter, RunRecord
 from reconverge.policy.runs.resuming import begun_with, find_begun, go_on
@@ -66,15 +72,22 @@ def learn(options: TrainOptions, folder: Path, reporter: Reporter) -> FinishedRu
     tasks = check_train_options(options)
     check_parts(options, tasks)
     device = find_device(options.device)
+    with resumable(options, folder, "train"):
+        return _learn_all(options, folder, reporter, tasks, device, started)
+
+
+@contextmanager
+def resumable(options: RunOptions, folder: Path, command: str) -> Iterator[None]:
+    """Record the options of a run; where it stops, say how to go on, or forget that it began."""
     new = not (folder / OPTIONS_FILE).exists()
     if new:
         record_options(options, folder)
     try:
-        return _learn_all(options, folder, reporter, tasks, device, started)
+        yield
     except (KeyboardInterrupt, ReconvergeError, OSError) as stop:
         if new and isinstance(stop, ReconvergeError) and forget(folder):
             raise
-        again = f"reconverge train resume={folder}"
+        again = f"reconverge {command} resume={folder}"
         # All randomness is keyed, so a loss that is not finite comes again at the same update.
         again += " optimizer.learning_rate=<lower>" if isinstance(stop, DivergenceError) else ""
         tqdm.write(f"stopped; continue with: {again}")
@@ -105,7 +118,7 @@ def _learn_all(
     evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
     replay = make_replay(options, spec, normalizer, windows, evaluator)
     method = make_method(options, spec, make_policy(spec, normalizer), replay, windows)
-    facts = _facts(options, spec, method, found)
+    facts = facts_of(options, deciding(options), method, found)
     progress, state = Progress(demonstration_seconds=collected), None
     if begun is not None:
         progress, facts = go_on(begun, spec, facts, options, command())
@@ -133,7 +146,7 @@ def _learn_all(
         raise
     finally:
         evaluator.close()
-    summary = record.finish(progress, _seconds(progress, started), method.memory_bytes)
+    summary = record.finish(progress, seconds_of(progress, started), method.memory_bytes)
     generator = None
     if replay and isinstance(replay.source, GeneratedReplay) and method.uses_replay:
         generator = replay.source.generator
@@ -149,17 +162,20 @@ def _run_loop(
     progress: Progress,
     state: dict[str, torch.Tensor] | None,
 ) -> None:
-    evaluation = options.evaluation
-    settings = LoopSettings(
+    evaluate = _success(evaluator, MEASUREMENT[options.evaluation.seeds], progress)
+    learn_tasks(method, windows, evaluate, record, loop_settings(options), progress, state)
+
+
+def loop_settings(options: RunOptions) -> LoopSettings:
+    """Return what the loop needs to know of the options."""
+    return LoopSettings(
         options.updates_per_task,
         options.batch_size,
         options.checkpoint_every,
         options.seed,
-        evaluation.n_rollouts,
-        evaluation.probing,
+        options.evaluation.n_rollouts,
+        options.evaluation.probing,
     )
-    evaluate = _success(evaluator, MEASUREMENT[evaluation.seeds], progress)
-    learn_tasks(method, windows, evaluate, record, settings, progress, state)
 
 
 def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate:
@@ -173,23 +189,23 @@ def _success(evaluator: Evaluator, seeds: range, progress: Progress) -> Evaluate
     return evaluate
 
 
-def _facts(
-    options: TrainOptions, spec: PolicySpec, method: Method, demonstrations: Identities
+def facts_of(
+    options: RunOptions, decided: dict[str, Any], method: Method, demonstrations: Identities
 ) -> dict[str, Any]:
-    decided = deciding(options)
-    policy = method.model
-    device = policy.normalizer.low.device
+    """Return what summary.json says of a run beside its results; `decided` are its options."""
+    parameters = list(method.model.network.parameters())
+    device = parameters[0].device
     precision = precision_on(device, options.optimizer.precision)
     return {
         "method": options.method.name,
         "replay": options.replay.name if method.uses_replay else "none",
         "fisher": options.fisher.name if method.uses_fisher else "none",
-        "network": spec.network["name"],
+        "network": options.network.name,
         "seed": options.seed,
         "updates_per_task": options.updates_per_task,
         "evaluation_seeds": options.evaluation.seeds,
         "options": decided,
-        "parameters": sum(p.numel() for p in policy.network.parameters()),
+        "parameters": sum(p.numel() for p in parameters),
         "demonstrations": demonstrations,
         "changes": [],
         "command": command(),
@@ -198,7 +214,8 @@ def _facts(
     }
 
 
-def _seconds(progress: Progress, started: float) -> dict[str, float]:
+def seconds_of(progress: Progress, started: float) -> dict[str, float]:
+    """Return the seconds of summary.json, of a run that `started` at a time.perf_counter()."""
     seconds = {
         "demonstrations": progress.demonstration_seconds,
         "training": progress.training_seconds,

@@ -5,24 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import Timeout
 
+from reconverge.configs.store import Command
 from reconverge.errors import ReconvergeError
 from reconverge.files import lock, remove_empty, write_text
-from reconverge.options import option_names
+from reconverge.options import option_names, text_options
 from reconverge.policy.runs.configuration import (
     FREE_IN_A_SWEEP,
-    TrainOptions,
+    TRAIN,
     as_yaml,
     from_yaml,
 )
 from reconverge.schema import read_text
 
+Options = TypeVar("Options", bound=Any)  # RunOptions of a kind
 OPTIONS_FILE = "config.yaml"
 DEMONSTRATIONS_FILE = "demonstrations.json"
 BEGUN = ("metrics.jsonl", "checkpoints")  # what there is of a run that has learned anything
@@ -54,7 +56,7 @@ def owned(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_run(options: TrainOptions, folder: Path, in_sweep: bool) -> TrainOptions:
+def open_run(options: Options, folder: Path, in_sweep: bool, command: Command = TRAIN) -> Options:
     """Return the options to go on with: those recorded in a folder that holds a run already.
 
     ReconvergeError where the folder holds a run and these options neither resume it nor, in a
@@ -67,11 +69,11 @@ def open_run(options: TrainOptions, folder: Path, in_sweep: bool) -> TrainOption
             f"{folder} holds a run already; continue it with resume={folder}, or choose another "
             "name="
         )
-    return _same_run(options, folder)
+    return _same_run(options, folder, command)
 
 
-def recorded_options(folder: Path) -> TrainOptions:
-    """Read the options of the run in `folder`; ReconvergeError where somebody edited them."""
+def recorded_options(folder: Path, command: Command = TRAIN) -> Any:
+    """Read the options of a run in `folder`; ReconvergeError where somebody edited them."""
     path = folder / OPTIONS_FILE
     if not path.exists():
         raise ReconvergeError(f"{path}: no such file; give the directory of a run")
@@ -81,14 +83,16 @@ def recorded_options(folder: Path) -> TrainOptions:
             f"{path}: is not as it was written; restore it, and type what is to change: "
             f"reconverge train resume={folder} name=value"
         )
-    return from_yaml(path)
+    return from_yaml(path, command)
 
 
-def record_options(options: TrainOptions, folder: Path) -> None:
+def record_options(options: Any, folder: Path) -> None:
     """Write the options of a run into its folder, with paths that hold from any directory."""
-    absolute = str(Path(options.demonstrations.path).absolute())
-    demonstrations = replace(options.demonstrations, path=absolute)
-    text = as_yaml(replace(options, demonstrations=demonstrations, resume=None))
+    options = replace(options, resume=None)
+    for name, kind in text_options(options):
+        if kind == "path" and (path := flat(options)[name]):
+            options = replaced(options, name, str(Path(path).absolute()))
+    text = as_yaml(options)
     write_text(folder / OPTIONS_FILE, f"{HEAD}{DIGEST}{_digest(text)}\n{text}")
 
 
@@ -105,12 +109,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _same_run(options: TrainOptions, folder: Path) -> TrainOptions:
+def _same_run(options: Options, folder: Path, command: Command) -> Options:
     """Return the recorded options, those of FREE_IN_A_SWEEP as typed now.
 
     ReconvergeError where any other option differs.
     """
-    begun = recorded_options(folder)
+    begun = recorded_options(folder, command)
     was, asked = flat(begun), flat(options)
     for name, value in asked.items():
         if name not in FREE_IN_A_SWEEP and was.get(name) != value:
@@ -118,13 +122,20 @@ def _same_run(options: TrainOptions, folder: Path) -> TrainOptions:
                 f"{folder} holds a run with {name}={was.get(name)}, not {value}; choose another "
                 "sweep="
             )
-    demonstrations = replace(begun.demonstrations, path=options.demonstrations.path)
-    free = {spec.name for spec in fields(options)} & set(FREE_IN_A_SWEEP)
-    typed = {name: getattr(options, name) for name in free}
-    return replace(begun, demonstrations=demonstrations, **typed)
+    for name in FREE_IN_A_SWEEP:
+        if name in asked:
+            begun = replaced(begun, name, asked[name])
+    return begun
 
 
-def flat(options: TrainOptions) -> dict[str, Any]:
+def replaced(options: Any, name: str, value: Any) -> Any:
+    """Return options with the value of a dotted name replaced."""
+    first, _, rest = name.partition(".")
+    new = replaced(getattr(options, first), rest, value) if rest else value
+    return replace(options, **{first: new})
+
+
+def flat(options: Any) -> dict[str, Any]:
     """Return the values of all options by their dotted names."""
     found = {name: reduce(getattr, name.split("."), options) for name in option_names(options)}
     return {name: value for name, value in found.items() if not is_dataclass(value)}

@@ -55,6 +55,23 @@ class PolicySpec:
         sight = None if self.sight is None else make_sight(**self.sight)
         return sight.of(task) if sight else task
 
+    def continues(self, was: PolicySpec) -> bool:
+        """Return whether a run of `was` may go on as this, with further tasks.
+
+        ReconvergeError where there is no room for them.
+        """
+        tasks = len(was.tasks)
+        if len(self.tasks) > TASK_ROWS >= tasks:
+            raise ReconvergeError(
+                f"env={','.join(self.tasks)}: {len(self.tasks)} tasks, and the policy of a run "
+                f"that began with {tasks} has room for {TASK_ROWS}; begin a new run with all of "
+                "them"
+            )
+        frames = {name: frame for name, frame in self.input_frames.items() if name in was.tasks}
+        sizes = {name: size for name, size in self.action_sizes.items() if name in was.tasks}
+        tasks_then = self.tasks[:tasks]
+        return replace(self, tasks=tasks_then, input_frames=frames, action_sizes=sizes) == was
+
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
         return asdict(self)
@@ -114,6 +131,11 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
     folder = find_checkpoint(path)
     checkpoint = load(folder)
     manifest, file = checkpoint.manifest, folder / MANIFEST
+    if "policy" not in manifest and "pictures" in manifest:
+        raise CheckpointError(
+            f"{folder}: generates pictures and acts in no environment; its samples/ and "
+            "report.html show what it generates"
+        )
     spec = PolicySpec.from_json(manifest.get("policy"), file)
     try:
         policy = make_policy(spec, make_normalizer(spec, []).to(place))

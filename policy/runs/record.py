@@ -107,16 +107,20 @@ class RunRecord:
         checkpoint.save(self.folder / "checkpoints", task, self.names[task], update, saved)
 
     def finish(
-        self, progress: Progress, seconds: dict[str, float], memory_bytes: int | None
+        self,
+        progress: Progress,
+        seconds: dict[str, float],
+        memory_bytes: int | None,
+        **further: Any,
     ) -> Summary:
-        """Write summary.json, report it and return it."""
+        """Write summary.json, with `further` fields of Summary, report it and return it."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
         measured = {
             "seconds": seconds,
             "peak_memory_mib": peak,
             "memory_bytes": memory_bytes,
         }
-        summary = {**self._facts, **summarize(progress, self.names), **measured}
+        summary = {**self._facts, **summarize(progress, self.names), **measured, **further}
         write_json(self.folder / "summary.json", signed(summary))
         finished = read_summary(self.folder)
         self._reporter.finished(finished)

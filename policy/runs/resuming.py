@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from reconverge.configs.store import Command
 from reconverge.envs.catalog import task_sequence
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.loop import Probing, Progress
 from reconverge.policy.demonstrations.supply import Identities
 from reconverge.policy.runs import checkpoint
-from reconverge.policy.runs.configuration import FREE_IN_A_SWEEP, TrainOptions
-from reconverge.policy.runs.folder import DEMONSTRATIONS_FILE, flat, recorded_options
-from reconverge.policy.runs.loading import TASK_ROWS, PolicySpec
+from reconverge.policy.runs.configuration import FREE_IN_A_SWEEP, TRAIN, TrainOptions
+from reconverge.policy.runs.folder import (
+    DEMONSTRATIONS_FILE,
+    Options,
+    flat,
+    recorded_options,
+    replaced,
+)
+from reconverge.policy.runs.loading import PolicySpec
 from reconverge.schema import parse_json, read_text
 from reconverge.seal import ALGORITHM, check_signed
 
@@ -42,6 +49,7 @@ MAY_CHANGE = (
     "evaluation.slots",
     "demonstrations.path",
     "demonstrations.collect",
+    "pictures",
     "checkpoint_every",
     "report",
     "logger",
@@ -52,6 +60,8 @@ MAY_CHANGE = (
 """
 KNOWS_ALL_TASKS = ("multitask", "packnet")
 """Methods that are told of all tasks before the first."""
+ReadSpec = Callable[[dict[str, Any], Path], Any]
+"""read(manifest, its file): the spec of a run's model"""
 FIXED_FACTS = ("method", "replay", "fisher", "seed")
 """Facts in which a run and its checkpoints must agree."""
 OF_THE_START = ("command", "versions", "hardware")
@@ -65,12 +75,16 @@ class Begun:
     folder: Path
     state: dict[str, Tensor]  # of the method
     progress: Progress
-    spec: PolicySpec
+    spec: Any  # PolicySpec, or of another kind of model with `tasks` and `continues`
     facts: dict[str, Any]
     options: dict[str, Any]  # by their dotted names
 
 
-def find_begun(run: Path) -> Begun | None:
+def _policy_spec(manifest: dict[str, Any], file: Path) -> PolicySpec:
+    return PolicySpec.from_json(manifest.get("policy"), file)
+
+
+def find_begun(run: Path, read_spec: ReadSpec = _policy_spec) -> Begun | None:
     """Read the newest checkpoint of a run; None where it has none yet."""
     checkpoints = run / "checkpoints"
     folder = checkpoint.newest(checkpoints)
@@ -84,7 +98,7 @@ def find_begun(run: Path) -> Begun | None:
         folder,
         found.state,
         Progress.from_json(manifest["progress"], str(file)),
-        PolicySpec.from_json(manifest["policy"], file),
+        read_spec(manifest, file),
         manifest["facts"],
         manifest["options"],
     )
@@ -102,20 +116,23 @@ def begun_with(run: Path, begun: Begun | None) -> Identities:
     return {name: one for name, one in found.items() if name != ALGORITHM}
 
 
-def resumed_options(options: TrainOptions, run: Path, typed: Sequence[str]) -> TrainOptions:
+def resumed_options(
+    options: Options, run: Path, typed: Sequence[str], command: Command = TRAIN
+) -> Options:
     """Return the options that the run in a folder recorded, those `typed` as they are in `options`.
 
     ReconvergeError for an option that no run can change on its way, or a value that it cannot.
     """
-    recorded = recorded_options(run)
+    recorded = recorded_options(run, command)
     was, now = flat(recorded), flat(options)
     names = [name for name in typed if name in now and name != "resume"]
     changed = {name: now[name] for name in names if was[name] != now[name]}
     for name, value in changed.items():
         if name not in MAY_CHANGE:
+            may = [each for each in MAY_CHANGE if each in was]
             raise ReconvergeError(
                 f"resume={run}: {name}={value}: the run has {was[name]}, which cannot change; "
-                f"begin a new run, or change some of {', '.join(MAY_CHANGE)}"
+                f"begin a new run, or change some of {', '.join(may)}"
             )
     if "env" in changed:
         _check_further(recorded, changed["env"])
@@ -125,7 +142,7 @@ def resumed_options(options: TrainOptions, run: Path, typed: Sequence[str]) -> T
             f"{recorded.updates_per_task} and may have more, not fewer"
         )
     for name, value in changed.items():
-        recorded = _replaced(recorded, name.split("."), value)
+        recorded = replaced(recorded, name, value)
     return recorded
 
 
@@ -145,15 +162,8 @@ def _check_further(recorded: TrainOptions, env: list[str]) -> None:
         )
 
 
-def _replaced(options: Any, path: list[str], value: Any) -> Any:
-    """Return options with the value at the end of the path replaced."""
-    name, *rest = path
-    new = _replaced(getattr(options, name), rest, value) if rest else value
-    return replace(options, **{name: new})
-
-
 def go_on(
-    begun: Begun, spec: PolicySpec, facts: dict[str, Any], options: TrainOptions, command: str
+    begun: Begun, spec: Any, facts: dict[str, Any], options: Any, command: str
 ) -> tuple[Progress, dict[str, Any]]:
     """Return where the run goes on, and its facts: those of its start, and what changed since.
 
@@ -187,17 +197,8 @@ def _reopen(progress: Progress, before: int, updates: int, probing: Probing) -> 
     ]
 
 
-def _check_same(begun: Begun, spec: PolicySpec, facts: dict[str, Any]) -> None:
-    was, tasks = begun.spec, len(begun.spec.tasks)
-    if len(spec.tasks) > TASK_ROWS >= tasks:
-        raise ReconvergeError(
-            f"env={','.join(spec.tasks)}: {len(spec.tasks)} tasks, and the policy of a run that "
-            f"began with {tasks} has room for {TASK_ROWS}; begin a new run with all of them"
-        )
-    frames = {name: frame for name, frame in spec.input_frames.items() if name in was.tasks}
-    sizes = {name: size for name, size in spec.action_sizes.items() if name in was.tasks}
-    first = replace(spec, tasks=spec.tasks[:tasks], input_frames=frames, action_sizes=sizes)
-    same = first == was
+def _check_same(begun: Begun, spec: Any, facts: dict[str, Any]) -> None:
+    same = spec.continues(begun.spec)
     if not same or any(begun.facts[name] != facts[name] for name in FIXED_FACTS):
         raise checkpoint.CheckpointError(
             f"{begun.folder}: of another architecture or method than the options of its run "

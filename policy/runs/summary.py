@@ -128,6 +128,8 @@ class Summary:
     memory_bytes: int | None = None  # kept of past tasks; None where a reference keeps all data
     demonstrations: dict[str, Any] = field(default_factory=dict)  # `identity` by task
     changes: list[dict[str, Any]] = field(default_factory=list)  # options, from which update on
+    judge: dict[str, Any] = field(default_factory=dict)  # of generated pictures
+    distances: dict[str, Any] | None = None  # `policy.images.distances.Distances`
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -24,6 +24,7 @@ from reconverge.policy.reports.rows.cells import (
     rate_cell,
     with_interval,
 )
+from reconverge.policy.reports.rows.distance_rows import distances_by_method
 from reconverge.policy.reports.rows.groups import Groups, find_reference, group
 from reconverge.policy.reports.rows.recovery import first_task_returns, recovery_by_method
 from reconverge.policy.runs import metrics
@@ -91,6 +92,7 @@ def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str,
     tables = {
         "success": success_table(groups),
         "transfer": transfer_table(groups),
+        "distance": distances_by_method(groups),
         "paired": paired_table(groups, find_reference(groups, reference)),
         "recovery": recovery_by_method(groups, "updates"),
         "first_reached": recovery_by_method(groups, "first_reached"),

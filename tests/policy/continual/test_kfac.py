@@ -58,22 +58,33 @@ def test_estimate_is_exact_for_one_sample_of_a_linear_layer(corrected, bias):
 
 
 @pytest.mark.parametrize(
-    ("layer", "length"),
+    ("layer", "size"),
     [
-        (nn.Conv1d(2, 3, 3, stride=2, padding=1), 7),
-        (nn.Conv1d(2, 3, 5, padding=2), 6),
-        (nn.ConvTranspose1d(2, 3, 4, stride=2, padding=1, bias=False), 5),
+        (nn.Conv1d(2, 3, 3, stride=2, padding=1), (7,)),
+        (nn.Conv1d(2, 3, 5, padding=2), (6,)),
+        (nn.ConvTranspose1d(2, 3, 4, stride=2, padding=1, bias=False), (5,)),
+        (nn.Conv2d(2, 3, 3, padding=1), (4, 3)),
+        (nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 0)), (5, 4)),
     ],
-    ids=["strided", "same", "transposed"],
+    ids=["strided", "same", "transposed", "same 2d", "strided 2d"],
 )
-def test_estimate_is_exact_along_the_gradient_of_one_sample_of_a_convolution(layer, length):
+def test_estimate_is_exact_along_the_gradient_of_one_sample_of_a_convolution(layer, size):
     """The corrected curvatures sum to |g|^2, and g^T F g is |g|^4 where a layer has rank one."""
     loss, params = problem(layer)
-    batches = [sample(layer, 1, 2, length)]
+    batches = [sample(layer, 1, 2, *size)]
     form = held(Kfac(corrected=True), loss, params, batches)
     _, F = dense_fisher(loss, params, batches)
     used = sum(block.curvatures.sum() for block in form.anchors[0].layers)
     torch.testing.assert_close(float(used), float(F.trace()))
+
+
+def test_estimate_is_exact_for_one_sample_of_a_convolution_at_one_position():
+    """There a convolution is a linear layer of its patch, in the order of its weights."""
+    torch.manual_seed(0)
+    loss, params = problem(nn.Conv2d(2, 3, (2, 3)))
+    batches = [sample(loss.network, 1, 2, 2, 3)]
+    F = matrix_of(held(Kfac(), loss, params, batches), params)
+    torch.testing.assert_close(F, dense_fisher(loss, params, batches)[1])
 
 
 def test_estimate_is_nearer_to_the_fisher_than_its_diagonal():

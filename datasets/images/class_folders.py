@@ -1,0 +1,108 @@
+"""Any folder of class folders of PNG or JPEG files as labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from reconverge.datasets.images.labelled import PARTS, LabelledPictures, PictureSet
+from reconverge.errors import ReconvergeError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+EVERY = 6  # without a folder of test pictures every sixth one is for testing
+GREY = ("1", "L", "LA", "I", "I;16")  # modes of PIL
+
+Files = dict[str, list[Path]]
+"""The files of every class, both in the order of their names"""
+
+
+def read_class_folders(folder: Path) -> PictureSet:
+    """Read `<folder>/train/<class>/*` and `<folder>/test/<class>/*`, or `<folder>/<class>/*`.
+
+    Of the latter every sixth picture of a class is for testing. The first picture decides the size
+    and whether all are grey. ReconvergeError for another size, an unreadable file, no class.
+    """
+    parts = _find_files(folder)
+    classes = sorted({name for files in parts.values() for name in files})
+    if not classes:
+        raise ReconvergeError(
+            f"data={folder}: no class folders of {', '.join(SUFFIXES)} files; give a folder of "
+            "them, or one with train/ and test/ of them"
+        )
+    first = next(path for name in classes for path in parts["train"].get(name, ()))
+    with _opened(first) as picture:
+        mode, size = "L" if picture.mode in GREY else "RGB", picture.size
+    read = {part: _read_part(files, classes, mode, size, first) for part, files in parts.items()}
+    return PictureSet(classes, **read)
+
+
+def _find_files(folder: Path) -> dict[str, Files]:
+    """Return the files of both parts."""
+    if all((folder / part).is_dir() for part in PARTS):
+        found = {part: _files(folder / part) for part in PARTS}
+        if not found["train"]:
+            raise ReconvergeError(f"data={folder}: train has no pictures; put class folders there")
+        return found
+    files = _files(folder)
+    return {
+        "train": {name: _others(paths) for name, paths in files.items()},
+        "test": {name: paths[EVERY - 1 :: EVERY] for name, paths in files.items()},
+    }
+
+
+def _files(folder: Path) -> Files:
+    found = {}
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+        if files:
+            found[place.name] = files
+    return found
+
+
+def _others(paths: list[Path]) -> list[Path]:
+    return [path for i, path in enumerate(paths) if i % EVERY != EVERY - 1]
+
+
+def _read_part(
+    files: Files, classes: list[str], mode: str, size: tuple[int, int], first: Path
+) -> LabelledPictures:
+    channels = 1 if mode == "L" else 3
+    pictures = [np.zeros((0, channels, size[1], size[0]), np.uint8)]
+    pictures += [_read_picture(path, mode, size, first) for _, path in _labelled(files, classes)]
+    labels = [label for label, _ in _labelled(files, classes)]
+    return LabelledPictures(np.concatenate(pictures), np.array(labels, np.int64))
+
+
+def _labelled(files: Files, classes: list[str]) -> Iterator[tuple[int, Path]]:
+    for label, name in enumerate(classes):
+        yield from ((label, path) for path in files.get(name, ()))
+
+
+def _read_picture(path: Path, mode: str, size: tuple[int, int], first: Path) -> np.ndarray:
+    """Return the picture as [1, C, H, W]."""
+    with _opened(path) as picture:
+        if picture.size != size:
+            wide, high = picture.size
+            raise ReconvergeError(
+                f"{path}: {wide} x {high} pixels, where {first} has {size[0]} x {size[1]}; "
+                "bring all pictures to one size"
+            )
+        try:
+            values = np.asarray(picture.convert(mode))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise _unreadable(path, error) from error
+    return values[None, None] if mode == "L" else values.transpose(2, 0, 1)[None]
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, ValueError, UnidentifiedImageError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ReconvergeError:
+    return ReconvergeError(f"{path}: no readable picture ({error}); restore it, or delete it")

@@ -1,0 +1,62 @@
+"""Folders of pictures as they are brought, and what is wrong with some."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reconverge.datasets.images.class_folders import read_class_folders
+from reconverge.errors import ReconvergeError
+from support.picture_files import CLASSES, make_folders
+
+
+def test_pictures_are_those_of_the_files(tmp_path):
+    make_folders(tmp_path, parts=("train", "test"), count=3)
+    found = read_class_folders(tmp_path)
+    assert found.classes == sorted(CLASSES)
+    file = np.asarray(Image.open(tmp_path / "test" / "dots" / "001.png"))
+    at = list(found.test.labels).index(found.classes.index("dots")) + 1
+    assert (found.test.pictures[at, 0] == file).all()
+    assert found.train.pictures.shape == (12, 1, 8, 8)
+
+
+def test_every_sixth_picture_tests_where_there_is_no_folder_of_tests(tmp_path):
+    found = read_class_folders(make_folders(tmp_path, count=12))
+    assert np.bincount(found.train.labels).tolist() == [10] * 4
+    assert np.bincount(found.test.labels).tolist() == [2] * 4
+
+
+def test_colours_are_kept(tmp_path):
+    for name, colour in (("red", (250, 0, 0)), ("blue", (0, 0, 250))):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            Image.new("RGB", (8, 8), colour).save(tmp_path / name / f"{i}.png")
+    found = read_class_folders(tmp_path)
+    assert found.test.pictures[:, :, 0, 0].tolist() == [[0, 0, 250], [250, 0, 0]]
+
+
+def broken(path):
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def larger(path):
+    Image.new("L", (9, 8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(broken, "no readable picture"), (larger, "9 x 8 pixels, where .* has 8 x 8; bring all")],
+)
+def test_a_bad_picture_is_named(tmp_path, damage, said):
+    make_folders(tmp_path, count=6)
+    path = tmp_path / "rays" / "003.png"
+    damage(path)
+    with pytest.raises(ReconvergeError, match=said) as refused:
+        read_class_folders(tmp_path)
+    assert str(refused.value).startswith(str(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ReconvergeError, match=r"no class folders of .png, .jpg, .jpeg files"):
+        read_class_folders(tmp_path)

@@ -1,0 +1,61 @@
+"""Learn to generate pictures, task by task: `python -m tools.images data=fashion_mnist`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from tqdm import tqdm
+
+from reconverge.configs import commandline
+from reconverge.policy.images.picture_options import IMAGES, ImageOptions, absolute_data
+from reconverge.policy.images.picture_run import learn_pictures
+from reconverge.policy.reports.live import LiveReporter
+from reconverge.policy.reports.page import write_report
+from reconverge.policy.runs.folder import open_run, owned
+from reconverge.policy.runs.resuming import resumed_options
+from reconverge.policy.runs.summary import Summary, read_summary
+
+
+def main() -> None:
+    commandline.run(IMAGES, run)
+
+
+def run(options: ImageOptions) -> Summary:
+    """Execute a run in hydra's run directory."""
+    running = HydraConfig.get()
+    typed = commandline.names_of(running.overrides.task)
+    in_sweep = running.mode == RunMode.MULTIRUN
+    return execute(options, Path(running.runtime.output_dir), typed, in_sweep)
+
+
+def execute(
+    options: ImageOptions, folder: Path, typed: Sequence[str] = (), in_sweep: bool = False
+) -> Summary:
+    """Learn what is left of the run in `folder`, write its report and return its summary.
+
+    With `options.resume` the options are those that the run recorded, but for those `typed`.
+    """
+    options = absolute_data(options)
+    with owned(folder):
+        if options.resume:
+            options = resumed_options(options, folder, typed, IMAGES)
+        else:
+            options = open_run(options, folder, in_sweep, IMAGES)
+        if (folder / "summary.json").exists() and in_sweep:
+            tqdm.write(f"{folder} is finished")
+            return read_summary(folder)
+        updates = options.updates_per_task
+        summary = learn_pictures(
+            options, folder, lambda tasks: LiveReporter(folder, tasks, updates)
+        )
+        if options.report:
+            write_report([folder], folder / "report.html")
+            tqdm.write(f"see {folder / 'report.html'}")
+        return summary
+
+
+if __name__ == "__main__":
+    main()
