@@ -142,15 +142,15 @@ class VectorEnv:
         success = np.array([episode.success for episode in episodes], dtype=bool)
         diverged = np.array([episode.diverged for episode in episodes], dtype=bool)
         if self.task.sight:
-            observations = self._seen(observations[:, 0], slots)[:, None]
+            observations = self._with_features(observations[:, 0], slots)[:, None]
         return Advanced(observations, steps, success, diverged)
 
     def observe(self, slots: Sequence[int]) -> np.ndarray:
         """Return flat observations [n, Do] of `slots`."""
         flat = self.simulator.observe([self.episodes[slot] for slot in slots])
-        return self._seen(flat, slots) if self.task.sight else flat
+        return self._with_features(flat, slots) if self.task.sight else flat
 
-    def _seen(self, flat: np.ndarray, slots: Sequence[int]) -> np.ndarray:
+    def _with_features(self, flat: np.ndarray, slots: Sequence[int]) -> np.ndarray:
         """Return the observations of a task with sight, of the simulator's own [n, Do]."""
         features = self.task.sight.features(self.look(slots))
         return np.concatenate([flat[:, self._kept], features], axis=1)
