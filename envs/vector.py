@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from functools import cached_property
 from threading import local
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reconverge.envs.cameras import View
-from reconverge.envs.suites import SUITES, make_simulator
+from reconverge.envs.suites import make_simulator
 from reconverge.envs.task import Task
 from reconverge.envs.workers import WorkerError, Workers, available_cores
 from reconverge.errors import ReconvergeError
@@ -71,8 +70,8 @@ class VectorEnv:
             )
         sight = task.sight
         self.task, self.view = task, sight.view if sight else view
-        self._cameras = self.view.in_suite(task) if self.view else {}
-        self._of_thread = local()
+        if self.view is not None:
+            self.view.in_suite(task)  # before anything is made for a camera that there is not
         self.simulator = make_simulator(sight.told(task) if sight else task)
         if sight:
             self.stride = 1
@@ -81,6 +80,11 @@ class VectorEnv:
         self.workers = min(workers or available_cores(), slots)
         self._seeds = [-1] * slots
         self.pool = Workers(self.workers, timeout)
+        self._of_thread = local()
+        if self.view is not None:
+            from reconverge.envs.render.painter import painters
+
+            self._make_painter = painters(self.simulator, self.view)
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -159,9 +163,7 @@ class VectorEnv:
         """Return pictures [n, cameras, size, size, 3] of the episodes in `slots` as they are now,
         uint8, RGB, upright, in the order of the view's cameras.
         """
-        if self.view is None:
-            raise ReconvergeError(f"{self.task.name}: no pictures without a view=View(cameras)")
-        pictures = np.empty((len(slots), *self.view.shape), np.uint8)
+        pictures = np.empty((len(slots), *self._seen().shape), np.uint8)
 
         def job(group: Sequence[int], row: int) -> None:
             self._painter().draw(self.episodes[group[0]], pictures[row])
@@ -172,20 +174,21 @@ class VectorEnv:
     @cached_property
     def picture_facts(self) -> dict[str, Any]:
         """What pictures depend on beside the episode, for stores and checkpoints: JSON's types."""
+        self._seen()
         facts: list[dict[str, Any]] = []
         self._run(lambda _, found: found.append(self._painter().facts), [((0,), facts)])
         return facts[0]
 
+    def _seen(self) -> View:
+        """Return the view; ReconvergeError if there is none."""
+        if self.view is None:
+            raise ReconvergeError(f"{self.task.name}: no pictures without a view=View(cameras)")
+        return self.view
+
     def _painter(self) -> Any:
         """Return the calling worker's painter."""
         if not hasattr(self._of_thread, "painter"):
-            from reconverge.envs.render.painter import Painter
-
-            assert self.view is not None
-            model, suite = copy(self.simulator.picture_model), SUITES[self.task.suite]
-            self._of_thread.painter = Painter(
-                self.simulator, model, self._cameras, self.view.size, suite
-            )
+            self._of_thread.painter = self._make_painter()
             self.pool.at_end(self._of_thread.painter.close)
         return self._of_thread.painter
 
@@ -212,6 +215,8 @@ class VectorEnv:
         try:
             self.pool.run(function, jobs)
         except WorkerError as error:
+            if isinstance(error.__cause__, ReconvergeError):  # which says all, as of no OpenGL
+                raise error.__cause__ from error
             seeds = ", ".join(str(self._seeds[slot]) for slot in error.slots)
             raise SimulationError(
                 f"{self.task.name}: simulation of seed {seeds} failed: {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 import mujoco
@@ -13,6 +14,8 @@ from reconverge.errors import ReconvergeError
 
 # By Debian package, the libraries of which one is enough.
 LIBRARIES = {"libegl1": ("libEGL.so.1",), "libgl1": ("libOpenGL.so.0", "libGL.so.1")}
+
+_one_at_a_time = Lock()  # EGL is initialised by the first
 
 
 class RenderError(ReconvergeError):
@@ -34,10 +37,11 @@ def open_context(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, m
     try:
         from mujoco.egl import GLContext, egl_ext
 
-        _check_device(len(egl_ext.eglQueryDevicesEXT()))
-        gl = GLContext(width, height)
-        gl.make_current()
-        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        with _one_at_a_time:
+            _check_device(len(egl_ext.eglQueryDevicesEXT()))
+            gl = GLContext(width, height)
+            gl.make_current()
+            context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
     except (ImportError, RuntimeError, mujoco.FatalError) as error:
         reason = " ".join(str(error).split())[:160]
         remedy = "apt-get install libegl1 libgl1 libgl1-mesa-dri"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -10,9 +12,12 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
+from reconverge.envs.cameras import View
+from reconverge.envs.render.coarse import coarse_model
 from reconverge.envs.render.opengl import open_context
 from reconverge.envs.render.viewpoint import fixed_camera, shown
-from reconverge.envs.suites.suite import Simulator, Suite
+from reconverge.envs.suites import SUITES
+from reconverge.envs.suites.suite import Simulator
 
 Flag = mujoco.mjtRndFlag
 # What takes a pass over the scene of its own, or shows nothing that a policy needs.
@@ -24,37 +29,31 @@ LEFT_OUT = (
     Flag.mjRND_FOG,
 )
 
+# Mesa draws in the thread that asks: a small picture gains nothing from more, and every worker has
+# a core. It reads this once, when the process opens its first context.
+os.environ.setdefault("LP_NUM_THREADS", "0")
+
 
 class Painter:
-    """Draws the episodes of a simulator from several cameras. To be used and closed in the thread
-    that made it.
+    """Draws the episodes of a simulator from the cameras of a view. To be used and closed in the
+    thread that made it.
 
-    `cameras`: our names and the model's. `model` is of what the pictures show: the simulator's
-    `picture_model`, or a simpler one with the same bodies and cameras.
+    `model`: the simulator's `picture_model`, coarse (`coarse_model`); several painters may have it.
     """
 
-    def __init__(
-        self,
-        simulator: Simulator,
-        model: mujoco.MjModel,
-        cameras: Mapping[str, str],
-        size: int,
-        suite: Suite,
-    ):
-        self._simulator, self._model = simulator, model
-        self._cameras, self._size = dict(cameras), size
-        self._views = [fixed_camera(model, name) for name in cameras.values()]
-        self._hanging = [hangs(model, view.fixedcamid) for view in self._views]
-        self._options = shown(suite)
+    def __init__(self, simulator: Simulator, model: mujoco.MjModel, view: View):
+        self._simulator, self._model, self._size = simulator, model, view.size
+        self._names = view.in_suite(simulator.task)
+        self._cameras = [fixed_camera(model, name) for name in self._names.values()]
+        self._hanging = [hangs(model, camera.fixedcamid) for camera in self._cameras]
+        self._options = shown(SUITES[simulator.task.suite])
         self._data = mujoco.MjData(model)
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)
         for flag in LEFT_OUT:
             self._scene.flags[flag] = False
-        self._rectangle = mujoco.MjrRect(0, 0, size, size)
-        self._pixels = np.empty((size, size, 3), np.uint8)
-        model.vis.global_.offwidth = model.vis.global_.offheight = size
-        model.vis.quality.offsamples = 0
-        self._gl, self._context = open_context(model, size, size)
+        self._rectangle = mujoco.MjrRect(0, 0, view.size, view.size)
+        self._pixels = np.empty((view.size, view.size, 3), np.uint8)
+        self._gl, self._context = open_context(model, view.size, view.size)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -64,8 +63,9 @@ class Painter:
         self._gl.make_current()
         renderer, opengl = (glGetString(name).decode() for name in (GL_RENDERER, GL_VERSION))
         return {
-            "cameras": self._cameras,
+            "cameras": self._names,
             "size": self._size,
+            "faces": int(self._model.mesh_facenum.sum()),
             "renderer": renderer,
             "opengl": opengl,
             "mujoco": version("mujoco"),
@@ -75,24 +75,33 @@ class Painter:
         """Draw the episode as it is now: RGB, upright."""
         self._gl.make_current()
         self._simulator.place(episode, self._data)
-        for view, hanging, picture in zip(self._views, self._hanging, pictures, strict=True):
-            mujoco.mjv_updateScene(
-                self._model,
-                self._data,
-                self._options,
-                None,
-                view,
-                mujoco.mjtCatBit.mjCAT_ALL,
-                self._scene,
-            )
-            mujoco.mjr_render(self._rectangle, self._scene, self._context)
-            mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
+        for camera, hanging, picture in zip(self._cameras, self._hanging, pictures, strict=True):
+            self._draw(camera)
             picture[:] = self._pixels[:, ::-1] if hanging else self._pixels[::-1]
+
+    def _draw(self, camera: mujoco.MjvCamera) -> None:
+        """Draw what a camera sees into `_pixels`, whose first row is the lowest."""
+        mujoco.mjv_updateScene(
+            self._model,
+            self._data,
+            self._options,
+            None,
+            camera,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self._scene,
+        )
+        mujoco.mjr_render(self._rectangle, self._scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
 
     def close(self) -> None:
         """Free the context; nothing can be drawn any more."""
         self._context.free()
         self._gl.free()
+
+
+def painters(simulator: Simulator, view: View) -> Callable[[], Painter]:
+    """Return what makes painters in any thread, which all have one model."""
+    return partial(Painter, simulator, coarse_model(simulator.picture_model, view.size), view)
 
 
 def hangs(model: mujoco.MjModel, camera: int) -> bool:
