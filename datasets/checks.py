@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from reconverge.datasets.pixels import array_of
 from reconverge.datasets.store import DemonstrationStore
 
-MAX_DIMENSIONS = 32  # arrays of more numbers a step (images) are described as a whole
+PICTURES_AT_A_TIME = 64
+MAX_DIMENSIONS = 32  # arrays of more numbers a step are described as a whole
 SATURATED_SHARE = 0.5  # of steps at a bound, from which on a dimension is called saturated
 # times the change of its neighbours, and of nine steps in ten, from which on a step has lost frames
 JUMP_RATIO = 5.0
@@ -102,6 +104,7 @@ def findings(
         check_duplicates(store),
         check_gaps(store, timestamps),
         check_success(store),
+        *([check_pictures(store)] if store.pictures else []),
     ]
 
 
@@ -219,6 +222,24 @@ def check_success(store: DemonstrationStore) -> Finding:
     solved = np.logical_or.reduceat(success, begins)
     failed = f"; not: {_some(np.flatnonzero(~solved))}" if 0 < solved.sum() < len(solved) else ""
     return Finding("success", not solved.any(), f"{solved.sum()} of {len(solved)} episodes{failed}")
+
+
+def check_pictures(store: DemonstrationStore) -> Finding:
+    """Say which cameras there are, and list steps whose picture has one value only, as of a camera
+    that saw nothing. Opening the store has compared shapes, types, files and checksums.
+    """
+    blank = []
+    for camera in store.pictures:
+        for start in range(0, store.n_steps, PICTURES_AT_A_TIME):
+            seen = store.read_pictures(camera, start, start + PICTURES_AT_A_TIME)
+            flat = seen.reshape(len(seen), -1)
+            steps = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1)) + start
+            blank += [f"{camera} at step {step}" for step in steps]
+    cameras = [f"{name} {width} x {height}" for name, (height, width, _) in store.pictures.items()]
+    folders = [store.path / array_of(camera) for camera in store.pictures]
+    size = sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file())
+    text = f"{', '.join(cameras)}; {size / 1e6:.1f} MB"
+    return Finding("pictures", bool(blank), text + (f"; blank: {_some(blank)}" if blank else ""))
 
 
 def _listed(

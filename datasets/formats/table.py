@@ -87,7 +87,7 @@ FORMATS = {
         recognises=lambda path: (path / "meta").is_dir(),
         write=write_lerobot,
         suffixes=("",),
-        read_options=("filter_key",),
+        read_options=("filter_key", "pictures", "picture_size"),
         write_options=("fps",),
     ),
     "d4rl": Format(

@@ -1,9 +1,12 @@
 """Pictures in stores: what goes in comes out, by the episode, and no damage to them is silent."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from reconverge.datasets import pixels
+from reconverge.datasets import checks, pixels
+from reconverge.datasets.layout import SHARD_STEPS
 from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
 
 CAMERAS = {"agentview": (6, 8, 3), "eye_in_hand": (4, 4, 3)}
@@ -76,3 +79,110 @@ def test_a_store_without_pictures_does_not_speak_of_them(path):
     assert store.pictures == {}
     assert "pictures" not in store.attributes
     assert store.episode(0).pictures == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"agentview": np.zeros((5, 6, 8, 3), np.float32)}, "image is float32, expected uint8"),
+        ({"agentview": np.zeros((5, 6, 8, 3), np.int64)}, "image is int64, expected uint8"),
+        (
+            {"agentview": np.zeros((5, 8, 6, 3), np.uint8)},
+            r"shape \(5, 8, 6, 3\), expected \(5,",
+        ),
+        (
+            {"agentview": np.zeros((4, 6, 8, 3), np.uint8)},
+            r"shape \(4, 6, 8, 3\), expected \(5,",
+        ),
+        ({"agentview": None}, r"lacks \['data/agentview_image'\], has surplus none"),
+        ({"top": np.zeros((5, 6, 8, 3), np.uint8)}, r"surplus \['data/top_image'\]"),
+    ],
+)
+def test_append_refuses_pictures_that_do_not_fit_and_keeps_the_rest(path, change, message):
+    store = make_store(path, episodes=[make_episode(0)])
+    episode = make_episode(0)
+    kept = {c: rows for c, rows in {**episode.pictures, **change}.items() if rows is not None}
+    object.__setattr__(episode, "pictures", kept)  # past the checks of types that tests make
+    with pytest.raises(StoreError, match=message) as raised:
+        store.append(episode)
+    assert "\n" not in str(raised.value)
+    assert len(DemonstrationStore.open(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("cameras", "message"),
+    [
+        (
+            {"top": (8, 8, 1)},
+            r"pictures of 'top' have the shape \[8, 8, 1\], expected height",
+        ),
+        ({"top": (8, 8)}, "expected height, width and 3"),
+        ({"top": (0, 8, 3)}, "expected height, width and 3"),
+        ({"": (8, 8, 3)}, "pictures of ''"),
+        ({"a/b": (8, 8, 3)}, "'a/b_image' is reserved"),
+    ],
+)
+def test_create_refuses_cameras_that_cannot_be(path, cameras, message):
+    with pytest.raises(StoreError, match=message):
+        make_store(path, cameras)
+    assert not path.exists()
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+def exchange(file):
+    other = file.parents[3] / "1" / "0" / "0" / "0"
+    content = file.read_bytes()
+    file.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.unlink(), "image rows 0 to 11: the file .*/c/0/0/0/0 is lost or empty"),
+        (flip_a_bit, "image rows 0 to 11: truncated or edited"),
+        (exchange, "agentview_image has lost, edited or exchanged rows"),
+    ],
+)
+def test_open_finds_damaged_pictures(path, damage, message):
+    make_store(path, episodes=[make_episode(i) for i in range(len(LENGTHS))])
+    damage(path / "data/agentview_image/c/0/0/0/0")
+    with pytest.raises(StoreError, match=message) as raised:
+        DemonstrationStore.open(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_nothing_holds_all_pictures_in_memory(path, monkeypatch):
+    """Appending, opening, checking and reading episodes of 0.5 MB each take some of them at most."""
+    monkeypatch.setattr(pixels, "STEPS", (8, 16))
+    cameras, count = {"agentview": (60, 60, 3)}, 24
+    size = 60 * 60 * 3 * 50
+    tracemalloc.start()
+    store = make_store(path, cameras)
+    for i in range(count):
+        store.append(make_episode(i, cameras, length=50))
+    found = [len(episode.action) for episode in DemonstrationStore.open(path).episodes()]
+    text = checks.check_pictures(store).text
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [50] * count
+    assert count * 50 < SHARD_STEPS  # other arrays are read all at once
+    assert text.startswith("agentview 60 x 60; ")
+    assert peak < 10 * size  # chunks on their way, compressed and not, are some episodes more
+
+
+def test_check_pictures_names_those_of_a_camera_that_saw_nothing(path):
+    episode = make_episode(2)
+    episode.pictures["eye_in_hand"][13] = 7
+    store = make_store(path, episodes=[make_episode(0), episode])
+    found = checks.check_pictures(store)
+    assert found.wrong
+    assert found.text.startswith(
+        "agentview 8 x 6, eye_in_hand 4 x 4; 0.0 MB; blank: eye_in_hand at"
+    )
+    assert found.text.endswith("at step 18")

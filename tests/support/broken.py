@@ -373,6 +373,10 @@ LEROBOT_CASES = {
     ),
     "a film": (
         feature("observation.images.top", dtype="video", shape=[3, 96, 96]),
+        "does not say where the video of episode 0 is",
+    ),
+    "pictures in a table": (
+        feature("observation.images.top", dtype="image", shape=[3, 96, 96]),
         "leave_out=[observation.images",
     ),
     "text as a feature": (

@@ -16,6 +16,7 @@ from reconverge.datasets.formats.arrays import (
     Field,
     check_left_out,
     check_name,
+    leaving_out,
     refuse,
     schema_of,
 )
@@ -23,7 +24,7 @@ from reconverge.datasets.formats.episode_attributes import (
     EPISODE_ATTRIBUTES,
     read_episode_attributes,
 )
-from reconverge.datasets.formats.exchange import Demonstrations, make_episode
+from reconverge.datasets.formats.exchange import Demonstrations, dictionary, make_episode
 from reconverge.datasets.formats.lerobot.frames import (
     ARROW_NAMES,
     INFO,
@@ -31,7 +32,9 @@ from reconverge.datasets.formats.lerobot.frames import (
     parquet_files,
     read_frames,
 )
+from reconverge.datasets.formats.lerobot.videos import Video, read_video, video_of
 from reconverge.datasets.layout import RESERVED, Episode
+from reconverge.datasets.pixels import PICTURES
 from reconverge.datasets.sums import checksum
 from reconverge.errors import unknown
 
@@ -46,23 +49,33 @@ STATE = "observation.state"
 STORE_NAMES = {"next.reward": "reward", "next.success": "success"}
 NUMBERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 TYPES = (*NUMBERS, *ARROW_NAMES.values())  # of features that are numbers
-OBSTACLES = {"video": "pixels", "image": "pixels", "string": "text"}
+PIXELS = ("video", "image")
+OBSTACLES = {**dict.fromkeys(PIXELS, "pixels"), "string": "text"}
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 
 def read_lerobot(
-    path: Path, filter_key: str | None = None, leave_out: Collection[str] = ()
+    path: Path,
+    filter_key: str | None = None,
+    leave_out: Collection[str] = (),
+    pictures: bool = True,
+    picture_size: int | None = None,
 ) -> Demonstrations:
     """Read the episodes of the only task of a dataset, or of the task that `filter_key` names.
 
     Features keep their names but `next.reward` and `next.success`; a dataset that we wrote gives
-    its store back. Raises ConversionError.
+    its store back. Videos become pictures, of `picture_size` pixels if it is given.
+    Raises ConversionError.
     """
     info = _json(path, INFO)
-    features = _features(path, info, leave_out)
-    lengths, scalars, chosen = _episodes_of(path, info, filter_key)
+    videos = _videos(path, info, leave_out, picture_size) if pictures else []
+    unseen = [] if pictures else _unseen(info, leave_out)
+    features = _features(path, info, leave_out, [*unseen, *(video.feature for video in videos)])
+    described = _episode_rows(path)
+    lengths, scalars, chosen = _episodes_of(path, info, described, filter_key)
     own = (path / OUR_RECORD).exists()
     record = _own_record(path, leave_out) if own else _record(info, features, chosen)
+    record |= {PICTURES: {video.camera: video.made for video in videos}} if videos else {}
     schema = Demonstrations.from_record(str(path), len(lengths), [], record, leave_out)
     stated = read_episode_attributes(path / "meta" / EPISODE_ATTRIBUTES, info["total_episodes"])
     keys = schema.observation_sizes
@@ -76,14 +89,12 @@ def read_lerobot(
                 given = {features[feature].name: values for feature, values in rows.items()}
                 given |= _split(schema, given) if own else {}
                 wanted = {name: values for name, values in given.items() if name in kept}
-                yield (
-                    make_episode(
-                        wanted, keys, {name: column[i] for name, column in scalars.items()}
-                    ),
-                    attributes,
-                )
+                own_scalars = {name: column[i] for name, column in scalars.items()}
+                seen = {v.camera: read_video(path, info, described[i], v) for v in videos}
+                yield make_episode(wanted, keys, own_scalars, seen), attributes
 
-    return Demonstrations.from_record(str(path), len(lengths), episodes(), record, leave_out)
+    lines = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
+    return Demonstrations.from_record(str(path), len(lengths), episodes(), record, leave_out, lines)
 
 
 def _own_record(path: Path, leave_out: Collection[str]) -> dict[str, Any]:
@@ -139,8 +150,35 @@ def _json(path: Path, name: str) -> dict[str, Any]:
     return value
 
 
-def _features(path: Path, info: dict[str, Any], leave_out: Collection[str]) -> dict[str, Field]:
-    """Return the features to read."""
+def _videos(
+    path: Path, info: dict[str, Any], leave_out: Collection[str], size: int | None
+) -> list[Video]:
+    """Return the videos to read. Raises ConversionError for two of one camera."""
+    found: dict[str, Video] = {}
+    for name, feature in dictionary(info, "features").items():
+        video = video_of(name, feature, size) if isinstance(feature, dict) else None
+        if video is None or name in leave_out:
+            continue
+        if other := found.get(video.camera):
+            raise ConversionError(
+                f"{path}: {other.feature} and {name} would both be pictures of {video.camera}; "
+                f"add {leaving_out([name])}"
+            )
+        found[video.camera] = video
+    return list(found.values())
+
+
+def _unseen(info: dict[str, Any], leave_out: Collection[str]) -> list[str]:
+    """Return the features that are pictures."""
+    features = dictionary(info, "features").items()
+    pixels = [n for n, f in features if isinstance(f, dict) and f.get("dtype") in PIXELS]
+    return [name for name in pixels if name not in leave_out]
+
+
+def _features(
+    path: Path, info: dict[str, Any], leave_out: Collection[str], apart: Collection[str]
+) -> dict[str, Field]:
+    """Return the features to read, without those that are left out or read apart."""
     version, features = info.get("codebase_version"), info.get("features")
     if not str(version).startswith(VERSIONS):
         raise ConversionError(
@@ -158,7 +196,7 @@ def _features(path: Path, info: dict[str, Any], leave_out: Collection[str]) -> d
     found: dict[str, Field] = {}
     obstacles: dict[str, str] = {}
     for name, feature in features.items():
-        if name in COUNTERS or name in leave_out:
+        if name in COUNTERS or name in leave_out or name in apart:
             continue
         check_name(f"{path}: {INFO}", name)
         dtype = feature.get("dtype") if isinstance(feature, dict) else None
@@ -208,10 +246,9 @@ def _episode_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _episodes_of(
-    path: Path, info: dict[str, Any], task: str | None
+    path: Path, info: dict[str, Any], rows: list[dict[str, Any]], task: str | None
 ) -> tuple[dict[int, int], dict[str, list[Any]], str]:
     """Return the lengths of one task's episodes by number, the scalars of all, and the task."""
-    rows = _episode_rows(path)
     try:
         numbers = [row["episode_index"] for row in rows]
         lengths = {row["episode_index"]: row["length"] for row in rows}

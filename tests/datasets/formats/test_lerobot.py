@@ -157,7 +157,7 @@ def declare(path, **features):
     info = json.loads((path / "meta/info.json").read_text())
     for name, (dtype, shape) in features.items():
         info["features"][name] = {"dtype": dtype, "shape": shape, "names": None}
-        for file in path.glob("data/*/*.parquet") if dtype not in ("video", "string") else ():
+        for file in path.glob("data/*/*.parquet") if dtype not in ("image", "string") else ():
             table = pq.read_table(file)
             column = pa.array(np.ones(len(table), dtype))
             pq.write_table(table.append_column(name, column), file)
@@ -166,7 +166,7 @@ def declare(path, **features):
 
 def test_read_lerobot_names_all_that_is_no_number_at_once(tmp_path):
     make_foreign(tmp_path / "a")
-    films = {f"observation.images.{name}": ("video", [480, 640, 3]) for name in ("top", "wrist")}
+    films = {f"observation.images.{name}": ("image", [480, 640, 3]) for name in ("top", "wrist")}
     declare(tmp_path / "a", **films, language=("string", [1]))
     with pytest.raises(ConversionError) as raised:
         read_lerobot(tmp_path / "a", leave_out=["timestamp"])
