@@ -146,7 +146,8 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
         identity["sight"] = task.sight.fingerprint
     if env.view:
         versions["renderer"] = env.picture_facts["renderer"]
-    pictures = dict.fromkeys(env.view.cameras, env.view.shape[1:]) if takes_pictures(env) else {}
+    pictured = env.view if takes_pictures(env) else None
+    pictures = dict.fromkeys(pictured.cameras, pictured.shape[1:]) if pictured else {}
     if not path.exists():
         return DemonstrationStore.create(
             path,

@@ -37,7 +37,7 @@ class Video:
 
 def video_of(name: str, feature: Mapping[str, Any], size: int | None) -> Video | None:
     """Return the video of a feature that is one in colours, with the colours last."""
-    shape = feature.get("shape")
+    shape: Any = feature.get("shape")
     about = {**feature, **(feature.get("info") or {})}
     depth = about.get("video.is_depth_map") or about.get("is_depth_map")
     whole = isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) for n in shape)

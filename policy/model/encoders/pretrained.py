@@ -33,8 +33,8 @@ class FrozenEncoder:
     beside it.
     """
 
-    def __init__(self, network: nn.Module, options: dict[str, Any], device: torch.device):
-        self.network = network.eval().requires_grad_(False).to(device)
+    def __init__(self, network: Any, options: dict[str, Any], device: torch.device):
+        self.network: Any = network.eval().requires_grad_(False).to(device)  # timm's
         self.network.to(memory_format=torch.channels_last)
         self._device = device
         settings = network.pretrained_cfg
@@ -98,7 +98,7 @@ class TimmOptions:
         return FrozenEncoder(network, asdict(self), device or torch.device("cpu"))
 
 
-def _make(model: str, pretrained: bool) -> nn.Module:
+def _make(model: str, pretrained: bool) -> Any:
     try:
         import timm
     except ImportError as error:
