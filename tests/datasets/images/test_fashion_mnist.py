@@ -21,7 +21,11 @@ def test_idx_files_are_read_in_their_shape(tmp_path):
     assert (read_idx(tmp_path / "a.gz") == values).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"\0\0\x09\1\0\0\0\1a")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"\0\0\x09\1\0\0\0\1a")],
+    ids=["empty", "no gzip", "another type"],
+)
 def test_a_bad_idx_file_is_one_line(tmp_path, content):
     (tmp_path / "a.gz").write_bytes(content)
     with pytest.raises(ReconvergeError, match="unreadable IDX file") as refused:
