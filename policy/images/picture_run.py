@@ -26,7 +26,7 @@ from reconverge.policy.continual.rehearsal import (
 )
 from reconverge.policy.images.class_tasks import ClassTask, TaskPictures, class_tasks, task_pictures
 from reconverge.policy.images.distances import summarize_distances
-from reconverge.policy.images.inception import inception_features
+from reconverge.policy.images.inception import Features, inception_features
 from reconverge.policy.images.judge import judge_of
 from reconverge.policy.images.measuring import PictureEvaluation
 from reconverge.policy.images.picture_model import PictureDenoiser, PictureSpec, make_denoiser
@@ -83,16 +83,16 @@ def _learn_all(
     judge = judge_of(store, device)
     facts = _facts(options, run.method, store)
     facts["judge"] = {"features": options.features, "test_accuracy": judge.accuracy}
-    features = judge.features
+    measured: Features = judge.features
     if options.features == "inception":
-        features = inception_features(device)
+        measured = inception_features(device)
     progress, state = Progress(demonstration_seconds=time.perf_counter() - started), None
     if begun is not None:
         _check_pictures(begun, facts)
         progress, facts = go_on(begun, run.spec, facts, options, command())
         state = begun.state
     record_options(options, folder)  # with those that were typed anew
-    evaluation = PictureEvaluation(judge, features, run.test, options.evaluation, progress)
+    evaluation = PictureEvaluation(judge, measured, run.test, options.evaluation, progress)
     reporter = make_reporter(run.spec.tasks)
     sheets = SampleSheets(reporter, folder, run.method.model_of, evaluation, run.spec)
     record = RunRecord(
