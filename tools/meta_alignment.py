@@ -15,8 +15,6 @@ from reconverge.paths import check_output
 from reconverge.policy.reports.charts.alignment_chart import alignment
 from reconverge.policy.reports.charts.style import write_png
 from reconverge.policy.reports.meta_gradient import measure_run
-from reconverge.policy.runs.configuration import task_labels
-from reconverge.policy.runs.folder import recorded_options
 from reconverge.policy.runs.provenance import commit, hardware
 
 
@@ -35,8 +33,7 @@ def measure(run: Path, inner_rate: float, windows: int) -> None:
     facts, pairs = measure_run(run, inner_rate, windows)
     origin = {"commit": commit(), "hardware": hardware()}
     write_json(outputs[0], {**facts, **origin, "pairs": pairs})
-    names = task_labels(recorded_options(run))
-    write_png(alignment(pairs, names), outputs[1])
+    write_png(alignment(pairs, facts["names"]), outputs[1])
     print(*outputs, sep=", ")
 
 

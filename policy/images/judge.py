@@ -58,7 +58,6 @@ class Judge:
 
     classifier: Classifier
     accuracy: float
-    name = "classifier"  # what its features are called, so that nobody takes the distance for FID
 
     @torch.no_grad()
     def classes(self, pictures: Float[Tensor, "B C H W"]) -> Int[Tensor, " B"]:

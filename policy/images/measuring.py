@@ -12,6 +12,7 @@ from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.continual.loop import Distance, Progress
 from reconverge.policy.images.class_tasks import PictureBatch, TaskPictures, as_values
 from reconverge.policy.images.frechet import frechet_distance, moments
+from reconverge.policy.images.inception import Features
 from reconverge.policy.images.judge import Judge
 from reconverge.policy.images.picture_model import PictureDenoiser
 from reconverge.policy.runs.configuration import EvaluationOptions
@@ -29,16 +30,18 @@ class PictureEvaluation:
     def __init__(
         self,
         judge: Judge,
+        features: Features,
         tests: Sequence[TaskPictures],
         options: EvaluationOptions,
         progress: Progress,
     ):
-        self.judge, self.options, self.progress = judge, options, progress
-        self.real = [moments(judge.features(as_values(test.pictures))) for test in tests]
+        self.judge, self.features = judge, features
+        self.options, self.progress = options, progress
+        self.real = [moments(features(as_values(test.pictures))) for test in tests]
 
     def __call__(self, model: PictureDenoiser, task: int, n: int) -> list[bool]:
         found = self.generate(model, task, n)
-        features = self.judge.features(found.pictures)
+        features = self.features(found.pictures)
         for count in sorted({min(n, self.options.probe_rollouts), n}):
             self._note(features[:count], task)
         return (self.judge.classes(found.pictures) == found.label).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from reconverge.policy.runs.configuration import (
     NoReplayOptions,
     RunOptions,
 )
+from reconverge.policy.runs.folder import OPTIONS_FILE
+from reconverge.schema import read_text
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class PictureKfac(Kfac):
     samples: int = option(1024, "pictures from which the Fisher is estimated", at_least=1)
 
 
+FEATURES = ("classifier", "inception")
 PICTURE_REPLAYS: dict[str, type] = {
     "model": ModelReplayOptions,
     "demonstrations": DemonstrationReplayOptions,
@@ -102,6 +106,12 @@ class ImageOptions(RunOptions):
         EvaluationOptions(n_rollouts=500, probe_rollouts=100, slots=500),
         "how generated pictures are judged; an episode is a picture",
     )
+    features: str = option(
+        "classifier",
+        "of the Frechet distance: classifier: of the one that judges | inception: FID, with "
+        "torch-fidelity and its weights, a download",
+        choices=FEATURES,
+    )
     report: bool = option(True, "true: end with report.html, a page with everything about the run")
 
 
@@ -128,9 +138,15 @@ def absolute_data(options: ImageOptions) -> ImageOptions:
     return replace(options, data=str(Path(data).absolute()) if is_folder(data) else options.data)
 
 
+def generates_pictures(run: Path) -> bool:
+    """Whether the options that the run in a folder recorded are these."""
+    file = run / OPTIONS_FILE
+    return file.exists() and re.search("^pictures:", read_text(file), re.MULTILINE) is not None
+
+
 def deciding(options: ImageOptions) -> dict[str, Any]:
     """Return the options that decide the result beside the seed, as JSON for summary.json."""
     groups = (*IMAGES_GROUPS, "diffusion", "optimizer")
     decided = {name: asdict(getattr(options, name)) for name in groups}
-    single = ("data", "classes_per_task", "classes", "size", "batch_size")
+    single = ("data", "classes_per_task", "classes", "size", "features", "batch_size")
     return decided | {name: getattr(options, name) for name in single}

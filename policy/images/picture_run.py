@@ -26,11 +26,13 @@ from reconverge.policy.continual.rehearsal import (
 )
 from reconverge.policy.images.class_tasks import ClassTask, TaskPictures, class_tasks, task_pictures
 from reconverge.policy.images.distances import summarize_distances
+from reconverge.policy.images.inception import Features, inception_features
 from reconverge.policy.images.judge import judge_of
 from reconverge.policy.images.measuring import PictureEvaluation
 from reconverge.policy.images.picture_model import PictureDenoiser, PictureSpec, make_denoiser
 from reconverge.policy.images.picture_options import ImageOptions, deciding
 from reconverge.policy.images.sample_sheets import SampleSheets
+from reconverge.policy.runs import checkpoint
 from reconverge.policy.runs.configuration import check_run_options
 from reconverge.policy.runs.execution import facts_of, loop_settings, resumable, seconds_of
 from reconverge.policy.runs.folder import flat, record_options
@@ -80,14 +82,17 @@ def _learn_all(
     device = find_device(options.device)
     judge = judge_of(store, device)
     facts = _facts(options, run.method, store)
-    facts["judge"] = {"features": judge.name, "test_accuracy": judge.accuracy}
+    facts["judge"] = {"features": options.features, "test_accuracy": judge.accuracy}
+    measured: Features = judge.features
+    if options.features == "inception":
+        measured = inception_features(device)
     progress, state = Progress(demonstration_seconds=time.perf_counter() - started), None
     if begun is not None:
         _check_pictures(begun, facts)
         progress, facts = go_on(begun, run.spec, facts, options, command())
         state = begun.state
     record_options(options, folder)  # with those that were typed anew
-    evaluation = PictureEvaluation(judge, run.test, options.evaluation, progress)
+    evaluation = PictureEvaluation(judge, measured, run.test, options.evaluation, progress)
     reporter = make_reporter(run.spec.tasks)
     sheets = SampleSheets(reporter, folder, run.method.model_of, evaluation, run.spec)
     record = RunRecord(
@@ -108,7 +113,7 @@ def _learn_all(
     except BaseException:
         record.close()
         raise
-    distances = summarize_distances(progress, run.spec.tasks, judge.name, options.evaluation)
+    distances = summarize_distances(progress, run.spec.tasks, options.features, options.evaluation)
     seconds = seconds_of(progress, started)
     return record.finish(progress, seconds, run.method.memory_bytes, distances=distances)
 
@@ -177,6 +182,21 @@ def _facts(options: ImageOptions, method: Method, store: PictureStore) -> dict[s
 def read_spec(manifest: dict[str, Any], file: Path) -> PictureSpec:
     """Return the spec of a checkpoint's model; CheckpointError where it is none of pictures."""
     return PictureSpec.from_json(manifest.get(MANIFEST_KEY), file)
+
+
+def load_generator(folder: Path) -> PictureDenoiser:
+    """Return the model of a checkpoint, on the processor; CheckpointError where it is none."""
+    found = checkpoint.load(folder)
+    spec = read_spec(found.manifest, folder / checkpoint.MANIFEST)
+    model = make_denoiser(spec, "cpu")
+    try:
+        model.load_state_dict(found.weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise checkpoint.CheckpointError(
+            f"{folder}: the weights do not fit the architecture it describes ({reason})"
+        ) from error
+    return model.eval()
 
 
 def _check_pictures(begun: Begun, facts: dict[str, Any]) -> None:

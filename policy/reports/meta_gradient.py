@@ -6,19 +6,17 @@ put into it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from reconverge.datasets.store import DemonstrationStore
-from reconverge.envs.evaluator import Evaluator
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.alignment import Loss, OldTask, align, cosine, error, gradient
 from reconverge.policy.continual.denoising import (
+    Denoiser,
     NoisySample,
     corrupt,
     half_squared_errors,
@@ -30,22 +28,8 @@ from reconverge.policy.continual.fisher import DiagonalFisher, LowRank, Rank1
 from reconverge.policy.continual.kfac import Kfac
 from reconverge.policy.continual.parameter_vector import concatenate, split
 from reconverge.policy.continual.quadratic import QuadraticForm
-from reconverge.policy.continual.region import TrustRegion
-from reconverge.policy.continual.rehearsal import ReplaySource
-from reconverge.policy.demonstrations.fit import in_frames_of
-from reconverge.policy.demonstrations.scripted import store_path
-from reconverge.policy.model.policy import DiffusionPolicy
+from reconverge.policy.reports.learned_run import LearnedRun, read_learned
 from reconverge.policy.runs import checkpoint
-from reconverge.policy.runs.build import (
-    ReadWindows,
-    make_method,
-    make_replay,
-    make_spec,
-    make_windows,
-)
-from reconverge.policy.runs.configuration import TrainOptions, check_train_options, task_labels
-from reconverge.policy.runs.folder import recorded_options
-from reconverge.policy.runs.loading import LoadedPolicy, load_policy
 from reconverge.progress import progress_bar
 
 METRICS: dict[str, Any] = {
@@ -63,17 +47,6 @@ Pair = dict[str, Any]
 """`after` and `task` (labels), `since` (tasks learned in between), and what `align` returns"""
 
 
-@dataclass(frozen=True)
-class LearnedRun:
-    """A run: the policies after each of its tasks, the tasks' windows, their replay."""
-
-    options: TrainOptions
-    policies: Sequence[DiffusionPolicy]
-    windows: Sequence[ReadWindows]
-    replay: ReplaySource
-    region: TrustRegion | None
-
-
 def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, Any], list[Pair]]:
     """Return facts about the run in a folder, and one entry a checkpoint and earlier task.
 
@@ -84,13 +57,8 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
             f"inner_rate={inner_rate}, windows={windows}: the rate must be above 0 and below "
             f"{MOST_RATE}, the windows 1 to {MOST_WINDOWS}"
         )
-    options = recorded_options(run)
-    names = task_labels(options)
-    folders = [run / "checkpoints" / f"{k}_{name}" for k, name in enumerate(names)]
-    found = [folder for folder in folders if folder.exists()]
-    if len(found) < 2:
-        raise ReconvergeError(f"{run}: {len(found)} tasks have been learned; at least 2 are needed")
-    learned = _read(run, options, [load_policy(folder) for folder in found])
+    learned = read_learned(run)
+    names, found = learned.names, learned.folders
     pairs: list[Pair] = []
     with progress_bar(run.name, "pair", len(found) * (len(found) - 1) // 2) as bar:
         for k in range(1, len(found)):
@@ -99,33 +67,10 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
                 values = _compare(learned, k, i, inner_rate, windows)
                 pairs.append({"after": names[k], "task": names[i], "since": k - i, **values})
                 bar.update()
+    options = learned.options
     strength = getattr(options.method, "strength", 0.0)
-    facts = {"run": run.name, "method": options.method.name, "seed": options.seed}
+    facts = {"run": run.name, "method": options.method.name, "seed": options.seed, "names": names}
     return facts | {"inner_rate": inner_rate, "windows": windows, "strength": strength}, pairs
-
-
-def _read(run: Path, options: TrainOptions, loaded: Sequence[LoadedPolicy]) -> LearnedRun:
-    """Return windows of the run's demonstrations, and its replay before anything was learned."""
-    tasks, folder = check_train_options(options), Path(options.demonstrations.path)
-    stores = [DemonstrationStore.open(store_path(folder, task)) for task in tasks]
-    tasks = in_frames_of(tasks, stores)
-    policies = [each.policy for each in loaded]
-    normalizer = policies[0].normalizer
-    spec = make_spec(options, tasks, loaded[0].spec)
-    cpu = torch.device("cpu")
-    pairs = zip(tasks, stores, strict=True)
-    windows = [make_windows(options, spec, store, task, cpu) for task, store in pairs]
-    evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
-    replay = make_replay(options, spec, normalizer, windows, evaluator)
-    method = make_method(options, spec, policies[0], replay, windows)
-    weight = asdict(options.method).get("distillation_weight", 0.0)
-    if replay is None or not method.uses_replay or not weight:
-        raise ReconvergeError(
-            f"{run}: method={options.method.name} replay={options.replay.name} rehearses no "
-            "earlier task"
-        )
-    region = getattr(method, "region", None)
-    return LearnedRun(options, policies, windows, replay.source, region)
 
 
 def _compare(
@@ -154,14 +99,14 @@ def _compare(
     task = OldTask(
         **losses, optimum=optimum, fisher=product, penalty=lambda v: 0.5 * form.gradient(v)
     )
-    entries = policy.horizon * policy.action_size_of(i)
+    entries = int(query.mask[0].sum()) * query.noisy.shape[1]
     aligned = align(task, _vector(policy), inner_rate, _strength(learned, k, form, entries))
     move = _vector(policy) - optimum
     return aligned | _metrics(learned.policies[i], move, support, query, stream)
 
 
 def _metrics(
-    policy: DiffusionPolicy,
+    policy: Denoiser,
     move: Tensor,
     seen: NoisySample,
     unseen: NoisySample,
@@ -194,14 +139,14 @@ def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm, entries: int
     return 0.5 * entries * strength / options.method.distillation_weight / shared
 
 
-def _loss(policy: DiffusionPolicy, sample: NoisySample) -> Loss:
+def _loss(policy: Denoiser, sample: NoisySample) -> Loss:
     """Return the mean loss of a sample as a function of the parameters' vector."""
     each, like = half_squared_errors(policy), dict(policy.network.named_parameters())
     return lambda theta: each(split(theta, like), sample.tensors).mean()
 
 
 def fisher_product(
-    policy: DiffusionPolicy, optimum: Tensor, sample: NoisySample
+    policy: Denoiser, optimum: Tensor, sample: NoisySample
 ) -> Callable[[Tensor], Tensor]:
     """Return v -> E[g (g^T v)] at the optimum: slopes of all losses along v, weighted gradient."""
     each, like = half_squared_errors(policy), dict(policy.network.named_parameters())
@@ -216,9 +161,7 @@ def fisher_product(
     return product
 
 
-def gauss_newton_product(
-    policy: DiffusionPolicy, sample: NoisySample
-) -> Callable[[Tensor], Tensor]:
+def gauss_newton_product(policy: Denoiser, sample: NoisySample) -> Callable[[Tensor], Tensor]:
     """Return v -> E[J^T J v], J the Jacobian of the network's answer at the policy's parameters."""
     like = dict(policy.network.named_parameters())
     inputs, optimum = (sample.noisy, sample.k, sample.condition), _vector(policy)
@@ -235,7 +178,7 @@ def gauss_newton_product(
 
 
 def penalty_form(
-    fisher: Any, policy: DiffusionPolicy, sample: NoisySample, centre: Tensor
+    fisher: Any, policy: Denoiser, sample: NoisySample, centre: Tensor
 ) -> QuadraticForm:
     """Return the form of F around `centre`, F estimated by `fisher` at the policy's parameters."""
     form, parameters = fisher.form(), dict(policy.network.named_parameters())
@@ -244,7 +187,7 @@ def penalty_form(
     return form
 
 
-def _vector(policy: DiffusionPolicy) -> Tensor:
+def _vector(policy: Denoiser) -> Tensor:
     return concatenate(dict(policy.network.named_parameters()))
 
 

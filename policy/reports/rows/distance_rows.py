@@ -18,6 +18,8 @@ RECOVERY = (
     "no probe found it below; > n: not within n."
 )
 
+WORDS = {"classifier": "the classifier", "inception": "Inception"}
+
 
 def distances_of(summary: Summary) -> Distances | None:
     """Return the distances of a run; None where nothing is generated."""
@@ -36,7 +38,7 @@ def distance_tables(summary: Summary) -> list[Table]:
         for i, (task, row) in enumerate(zip(summary.tasks, found.matrix, strict=True))
     ]
     caption = (
-        f"Frechet distance in the features of the {found.features} between {found.pictures} "
+        f"Frechet distance in the features of {WORDS[found.features]} between {found.pictures} "
         "generated pictures and the test pictures of the task of each column, after learning the "
         f"task of each row. At the end {found.average:.2f} in the mean, "
         f"{found.forgetting.just_learned_all:+.2f} since each task was learned."
@@ -52,14 +54,14 @@ def distances_by_method(groups: Groups) -> Table | None:
         found = [each for run in runs if (each := distances_of(run))]
         if not found:
             continue
-        features |= {each.features for each in found}
+        features |= {WORDS[each.features] for each in found}
         average = _mean([each.average for each in found])
         growth = _mean([each.forgetting.just_learned_all for each in found])
         rows.append([Cell(name), Cell(str(len(found)), len(found)), average, growth])
     if not rows:
         return None
     caption = (
-        f"Frechet distance in the features of the {' and '.join(sorted(features))}: mean of all "
+        f"Frechet distance in the features of {' and '.join(sorted(features))}: mean of all "
         "tasks after the last one, and how much it has grown since each was learned. Means over "
         "seeds, with 95 % bootstrap intervals."
     )

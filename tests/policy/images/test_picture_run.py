@@ -1,6 +1,7 @@
 """Whole runs on class folders: what they leave behind, resumed bit for bit, on every method."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from reconverge.policy.images.picture_options import ImageOptions, ModelReplayOp
 from reconverge.policy.images.picture_run import make_run
 from reconverge.policy.images.unet2d import UNet2dOptions
 from reconverge.policy.model.diffusion import DiffusionOptions
+from reconverge.policy.reports.meta_gradient import measure_run
 from reconverge.policy.reports.page import write_report
 from reconverge.policy.reports.rows.comparison import write_comparison
 from reconverge.policy.runs.checkpoint import CheckpointError
@@ -184,6 +186,15 @@ def test_a_generator_of_pictures_is_no_policy(run):
     with pytest.raises(CheckpointError, match="generates pictures") as refused:
         load_policy(run)
     assert "\n" not in str(refused.value)
+
+
+def test_steps_are_compared_with_the_meta_gradient(run):
+    facts, pairs = measure_run(run, 1e-4, 8)
+    assert facts["names"] == ["bars+dots", "frames+rays"]
+    assert [(pair["after"], pair["task"]) for pair in pairs] == [("frames+rays", "bars+dots")]
+    numbers = [value for value in pairs[0].values() if isinstance(value, float)]
+    assert numbers
+    assert all(map(math.isfinite, numbers))
 
 
 def test_options_of_the_data_cannot_change(run, monkeypatch, capsys):
