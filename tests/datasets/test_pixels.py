@@ -158,7 +158,7 @@ def test_open_finds_damaged_pictures(path, damage, message):
 
 
 def test_nothing_holds_all_pictures_in_memory(path, monkeypatch):
-    """Appending, opening, checking and reading episodes of 0.5 MB each take but some of them."""
+    """Appending, opening, checking and reading episodes of 0.5 MB each take few of them at most."""
     monkeypatch.setattr(pixels, "STEPS", (8, 16))
     cameras, count = {"agentview": (60, 60, 3)}, 24
     size = 60 * 60 * 3 * 50
