@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from reconverge.datasets.pixels import array_of
 from reconverge.datasets.store import DemonstrationStore
 
 PICTURES_AT_A_TIME = 64
@@ -236,7 +235,7 @@ def check_pictures(store: DemonstrationStore) -> Finding:
             steps = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1)) + start
             blank += [f"{camera} at step {step}" for step in steps]
     cameras = [f"{name} {width} x {height}" for name, (height, width, _) in store.pictures.items()]
-    folders = [store.path / array_of(camera) for camera in store.pictures]
+    folders = [store.path / array for array in store.picture_arrays.values()]
     size = sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file())
     text = f"{', '.join(cameras)}; {size / 1e6:.1f} MB"
     return Finding("pictures", bool(blank), text + (f"; blank: {_some(blank)}" if blank else ""))

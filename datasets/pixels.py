@@ -6,6 +6,8 @@ A store that holds pictures says so by the attribute PICTURES: [height, width, 3
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 PICTURES = "pictures"
 SUFFIX = "_image"
 SUFFIXES = (SUFFIX, "_rgb")  # in other formats; LIBERO's is the second
@@ -29,6 +31,20 @@ def camera_of(name: str) -> str:
         return HAND[1]
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
     return name.removesuffix(suffix) or name
+
+
+def arrays_by_camera(
+    record: Mapping[str, Any], columns: Mapping[str, tuple[np.dtype, tuple[int, ...]]]
+) -> dict[str, str]:
+    """Return the array of each camera's pictures: those that the attributes declare or, in
+    diffusion_policy's layout, which declares none, those whose rows are RGB.
+    """
+    if "observation_sizes" in record:
+        return {camera: array_of(camera) for camera in record.get(PICTURES, {})}
+    coloured = [
+        name for name, (kind, row) in columns.items() if kind == np.uint8 and row[2:] == (3,)
+    ]
+    return {camera_of(name.removeprefix("data/").removeprefix("obs/")): name for name in coloured}
 
 
 def picture_arrays(record: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -24,7 +24,7 @@ from reconverge.datasets.layout import (
     StoreError,
 )
 from reconverge.datasets.lock import writing
-from reconverge.datasets.pixels import PICTURES, array_of
+from reconverge.datasets.pixels import PICTURES, arrays_by_camera
 from reconverge.errors import unknown
 from reconverge.files import creating
 
@@ -38,6 +38,7 @@ class StoreVersionWarning(UserWarning):
 class DemonstrationStore:
     """Episodes of one task: `data/<name>` holds a row a step, `meta/<name>` a row an episode.
 
+    `pictures` are height, width and 3 of each camera's, `picture_arrays` the arrays that hold them.
     Call `create` or `open` to get one. Rows beyond the `episodes` that the attributes count belong
     to no episode: replacing the root's zarr.json (a rename) is the one step that commits an append.
     """
@@ -49,6 +50,8 @@ class DemonstrationStore:
         self.attributes = attributes
         self._group = group
         self.columns = columns
+        self.picture_arrays = arrays_by_camera(attributes, columns)
+        self.pictures = {camera: columns[name][1] for camera, name in self.picture_arrays.items()}
         self._arrays = {
             name: layout.find_array(path, group, name, column) for name, column in columns.items()
         }
@@ -135,9 +138,9 @@ class DemonstrationStore:
     ) -> "DemonstrationStore":
         """Open diffusion_policy's zarr v2 directory (`data/*`, `meta/episode_ends`) for reading.
 
-        Every array of `data` but those left out and RESERVED is an observation key, in alphabetical
-        order; reward, success and attributes may lack. Further arrays of `meta` with one number an
-        episode are scalars. Raises StoreError.
+        Every array of `data` but those left out, pictures (RGB) and RESERVED is an observation key,
+        in alphabetical order; reward, success and attributes may lack. Further arrays of `meta`
+        with one number an episode are scalars. Raises StoreError.
         """
         path = Path(path)
         group = layout.open_group(path, 2, "r")
@@ -164,11 +167,6 @@ class DemonstrationStore:
             return dict(self.attributes["observation_sizes"])
         names = [name for name in self.names("data/") if name not in RESERVED]
         return {name: math.prod(self.columns[f"data/{name}"][1]) for name in names}
-
-    @property
-    def pictures(self) -> dict[str, tuple[int, ...]]:
-        """Return height, width and 3 of the pictures of each camera; {} without any."""
-        return {camera: tuple(shape) for camera, shape in self.attributes.get(PICTURES, {}).items()}
 
     def identity(self) -> dict[str, Any]:
         """Return what tells these demonstrations from others, as JSON can say it.
@@ -206,7 +204,8 @@ class DemonstrationStore:
         if camera not in self.pictures:
             raise unknown(f"camera of {self.path}", camera, list(self.pictures), StoreError)
         steps = range(self.n_steps)[start:stop]
-        return layout.read(self.path, self._arrays[array_of(camera)], steps.start, steps.stop)
+        array = self._arrays[self.picture_arrays[camera]]
+        return layout.read(self.path, array, steps.start, steps.stop)
 
     def episode(self, index: int) -> Episode:
         """Read episode `index`; negative ones count from the end. Raises IndexError."""
@@ -303,7 +302,7 @@ class DemonstrationStore:
         """List the arrays of "data/" or "meta/" without that prefix, but `meta/episode_ends` and
         pictures.
         """
-        others = {ENDS, *map(array_of, self.pictures)}
+        others = {ENDS, *self.picture_arrays.values()}
         return [n[len(group) :] for n in self.columns if n.startswith(group) and n not in others]
 
     def _rows(

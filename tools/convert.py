@@ -21,7 +21,7 @@ from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.download import SCHEME, download
 from reconverge.datasets.formats.env_args import FRAMES, convention
 from reconverge.datasets.formats.exchange import Demonstrations, dictionary
-from reconverge.datasets.formats.pictures.sizes import resized, without_pictures
+from reconverge.datasets.formats.pictures.sizes import check_space, resized, without_pictures
 from reconverge.datasets.formats.split import parse_split, split
 from reconverge.datasets.formats.table import FORMATS, Format, source_format, target_format
 from reconverge.datasets.layout import Episode
@@ -124,8 +124,9 @@ def run(options: ConvertOptions) -> None:
     with open_source(options) as demonstrations:
         if not demonstrations.count:
             raise ConversionError(f"{options.source}: holds no episode; choose another source")
-        if demonstrations.pictures and not kind.writes_pictures:
+        if not kind.picture_share:
             demonstrations = without_pictures(demonstrations, f"a {name} is written without")
+        check_space(demonstrations, kind.picture_share, target)
         attributes = _attributes(demonstrations, options)
         if options.observations == "states":
             demonstrations = observed(demonstrations, find_task(str(attributes.get("task"))))

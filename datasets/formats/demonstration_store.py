@@ -51,7 +51,9 @@ def read_store(
     )
     record = {**store.attributes, PICTURES: cameras}
     blind = [f"left out {', '.join(seen)}: pictures"] if seen and not pictures else []
-    return Demonstrations.from_record(str(path), len(store), episodes, record, leave_out, blind)
+    return Demonstrations.from_record(
+        str(path), len(store), episodes, record, leave_out, blind, store.n_steps
+    )
 
 
 def write_store(demonstrations: Demonstrations, path: Path) -> None:

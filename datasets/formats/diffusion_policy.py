@@ -80,7 +80,7 @@ def read_diffusion_policy(
     found = _episodes(files, arrays, arranged, scalars, ends)
     episodes = zip(_with_pictures(files, arrays, cameras, found), own, strict=True)
     return Demonstrations.from_record(
-        source, len(ends), episodes, record, leave_out, [*warnings, *more, *unseen]
+        source, len(ends), episodes, record, leave_out, [*warnings, *more, *unseen], int(ends[-1])
     )
 
 

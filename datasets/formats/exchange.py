@@ -21,6 +21,7 @@ class Demonstrations:
 
     `episodes` gives each episode with its own attributes (robomimic's `model_file`), once, as it is
     read. `warnings` say in a line each what of the source was left out or could not be told.
+    `steps` are those of all episodes, where a source with pictures tells them before it is read.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Demonstrations:
     absent: tuple[str, ...] = ()
     pictures: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    steps: int = 0
 
     @classmethod
     def from_record(
@@ -45,6 +47,7 @@ class Demonstrations:
         record: Mapping[str, Any],
         leave_out: Collection[str] = (),
         warnings: Iterable[str] = (),
+        steps: int = 0,
     ) -> "Demonstrations":
         """Describe episodes by a record of their schema and attributes, as a store has it.
 
@@ -65,6 +68,7 @@ class Demonstrations:
             absent=tuple(dict.fromkeys([*record.get("absent", ()), *left_out])),
             pictures={c: tuple(shape) for c, shape in record.get(PICTURES, {}).items()},
             warnings=tuple(warnings),
+            steps=steps,
         )
 
     @property

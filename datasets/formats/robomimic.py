@@ -108,9 +108,10 @@ def read_robomimic(
         kept = {key: [name for name in members if name in names] for key, members in masks.items()}
         record["episode_names"] = names
         record["masks"] = {key: members for key, members in kept.items() if members}
+    steps = sum(kinds[name]["actions"][1][0] for name in names)
     episodes = _episodes(path, names, fields, record, cameras, upside_down)
     return Demonstrations.from_record(
-        source, len(names), episodes, record, leave_out, [*warnings, *left]
+        source, len(names), episodes, record, leave_out, [*warnings, *left], steps
     )
 
 

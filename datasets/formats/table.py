@@ -19,6 +19,8 @@ from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.layout import ENDS, SCHEMA
 
+RENDERED = 0.2  # of the bytes of rendered pictures that are left when they are compressed
+
 
 @dataclass(frozen=True)
 class Format:
@@ -30,7 +32,7 @@ class Format:
     suffixes: tuple[str, ...] = ()  # of targets
     read_options: tuple[str, ...] = ()  # further arguments of `read`
     write_options: tuple[str, ...] = ()  # further arguments of `write`
-    writes_pictures: bool = False
+    picture_share: float = 0.0  # of the bytes of pictures that a file has, about; 0: without
 
 
 def _is_hdf5_of(name: str, path: Path) -> bool:
@@ -61,7 +63,7 @@ FORMATS = {
         write=write_robomimic,
         suffixes=(".hdf5", ".h5"),
         read_options=("filter_key", "pictures"),
-        writes_pictures=True,
+        picture_share=1.0,
     ),
     "store": Format(
         read=read_store,
@@ -69,7 +71,7 @@ FORMATS = {
         write=write_store,
         suffixes=(".zarr",),
         read_options=("pictures",),
-        writes_pictures=True,
+        picture_share=RENDERED,
     ),
     "diffusion_policy": Format(
         read=read_diffusion_policy,
@@ -80,7 +82,7 @@ FORMATS = {
         write=write_diffusion_policy,
         suffixes=(".zip",),
         read_options=("pictures",),
-        writes_pictures=True,
+        picture_share=RENDERED,
     ),
     "lerobot": Format(
         read=read_lerobot,

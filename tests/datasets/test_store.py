@@ -633,7 +633,11 @@ def test_open_diffusion_policy_reads_its_own_keys(version_2, opener):
     store = opener(path)
     assert len(store) == 3
     found = store.read()
+    img = arrays.pop("img")
     assert set(found) == set(arrays)
+    assert store.pictures == {"img": (4, 4, 3)}
+    np.testing.assert_array_equal(store.read_pictures("img", 25, 150), img[25:])
+    np.testing.assert_array_equal(store.episode(1).pictures["img"], img[30:90])
     for name, values in arrays.items():
         np.testing.assert_array_equal(found[name], values)
         assert found[name].dtype == values.dtype
@@ -651,7 +655,7 @@ def test_open_diffusion_policy_validates_and_never_writes(version_2):
     with pytest.raises(StoreError, match="open for reading"):
         DemonstrationStore.open(path).append(make_episode(0))
     with pytest.raises(
-        StoreError, match=r"data/ array of .* 'reward': choose one of action, img, keypoint, state"
+        StoreError, match=r"data/ array of .* 'reward': choose one of action, keypoint, state"
     ):
         DemonstrationStore.open(path).read(["reward"])
     bad = arrays["state"].copy()

@@ -265,3 +265,26 @@ def test_find_url_reads_robomimics_registry():
     from reconverge.datasets.formats.download import find_url
 
     assert find_url("robomimic://square/mh/low_dim").endswith("/square/mh/low_dim_v141.hdf5")
+
+
+def test_convert_takes_resizes_and_leaves_out_pictures(tmp_path, monkeypatch, capsys):
+    make_robomimic(tmp_path / "image.hdf5")
+    with h5py.File(tmp_path / "image.hdf5", "r+") as file:
+        for demo in file["data"].values():
+            demo["obs/agentview_image"] = np.full((len(demo["actions"]), 12, 16, 3), 7, np.uint8)
+
+    def convert_to(target, *arguments, source="image.hdf5"):
+        given = (f"source={tmp_path / source}", f"target={tmp_path / target}", *arguments)
+        assert run(monkeypatch, *given) == 0
+        return capsys.readouterr().err
+
+    assert "warning" not in convert_to("image.zarr", "leave_out=[states]")
+    assert DemonstrationStore.open(tmp_path / "image.zarr").pictures == {"agentview": (12, 16, 3)}
+    convert_to("small.zarr", "picture_size=4", source="image.zarr")
+    small = DemonstrationStore.open(tmp_path / "small.zarr")
+    assert small.pictures == {"agentview": (4, 4, 3)}
+    assert (small.read_pictures("agentview", 0, small.n_steps) == 7).all()
+    for target, why in (("to_lerobot", "a lerobot is written without"), ("blind.zarr", "pictures")):
+        arguments = ["pictures=false"] if target == "blind.zarr" else []
+        assert f": {why}\n" in convert_to(target, *arguments, source="image.zarr")
+    assert not DemonstrationStore.open(tmp_path / "blind.zarr").pictures

@@ -145,9 +145,9 @@ def write_array(
     folder, _, name = path.rpartition("/")
     group = group.require_group(folder) if folder else group
     values = np.ascontiguousarray(rows)
-    row_bytes = max(1, values.nbytes // max(1, len(values)))
+    chunks = max(1, -(-values.nbytes // chunk_bytes))  # of one length, since the last is filled up
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_chunk((max(1, min(len(values), chunk_bytes // row_bytes)), *values.shape[1:]))
+    properties.set_chunk((max(1, -(-len(values) // chunks)), *values.shape[1:]))
     properties.set_fletcher32()
     kind = h5py.h5t.py_create(values.dtype, logical=True)
     space = h5py.h5s.create_simple(values.shape)

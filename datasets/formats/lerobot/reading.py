@@ -94,7 +94,9 @@ def read_lerobot(
                 yield make_episode(wanted, keys, own_scalars, seen), attributes
 
     lines = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
-    return Demonstrations.from_record(str(path), len(lengths), episodes(), record, leave_out, lines)
+    return Demonstrations.from_record(
+        str(path), len(lengths), episodes(), record, leave_out, lines, sum(lengths.values())
+    )
 
 
 def _own_record(path: Path, leave_out: Collection[str]) -> dict[str, Any]:

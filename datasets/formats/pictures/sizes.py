@@ -1,13 +1,17 @@
 """Pictures of another size, and demonstrations without pictures."""
 
+import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.exchange import Demonstrations
 from reconverge.datasets.layout import Episode
 
@@ -33,6 +37,23 @@ def resize(pictures: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[np.ndarra
         whole = Image.fromarray(np.ascontiguousarray(picture))
         row[:] = np.asarray(whole.resize((size, size), Image.Resampling.BOX))
     return found
+
+
+def check_space(demonstrations: Demonstrations, share: float, target: Path) -> None:
+    """Refuse pictures of which this share of their bytes would not fit the disk of the target.
+
+    Raises ConversionError. Sources that do not tell their steps are not refused.
+    """
+    pixels = sum(math.prod(shape) for shape in demonstrations.pictures.values())
+    needed = share * pixels * demonstrations.steps
+    place = next(folder for folder in target.absolute().parents if folder.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise ConversionError(
+            f"{target}: the pictures of {demonstrations.steps} steps take about "
+            f"{needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; free disk space, or add "
+            "picture_size= or pictures=false"
+        )
 
 
 def without_pictures(demonstrations: Demonstrations, why: str = "") -> Demonstrations:

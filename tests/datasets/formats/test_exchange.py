@@ -132,7 +132,7 @@ TARGETS = [
 @settings(max_examples=15, deadline=None)
 @given(recipe=recipes(), batch=st.integers(1, 12))
 def test_read_gives_back_all_that_write_was_given(name, file, recipe, batch):
-    wanted = build(recipe if FORMATS[name].writes_pictures else {**recipe, "pictures": {}})
+    wanted = build(recipe if FORMATS[name].picture_share else {**recipe, "pictures": {}})
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(exchange, "BATCH_STEPS", batch)
         FORMATS[name].write(wanted, Path(folder) / file)
@@ -145,7 +145,7 @@ def test_read_store_is_the_same_after_all_formats(recipe):
     with tempfile.TemporaryDirectory() as folder:
         path, found = Path(folder) / "before.zarr", build(recipe)
         write_store(found, path)
-        able = [t for t in TARGETS if FORMATS[t[0]].writes_pictures or not found.pictures]
+        able = [t for t in TARGETS if FORMATS[t[0]].picture_share or not found.pictures]
         for i, (name, file) in enumerate([*able, ("store", "after.zarr")]):
             found = read_store(path) if i == 0 else found
             target = Path(folder) / f"{i}_{file}"

@@ -90,7 +90,7 @@ def test_pictures_are_resized_as_they_are_decoded(tmp_path):
     assert store.pictures == {"top": (8, 8, 3)}
     (whole, _), *_ = read_lerobot(path).episodes
     means = whole.pictures["top"].reshape(LENGTHS[0], 8, 6, 8, 8, 3).mean(axis=(2, 4))
-    assert np.abs(store.episode(0).pictures["top"] - means).max() <= 0.51
+    assert np.abs(store.episode(0).pictures["top"] - means).max() <= 1  # rounded in each direction
 
 
 def test_pictures_may_be_left_out(tmp_path):
