@@ -17,6 +17,7 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
+from reconverge.envs.cameras import View
 from reconverge.envs.render.captions import GREEN, RED, Grid, caption, shortened
 from reconverge.envs.render.opengl import RenderError, open_context
 from reconverge.envs.render.viewpoint import fixed_camera, shown
@@ -89,7 +90,7 @@ class FilmedEnv(VectorEnv):
 
     It has `episodes` slots, or as many for each of the `titles`, whose grids stand side by side.
     The last picture of an episode is shown until all have ended, then for LAST_PICTURE_FRAMES.
-    `camera`: None for the task's own.
+    `camera`: None for the task's own. `view`: what the actor sees.
     """
 
     stride = 1
@@ -104,10 +105,11 @@ class FilmedEnv(VectorEnv):
         height: int = 480,
         episodes: int = 1,
         titles: Sequence[str] = (),
+        view: View | None = None,
     ):
         self._grid = Grid(episodes, width, height, tuple(titles))
         slots = episodes * max(1, len(titles))
-        super().__init__(task, slots)
+        super().__init__(task, slots, view=view)
         suite = SUITES[task.suite]
         camera = camera or task.camera or suite.camera
         self._camera = Camera(self.simulator.picture_model, camera, width, height, suite)
