@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from reconverge.envs.suites import SUITES
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
@@ -46,3 +48,11 @@ class View:
             if camera not in known:
                 raise unknown(f"camera of {task.name}", camera, known)
         return {camera: known[camera] for camera in self.cameras}
+
+
+def proprioception(task: Task, flat: np.ndarray) -> np.ndarray:
+    """Return of flat observations [..., Do] what the robot itself measures [..., P], in the order
+    of `Suite.proprioception`: what stands beside pictures.
+    """
+    parts = task.split(flat)
+    return np.concatenate([parts[key] for key in SUITES[task.suite].proprioception], axis=-1)

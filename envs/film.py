@@ -17,6 +17,7 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
+from reconverge.envs.cameras import View
 from reconverge.envs.render.captions import GREEN, RED, Grid, caption, inset, shortened
 from reconverge.envs.render.opengl import RenderError, open_context
 from reconverge.envs.render.viewpoint import fixed_camera, shown
@@ -90,7 +91,7 @@ class FilmedEnv(VectorEnv):
     It has `episodes` slots, or as many for each of the `titles`, whose grids stand side by side.
     Of a task that is seen in pictures, these are in the corner of each.
     The last picture of an episode is shown until all have ended, then for LAST_PICTURE_FRAMES.
-    `camera`: None for the task's own.
+    `camera`: None for the task's own. `view`: what the actor sees.
     """
 
     stride = 1
@@ -105,10 +106,11 @@ class FilmedEnv(VectorEnv):
         height: int = 480,
         episodes: int = 1,
         titles: Sequence[str] = (),
+        view: View | None = None,
     ):
         self._grid = Grid(episodes, width, height, tuple(titles))
         slots = episodes * max(1, len(titles))
-        super().__init__(task, slots)
+        super().__init__(task, slots, view=view)
         suite = SUITES[task.suite]
         camera = camera or task.camera or suite.camera
         self._camera = Camera(self.simulator.picture_model, camera, width, height, suite)
@@ -152,7 +154,7 @@ class FilmedEnv(VectorEnv):
         name = ": ".join(filter(None, (self.task.name, self.task.language)))
         rest = f"   seed {self._seeds[slot]}   {seconds:5.2f} s"
         seen = self._camera.picture(self.simulator.picture_data(self.episodes[slot]))
-        if self.view:
+        if self.task.sight:
             seen = inset(seen, self.look([slot])[0])
         text = shortened(name, rest, seen.shape[1])
         self._pictures[slot] = caption(seen, text, outcome, GREEN if outcome == "success" else RED)

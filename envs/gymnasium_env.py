@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.utils import EzPickle
 
+from reconverge.envs.cameras import View, proprioception
 from reconverge.envs.catalog import get_task
 from reconverge.envs.suites import SUITES, in_frame, make_simulator
 from reconverge.envs.suites.suite import Simulator
@@ -30,6 +32,9 @@ class TaskEnv(gymnasium.Env, EzPickle):
 
     With `render_mode="rgb_array"`, `render` returns what `camera` (None: the task's own) sees, in
     `width` x `height` pixels, both even; OpenGL is loaded by its first call.
+
+    With a `view` an observation is "state", what the robot itself measures, and by each camera's
+    name its picture [size, size, 3].
     """
 
     metadata = {"render_modes": list(RENDER_MODES)}  # noqa: RUF012
@@ -42,15 +47,17 @@ class TaskEnv(gymnasium.Env, EzPickle):
         camera: str | None = None,
         width: int = 480,
         height: int = 360,
+        view: View | None = None,
     ):
-        EzPickle.__init__(self, task, input_frame, render_mode, camera, width, height)
+        EzPickle.__init__(self, task, input_frame, render_mode, camera, width, height, view)
         self.task = in_frame(get_task(task), input_frame)
         self.render_mode = check_render_mode(render_mode)
         self.metadata = make_metadata(self.task)
         self.simulator = make_simulator(self.task)
         self.episode = self.simulator.new_episode()
         self.action_space = make_action_space(self.task)
-        self.observation_space = make_observation_space(self.task)
+        self.observation_space = make_observation_space(self.task, view)
+        self._look = Look(self.simulator, view) if view else None
         self._pictures = Pictures(self.simulator, camera, width, height)
         self._steps = 0
 
@@ -80,11 +87,14 @@ class TaskEnv(gymnasium.Env, EzPickle):
         return self._pictures.take(self.episode)
 
     def close(self) -> None:
-        """Free the camera."""
+        """Free the cameras."""
         self._pictures.close()
+        if self._look is not None:
+            self._look.close()
 
     def _observation(self) -> dict[str, np.ndarray]:
-        return self.task.split(self.simulator.observe([self.episode])[0])
+        flat = self.simulator.observe([self.episode])[0]
+        return named(self.task, flat, self._look.take(self.episode) if self._look else {})
 
     def _is_over_time(self) -> bool:
         return self._steps >= self.task.max_steps
@@ -124,18 +134,61 @@ class Pictures:
             self._camera = None
 
 
+class Look:
+    """Pictures of a simulator's episodes for observations, with a painter that is opened for the
+    first.
+    """
+
+    def __init__(self, simulator: Simulator, view: View):
+        from reconverge.envs.render.painter import painters
+
+        self._view, self._make = view, painters(simulator, view)
+        self._painter: Any = None
+
+    def take(self, episode: Any) -> dict[str, np.ndarray]:
+        """Return the pictures by camera; RenderError says why there can be none."""
+        if self._painter is None:
+            self._painter = self._make()
+        pictures = np.empty(self._view.shape, np.uint8)
+        self._painter.draw(episode, pictures)
+        return dict(zip(self._view.cameras, pictures, strict=True))
+
+    def close(self) -> None:
+        """Free the painter; the next picture opens another."""
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
+
+
+def named(
+    task: Task, flat: np.ndarray, pictures: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the parts of flat observations [..., Do]; beside pictures, "state"."""
+    return {"state": proprioception(task, flat), **pictures} if pictures else task.split(flat)
+
+
 def make_action_space(task: Task) -> gymnasium.spaces.Box:
     """Return the space of actions [Da]."""
     return gymnasium.spaces.Box(-1.0, 1.0, (task.action_size,), np.float32)
 
 
-def make_observation_space(task: Task) -> gymnasium.Space:
-    """Return the space of observations, its keys in the order of the flat observation [Do]."""
-    boxes = [
-        (key, gymnasium.spaces.Box(*np.array(bounds, np.float32), dtype=np.float32))
-        for key, bounds in task.observations.items()
+def make_observation_space(task: Task, view: View | None = None) -> gymnasium.Space:
+    """Return the space of observations, its keys in the order of the flat observation [Do]; with a
+    view, of "state" and pictures.
+    """
+    if view is None:
+        parts = [(key, _box(*bounds)) for key, bounds in task.observations.items()]
+        return gymnasium.spaces.Dict(parts)
+    view.in_suite(task)
+    limits = proprioception(task, np.array([task.low, task.high]))
+    pictures = [
+        (camera, gymnasium.spaces.Box(0, 255, view.shape[1:], np.uint8)) for camera in view.cameras
     ]
-    return gymnasium.spaces.Dict(boxes)
+    return gymnasium.spaces.Dict([("state", _box(*limits.tolist())), *pictures])
+
+
+def _box(low: Sequence[float], high: Sequence[float]) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(*np.array([low, high], np.float32), dtype=np.float32)
 
 
 def make_metadata(task: Task) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from gymnasium.utils.seeding import np_random
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from reconverge.envs.cameras import View
 from reconverge.envs.catalog import get_task
 from reconverge.envs.gymnasium_env import (
     Pictures,
@@ -20,6 +21,7 @@ from reconverge.envs.gymnasium_env import (
     make_action_space,
     make_metadata,
     make_observation_space,
+    named,
 )
 from reconverge.envs.suites import in_frame
 from reconverge.envs.vector import VectorEnv
@@ -44,18 +46,19 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         height: int = 360,
         max_episode_steps: int | None = None,
         workers: int | None = None,
+        view: View | None = None,
     ):
         self.task = in_frame(get_task(task), input_frame)
         self.render_mode = check_render_mode(render_mode)
         self.metadata = {**make_metadata(self.task), "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.num_envs = num_envs
         self.single_action_space = make_action_space(self.task)
-        self.single_observation_space = make_observation_space(self.task)
+        self.single_observation_space = make_observation_space(self.task, view)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         limit = self.task.max_steps if max_episode_steps is None else max_episode_steps
         self.max_steps = np.inf if limit == -1 else limit
-        self.env = VectorEnv(self.task, num_envs, workers)
+        self.env = VectorEnv(self.task, num_envs, workers, view=view)
         self._pictures = Pictures(self.env.simulator, camera, width, height)
         self._streams = [np_random()[0] for _ in range(num_envs)]
         self._steps = np.zeros(num_envs, np.int64)
@@ -124,4 +127,8 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         return infos
 
     def _observations(self) -> dict[str, np.ndarray]:
-        return self.task.split(self.env.observe(range(self.num_envs)))
+        slots, pictures = range(self.num_envs), {}
+        if self.env.view is not None:
+            by_camera = self.env.look(slots).swapaxes(0, 1)
+            pictures = dict(zip(self.env.view.cameras, by_camera, strict=True))
+        return named(self.task, self.env.observe(slots), pictures)

@@ -24,6 +24,7 @@ COMMANDS = {
     "stress": ("tools.stress", "the trust region against replay alone, setting by setting"),
     "meta-alignment": ("tools.meta_alignment", "a run's steps against MAML's meta-gradient"),
     "benchmark simulation": ("tools.benchmark.simulation", "stepping, resets and evaluation"),
+    "benchmark looking": ("tools.benchmark.looking", "pictures for observations"),
     "benchmark equality": ("tools.benchmark.equality", "Meta-World against metaworld's own steps"),
     "benchmark success-rates": ("tools.benchmark.success_rates", "success of the scripted experts"),
     "benchmark update": ("tools.benchmark.update", "an update of trust_region and of replay"),

@@ -4,11 +4,13 @@ import pytest
 
 from reconverge.envs.cameras import View
 from reconverge.envs.catalog import TASKS
+from reconverge.envs.render import opengl
 from reconverge.envs.suites import SUITES
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from support.simulators import use_simulators
 
+ONE_SUITE = pytest.mark.parametrize("make_env", ["hammer"], indirect=True)
 VIEW = View(("agentview", "eye_in_hand"), size=48)
 
 
@@ -68,9 +70,19 @@ def test_vector_env_lists_the_cameras_of_the_suite():
         VectorEnv(TASKS["hammer"], 1, view=View(("agent",)))
 
 
+@ONE_SUITE
 def test_look_wants_a_view(make_env):
     with make_env(1, 1, None) as env, pytest.raises(ReconvergeError, match="no pictures without"):
         env.look([0])
+
+
+@ONE_SUITE
+def test_look_names_the_debian_packages_without_opengl(make_env, monkeypatch):
+    monkeypatch.setattr(opengl, "LIBRARIES", {"libegl1": ("libNone.so",)})
+    with make_env(1, 1) as env:
+        env.reset([0], [0])
+        with pytest.raises(opengl.RenderError, match=r"without OpenGL: apt-get install libegl1$"):
+            env.look([0])
 
 
 def test_facts_tell_what_draws(make_env):

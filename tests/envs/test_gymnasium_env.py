@@ -14,10 +14,12 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import FlattenObservation, RecordVideo
 
+from reconverge.envs.cameras import View
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.gymnasium_env import TaskEnv
 from reconverge.envs.registration import env_id
 from reconverge.envs.suites import SUITES
+from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from support.rows import rows
 from support.simulators import use_simulators
@@ -53,6 +55,27 @@ def test_task_env_passes_the_checker_of_stable_baselines3_without_a_warning(made
         warnings.simplefilter("error")
         checker.check_env(made.unwrapped)
         checker.check_env(made)
+
+
+@ONE_OF_EACH_SUITE
+def test_observations_hold_pictures_with_a_view(simulator_of, task, monkeypatch):
+    use_simulators(monkeypatch, task.suite, simulator_of)
+    view = View(("agentview", "eye_in_hand"), 32)
+    env = gymnasium.make(env_id(task.name), view=view).unwrapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env)
+    observation, _ = env.reset(seed=5)
+    env.close()
+    assert list(observation) == list(env.observation_space) == ["state", *view.cameras]
+    assert observation["agentview"].shape == (32, 32, 3)
+    with VectorEnv(task, 1, view=view) as other:
+        parts = task.split(other.reset([0], [5])[0])
+        pictures = other.look([0])[0]
+    felt = [parts[key] for key in SUITES[task.suite].proprioception]
+    np.testing.assert_array_equal(observation["state"], np.concatenate(felt))
+    for picture, camera in zip(pictures, view.cameras, strict=True):
+        np.testing.assert_array_equal(observation[camera], picture)
 
 
 def test_spaces_are_the_bounds_of_the_task(env):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
+from reconverge.envs.cameras import View
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.gymnasium_vector import TaskVectorEnv
 from reconverge.errors import ReconvergeError
@@ -44,12 +45,17 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a, b, strict=True)
 
 
-@pytest.mark.parametrize("name", IDS)
-def test_make_vec_of_all_modes_is_the_same(name):
+@pytest.mark.parametrize(
+    ("name", "view"),
+    [*((name, None) for name in IDS), (IDS[1], View(("eye_in_hand", "agentview"), 32))],
+)
+def test_make_vec_of_all_modes_is_the_same(name, view):
     modes = {"sync": SyncVectorEnv, "vector_entry_point": TaskVectorEnv, None: TaskVectorEnv}
     found = []
     for mode, kind in modes.items():
-        env = gymnasium.make_vec(name, num_envs=3, vectorization_mode=mode, max_episode_steps=4)
+        env = gymnasium.make_vec(
+            name, num_envs=3, vectorization_mode=mode, max_episode_steps=4, view=view
+        )
         assert type(env) is kind
         assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
         found.append((env.observation_space, env.action_space, history(env)))

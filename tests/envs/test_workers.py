@@ -82,3 +82,23 @@ def test_close_ends_the_threads():
     assert threading.active_count() == before + 3
     pool.close()
     assert threading.active_count() == before
+
+
+def test_a_worker_calls_at_its_end_what_it_was_given():
+    """In its own thread, once, also when a job has failed."""
+    began, ended = [], []
+    pool = Workers(2, 60.0)
+
+    def job(slots):
+        thread = threading.current_thread()
+        began.append(thread)
+        pool.at_end(lambda: ended.append((thread, threading.current_thread())))
+        if slots == [3]:
+            raise ZeroDivisionError
+
+    with pytest.raises(WorkerError):
+        pool.run(job, [([i],) for i in range(4)])
+    assert not ended
+    pool.close()
+    assert sorted(map(id, began)) == sorted(id(thread) for thread, _ in ended)
+    assert all(given is by for given, by in ended)
