@@ -17,7 +17,6 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
-from reconverge.envs.cameras import View
 from reconverge.envs.render.captions import GREEN, RED, Grid, caption, inset, shortened
 from reconverge.envs.render.opengl import RenderError, open_context
 from reconverge.envs.render.viewpoint import fixed_camera, shown
@@ -80,6 +79,7 @@ class Camera:
 
     def close(self) -> None:
         """Free the context; pictures can no longer be made."""
+        self._gl.make_current()  # else it would free those of another context
         self._context.free()
         self._gl.free()
 
@@ -91,7 +91,7 @@ class FilmedEnv(VectorEnv):
     It has `episodes` slots, or as many for each of the `titles`, whose grids stand side by side.
     Of a task that is seen in pictures, these are in the corner of each.
     The last picture of an episode is shown until all have ended, then for LAST_PICTURE_FRAMES.
-    `camera`: None for the task's own. `view`: what the actor sees.
+    `camera`: None for the task's own.
     """
 
     stride = 1
@@ -106,11 +106,10 @@ class FilmedEnv(VectorEnv):
         height: int = 480,
         episodes: int = 1,
         titles: Sequence[str] = (),
-        view: View | None = None,
     ):
         self._grid = Grid(episodes, width, height, tuple(titles))
         slots = episodes * max(1, len(titles))
-        super().__init__(task, slots, view=view)
+        super().__init__(task, slots)
         suite = SUITES[task.suite]
         camera = camera or task.camera or suite.camera
         self._camera = Camera(self.simulator.picture_model, camera, width, height, suite)

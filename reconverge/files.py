@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import platform
 import re
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from reconverge.errors import ReconvergeError
 
@@ -86,6 +88,28 @@ def lock(path: Path, timeout: float = -1) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make the store at `path`: the runs of a sweep wait for the first
+    and find it made.
+
+    A folder that cannot be written needs no lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        yield
+        return
+    remove_abandoned(path.parent)
+    file = path.with_name(f"{path.name}.lock")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(file, timeout=0))
+        except Timeout:
+            tqdm.write(f"waiting for another process that records {path}")
+            stack.enter_context(lock(file))
+        yield
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -38,7 +38,9 @@ class CollectOptions:
         at_most=1,
     )
     cameras: list[str] = option(
-        [], "cameras whose pictures are recorded too, such as agentview,eye_in_hand (default: none)"
+        [],
+        "cameras whose pictures are recorded too, such as agentview,eye_in_hand (default: none)",
+        text="free",
     )
     picture_size: int = option(
         84, "height and width of a picture, pixels", at_least=SMALLEST, at_most=LARGEST

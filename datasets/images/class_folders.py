@@ -13,7 +13,8 @@ from reconverge.errors import ReconvergeError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 EVERY = 6  # without a folder of test pictures every sixth one is for testing
-GREY = ("1", "L", "LA", "I", "I;16")  # modes of PIL
+DEEP = ("I", "I;16", "I;16B")  # modes of PIL, 16 bits a pixel
+GREY = ("1", "L", "LA", *DEEP)
 
 Files = dict[str, list[Path]]
 """The files of every class, both in the order of their names"""
@@ -91,6 +92,8 @@ def _read_picture(path: Path, mode: str, size: tuple[int, int], first: Path) -> 
                 "bring all pictures to one size"
             )
         try:
+            if picture.mode in DEEP:  # of which `convert` would cut all above 255
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             values = np.asarray(picture.convert(mode))
         except (OSError, ValueError, SyntaxError) as error:
             raise _unreadable(path, error) from error

@@ -10,6 +10,7 @@ from reconverge.datasets.images.labelled import PictureSet, check_classes
 from reconverge.datasets.images.picture_store import PictureStore, open_store, write_store
 from reconverge.datasets.images.torchvision_sets import NAMES, read_torchvision
 from reconverge.errors import ReconvergeError, unknown
+from reconverge.files import alone
 
 DATA = ("fashion_mnist", *NAMES)
 DOWNLOADS = "downloads"
@@ -23,6 +24,7 @@ def is_folder(data: str) -> bool:
 def supply(data: str, size: int, folder: Path) -> PictureStore:
     """Return the store of a data set in a size, made in `folder` where it is missing.
 
+    Pictures that are added to a folder later do not count: delete the store to make it again.
     ReconvergeError for a name that is neither a data set nor a folder, for pictures that cannot be
     used, and for a store in the way that is of other pictures.
     """
@@ -30,17 +32,18 @@ def supply(data: str, size: int, folder: Path) -> PictureStore:
         raise unknown("data", data, (*DATA, "a folder of class folders"))
     path = folder / f"{Path(data).name}_{size}.zarr"
     source = str(Path(data).absolute()) if is_folder(data) else data
-    if path.exists():
-        store = open_store(path)
-        if store.source != source:
-            raise ReconvergeError(
-                f"{path}: holds the pictures of {store.source}, not of {source}; choose another "
-                "pictures="
-            )
-        return store
-    found = _read(data, folder)
-    check_classes(found, data)
-    return write_store(path, source, found.sized(size))
+    with alone(path):
+        if path.exists():
+            store = open_store(path)
+            if store.source != source:
+                raise ReconvergeError(
+                    f"{path}: holds the pictures of {store.source}, not of {source}; choose "
+                    "another pictures="
+                )
+            return store
+        found = _read(data, folder)
+        check_classes(found, data)
+        return write_store(path, source, found.sized(size))
 
 
 def _read(data: str, folder: Path) -> PictureSet:

@@ -95,6 +95,7 @@ class Painter:
 
     def close(self) -> None:
         """Free the context; nothing can be drawn any more."""
+        self._gl.make_current()  # else it would free those of another context
         self._context.free()
         self._gl.free()
 

@@ -60,6 +60,11 @@ class Sight:
         """Names of the features, the last of the observations."""
         return tuple(f"{camera}_features" for camera in self.view.cameras)
 
+    @property
+    def features_size(self) -> int:
+        """Of all cameras together, the last numbers of an observation."""
+        return self.encoder.size * len(self.view.cameras)
+
     def told(self, task: Task) -> Task:
         """Return a task that `of` gave with the observations that its simulator makes."""
         return replace(task, observations=dict(self.state), sight=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,10 @@ from jaxtyping import Float
 
 from reconverge.datasets.formats.exchange import batches
 from reconverge.datasets.layout import SCHEMA
-from reconverge.datasets.pixels import PICTURES
-from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
+from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode, StoreError
 from reconverge.envs.render.sight import Sight
 from reconverge.envs.task import Task
-from reconverge.files import replacing
+from reconverge.files import alone, replacing
 from reconverge.progress import progress_bar
 
 SOURCE = "encoded_from"  # attribute: the checksum of the store whose pictures were encoded
@@ -26,43 +25,44 @@ PICTURES_AT_ONCE = 256  # of each camera, in memory
 def encoded(source: DemonstrationStore, task: Task, path: Path) -> DemonstrationStore:
     """Return the store at `path`, the episodes of `source` with features in place of pictures.
 
-    It is made where it is missing or of another source, whole or not at all. Raises StoreError for
-    a camera that the source lacks, for pictures of another size than the task's sight wants, and
-    for observations that are missing.
+    It is made where it is missing or of another source, whole or not at all, by one process at a
+    time. Raises StoreError for a camera that the source lacks, for pictures of another size than
+    the task's sight wants, for observations that are missing, and where an expert's store is at
+    `path`.
     """
     checksum = source.identity()["checksum"]
-    if path.exists():
-        found = DemonstrationStore.open(path)
-        if found.attributes.get(SOURCE) == checksum:
-            return found
-    _require(source, task)
-    kept = [key for key in task.observations if key in source.observation_sizes]
-    schema = (*SCHEMA, PICTURES, "checksum")
-    attributes = {name: value for name, value in source.attributes.items() if name not in schema}
-    with replacing(path) as temporary:
-        store = DemonstrationStore.create(
-            temporary,
-            task.sizes,
-            source.action_size,
-            attributes | {SOURCE: checksum, "sight": task.sight.fingerprint},
-            extra_sizes=source.attributes["extra_sizes"],
-            scalar_types=source.attributes["scalar_types"],
-            types=_types(source, kept),
-            absent=source.attributes.get("absent", ()),
-        )
-        for batch in batches(_encoded(source, task, kept)):
-            store.extend(episode for episode, _ in batch)
+    with alone(path):
+        if path.exists():
+            found = DemonstrationStore.open(path)
+            if found.attributes.get(SOURCE) == checksum:
+                return found
+            if EXPERT in found.attributes:
+                raise StoreError(
+                    f"{path}: was recorded by the expert, and {source.path} has pictures of its "
+                    "own; move one of them away"
+                )
+        _require(source, task)
+        _encode(source, task, path, checksum)
     return DemonstrationStore.open(path)
 
 
-LEFT_OUT = (*SCHEMA, PICTURES)
-
-
-def _types(source: DemonstrationStore, kept: Sequence[str]) -> dict[str, str]:
-    names = (*kept, *source.attributes["extra_sizes"], "reward", "success", "action")
-    return {
-        name: kind for name, kind in source.attributes.get("types", {}).items() if name in names
-    }
+def _encode(source: DemonstrationStore, task: Task, path: Path, checksum: int) -> None:
+    features = {key: task.sizes[key] for key in task.sight.keys}
+    record = source.attributes
+    kept = {name: value for name, value in record.items() if name not in (*SCHEMA, "checksum")}
+    with replacing(path) as temporary:
+        store = DemonstrationStore.create(
+            temporary,
+            {**source.observation_sizes, **features},
+            source.action_size,
+            kept | {SOURCE: checksum, "sight": task.sight.fingerprint},
+            extra_sizes=record.get("extra_sizes", {}),
+            scalar_types={name: rows.dtype.name for name, rows in source.scalars().items()},
+            types=record.get("types", {}),
+            absent=record.get("absent", ()),
+        )
+        for batch in batches(_encoded(source, task)):
+            store.extend(episode for episode, _ in batch)
 
 
 def _require(source: DemonstrationStore, task: Task) -> None:
@@ -85,9 +85,7 @@ def _require(source: DemonstrationStore, task: Task) -> None:
             )
 
 
-def _encoded(
-    source: DemonstrationStore, task: Task, kept: Sequence[str]
-) -> Iterator[tuple[Episode, dict[str, Any]]]:
+def _encoded(source: DemonstrationStore, task: Task) -> Iterator[tuple[Episode, dict[str, Any]]]:
     cameras = task.sight.view.cameras
     with progress_bar(f"features of {source.path.name}", "episode", len(source)) as bar:
         ends = source.episode_ends
@@ -99,9 +97,8 @@ def _encoded(
                 )
                 for camera in cameras
             }
-            told = {key: episode.observations[key] for key in kept}
             bar.update()
-            yield replace(episode, observations=told | seen), {}
+            yield replace(episode, observations={**episode.observations, **seen}), {}
 
 
 def features(

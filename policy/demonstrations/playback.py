@@ -111,9 +111,11 @@ def _start(env: VectorEnv, slot: int, recording: Recording) -> np.ndarray:
 
 
 def difference(task: Task, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the largest difference in each row of observations [n, Do]; a quaternion and its
-    negative are one rotation.
+    """Return the largest difference in each row of observations [n, Do], but for features of
+    pictures; a quaternion and its negative are one rotation.
     """
+    told = task.observation_size - (task.sight.features_size if task.sight else 0)
+    a, b = a[:, :told], b[:, :told]
     found = np.abs(a - b)
     for start in quaternions(task):
         entries = slice(start, start + 4)
@@ -128,6 +130,8 @@ def quaternions(task: Task) -> list[int]:
     that are declared to be in [-1, 1].
     """
     unit = (task.low == -1.0) & (task.high == 1.0)
+    if task.sight:
+        unit[-task.sight.features_size :] = False
     edges = np.flatnonzero(np.diff(unit, prepend=False, append=False)).reshape(-1, 2)
     return [start for begin, end in edges for start in range(int(begin), int(end) - 3, 4)]
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from filelock import Timeout
-from tqdm import tqdm
 
+from reconverge.datasets.layout import StoreWarning
 from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode, StoreError
 from reconverge.envs.cameras import View
 from reconverge.envs.rollout import Rollout, rollout
@@ -19,10 +18,11 @@ from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Expert, Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
-from reconverge.files import lock, remove_abandoned
+from reconverge.files import alone
 from reconverge.progress import progress_bar
 
 SLOTS = 50  # episodes that run at the same time
+PICTURE_BYTES = 2**31  # of the pictures of running episodes
 EPISODES_PER_APPEND = 8
 MAX_TRIES_PER_SUCCESS = 20  # before giving up
 
@@ -141,11 +141,9 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
         "simulator": simulator.fingerprint,
         "bounds": [task.low.tolist(), task.high.tolist()],
     }
-    versions = dict(simulator.versions)
     if task.sight:
         identity["sight"] = task.sight.fingerprint
-    if env.view:
-        versions["renderer"] = env.picture_facts["renderer"]
+    renderer = {"renderer": env.picture_facts["renderer"]} if env.view else {}
     pictured = env.view if takes_pictures(env) else None
     pictures = dict.fromkeys(pictured.cameras, pictured.shape[1:]) if pictured else {}
     if not path.exists():
@@ -155,7 +153,8 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
             task.action_size,
             {
                 **identity,
-                "versions": versions,
+                **renderer,
+                "versions": simulator.versions,
                 "seeds_from": DEMONSTRATION.start,
                 **({"language_instruction": task.language} if task.language else {}),
             },
@@ -167,39 +166,20 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
     store.require(
         action_size=task.action_size,
         observation_sizes=task.sizes,
-        versions=versions,
+        versions=simulator.versions,
         strict=True,
         **identity,
     )
-    if store.pictures != pictures:
+    for name, now in renderer.items():
+        if (was := store.attributes.get(name)) != now:
+            warnings.warn(f"{path}: pictures were drawn by {was}, here by {now}", StoreWarning, 2)
+    complete = len(store) >= episodes and store.attributes.get("attempts") == _attempts(store)
+    if store.pictures != pictures and (pictures or not complete):
         raise StoreError(
             f"{path}: has pictures of {_listed(store.pictures)}, wanted {_listed(pictures)}; give "
             "another path, or delete it to record it again"
         )
-    complete = len(store) >= episodes and store.attributes.get("attempts") == _attempts(store)
     return store if complete else DemonstrationStore.open(path, "a")
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time make the store at `path`: the runs of a sweep wait for the first
-    and find it made.
-
-    A folder that cannot be written needs no lock.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        yield
-        return
-    remove_abandoned(path.parent)
-    file = path.with_name(f"{path.name}.lock")
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock(file, timeout=0))
-        except Timeout:
-            tqdm.write(f"waiting for another process that records {path}")
-            stack.enter_context(lock(file))
-        yield
 
 
 def collect(
@@ -222,7 +202,10 @@ def collect(
     task.require_expert()
     if task.sight:
         task = task.sight.whole(task)  # the expert reads the state
-    with _alone(path), VectorEnv(task, min(SLOTS, episodes), workers, view=view) as env:
+    slots = min(SLOTS, episodes)
+    if view is not None:
+        slots = max(1, min(slots, PICTURE_BYTES // (task.max_steps * math.prod(view.shape))))
+    with alone(path), VectorEnv(task, slots, workers, view=view) as env:
         store = open_or_create(env, path, noise, episodes)
         recorded = store.scalars()["seed"]
         start = int(recorded[-1]) + 1 if len(recorded) else DEMONSTRATION.start

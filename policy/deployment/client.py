@@ -45,7 +45,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-MAX_BYTES = 65_536
+MAX_BYTES = 1_048_576  # two pictures of 400 x 400 pixels, raw
 HEADER = struct.Struct(">I")
 SECRET = "RECONVERGE_SECRET"
 """Environment variable of the secret that the clients of a server share."""

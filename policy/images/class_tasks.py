@@ -95,8 +95,9 @@ class TaskPictures:
 
     def sample(self, size: int, generator: torch.Generator) -> PictureBatch:
         """Draw pictures with replacement."""
-        device = self.labels.device
-        index = torch.randint(len(self.labels), (size,), generator=generator, device=device)
+        device, drawn_on = self.labels.device, generator.device
+        index = torch.randint(len(self.labels), (size,), generator=generator, device=drawn_on)
+        index = index.to(device)
         task = torch.full((size,), self.task, device=device)
         return PictureBatch(as_values(self.pictures[index]), self.labels[index], task)
 

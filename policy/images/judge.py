@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reconverge.datasets.images.labelled import LabelledPictures
 from reconverge.datasets.images.picture_store import PictureStore
 from reconverge.errors import ReconvergeError
-from reconverge.files import replacing
+from reconverge.files import alone, replacing
 from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.images.class_tasks import as_values
 from reconverge.policy.runs.checkpoint import write_tensors
@@ -74,8 +74,9 @@ class Judge:
 def judge_of(store: PictureStore, device: torch.device | str = "cpu") -> Judge:
     """Return the judge of a store, trained where it is missing or of other pictures."""
     folder = store.path.with_suffix(".judge")
-    if not folder.exists() or _read_manifest(folder)["identity"] != store.identity:
-        _train_into(folder, store)
+    with alone(folder):
+        if not folder.exists() or _read_manifest(folder)["identity"] != store.identity:
+            _train_into(folder, store)
     classifier = _make(store)
     classifier.load_state_dict(load_file(folder / "model.safetensors"))
     classifier.requires_grad_(False).eval().to(device)

@@ -40,13 +40,19 @@ def film(
 
     Several performers act on the same task and seeds, their grids side by side under their titles.
     Returns the rollouts of each. RenderError if no film can be made; ReconvergeError for
-    performers whose actions are in different frames.
+    performers whose actions are in different frames or whose observations differ.
     """
     task = performers[0].task
     frames = [performer.task.input_frame for performer in performers]
     if len(set(frames)) > 1:
         raise ReconvergeError(
             f"{task.label}: one acts in the {' frame, the other in the '.join(frames)} frame; "
+            "film each on its own"
+        )
+    seen = {(*p.task.observations, p.task.sight and p.task.sight.name) for p in performers}
+    if len(seen) > 1:
+        raise ReconvergeError(
+            f"{task.label}: they do not observe the same (observations=, cameras=, encoder=); "
             "film each on its own"
         )
     titles = tuple(p.title for p in performers) if len(performers) > 1 else ()

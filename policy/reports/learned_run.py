@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def _read_pictures(run: Path) -> LearnedRun:
     """Return generators and pictures."""
     options = recorded_options(run, IMAGES)
     store = supply(options.data, options.size, Path(options.pictures))
-    made = make_run(options, store)
+    made = make_run(replace(options, device="cpu"), store)
     found = _learned(run, made.spec.tasks)
     sources = [lambda source=source: source for source in made.train]
     models = [load_generator(folder) for folder in found]

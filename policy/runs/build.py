@@ -54,6 +54,7 @@ from reconverge.policy.runs.loading import (
     make_action_mask,
     make_normalizer,
     make_policy,
+    seen_by,
 )
 from reconverge.seal import signed
 
@@ -144,7 +145,7 @@ def make_spec(
         action_size=action_size,
         input_frames={t.label: t.input_frame for t in tasks if t.input_frame != "base"},
         action_sizes={t.label: t.action_size for t in tasks if t.action_size < action_size},
-        sight=options.seeing,
+        sight=None if options.seeing is None else seen_by(options.seeing),
     )
 
 

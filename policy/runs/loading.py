@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reconverge.envs.catalog import get_task, task_sequence
+from reconverge.envs.render.sight import Sight
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import choose
@@ -46,14 +47,13 @@ class PolicySpec:
     fourier_octaves: int
     input_frames: dict[str, str] = field(default_factory=dict)  # of tasks not acted on in "base"
     action_sizes: dict[str, int] = field(default_factory=dict)  # of tasks with smaller actions
-    sight: dict[str, Any] | None = None  # of a policy that sees: SightOptions, and its encoder
+    sight: dict[str, Any] | None = None  # of a policy that sees, from `seen_by`
 
     def task(self, name: str) -> Task:
         """Return the task with its index in the sequence and the frame of the policy's actions."""
         frame = self.input_frames.get(name, "base")
         task = replace(get_task(name), index=self.tasks.index(name), input_frame=frame)
-        sight = None if self.sight is None else make_sight(**self.sight)
-        return sight.of(task) if sight else task
+        return task if self.sight is None else _sight(self.sight).of(task)
 
     def continues(self, was: PolicySpec) -> bool:
         """Return whether a run of `was` may go on as this, with further tasks.
@@ -157,6 +157,23 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
             )
         tasks = tasks[index : index + 1]
     return LoadedPolicy(folder, policy.eval(), spec, tasks)
+
+
+def seen_by(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a spec says of a policy's sight: `make_sight`'s options, and the fingerprint."""
+    return options | {"fingerprint": make_sight(**options).fingerprint}
+
+
+def _sight(recorded: dict[str, Any]) -> Sight:
+    """Return a policy's sight; CheckpointError where its encoder has other weights by now."""
+    options = {name: value for name, value in recorded.items() if name != "fingerprint"}
+    sight = make_sight(**options)
+    if sight.fingerprint != recorded["fingerprint"]:
+        was, now = (each["encoder"] for each in (recorded["fingerprint"], sight.fingerprint))
+        raise CheckpointError(
+            f"the policy's encoder is {was}, here it is {now}; install the packages of its run"
+        )
+    return sight
 
 
 def find_checkpoint(path: Path | str | None) -> Path:

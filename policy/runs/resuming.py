@@ -195,6 +195,15 @@ def _reopen(progress: Progress, before: int, updates: int, probing: Probing) -> 
         if (probe.while_learning, probe.update) != (progress.task, before)
         or probe.task in probing.due(progress.task, before, updates)
     ]
+    progress.distances = [
+        distance
+        for distance in progress.distances
+        if (distance.while_learning, distance.update) != (progress.task, before)
+        or (
+            distance.samples == probing.rollouts
+            and distance.task in probing.due(progress.task, before, updates)
+        )
+    ]
 
 
 def _check_same(begun: Begun, spec: Any, facts: dict[str, Any]) -> None:

@@ -92,6 +92,10 @@ class Seconds:
     training_cpu: float | None
 
 
+OF_PICTURES = ("judge", "distances")
+"""Fields of runs that learn to generate pictures."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """A finished run; rates are 0 to 1."""
@@ -132,7 +136,9 @@ class Summary:
     distances: dict[str, Any] | None = None  # `policy.images.distances.Distances`
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return what `from_json` reads; of a run that generates no pictures nothing of them."""
+        record = asdict(self)
+        return {name: record[name] for name in record if name not in OF_PICTURES or record[name]}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Summary:

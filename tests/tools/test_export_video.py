@@ -8,9 +8,9 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from reconverge.envs import film as render
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.film import LAST_PICTURE_FRAMES
+from reconverge.envs.render import opengl
 from reconverge.tools import export_video
 from support.simulators import use_simulators
 from support.tiny_checkpoint import make_checkpoint
@@ -155,7 +155,7 @@ def test_film_refuses_other_tasks_and_frames(untrained, command, tmp_path):
 
 
 def test_film_without_a_library_gives_one_line(command, monkeypatch):
-    monkeypatch.setattr(render, "LIBRARIES", {"libegl1": ("libNone.so",)})
+    monkeypatch.setattr(opengl, "LIBRARIES", {"libegl1": ("libNone.so",)})
     code, _, error = command("expert=true", "env=lift")
     assert code == 2
     expected = "error: no offscreen rendering without OpenGL: apt-get install libegl1"

@@ -48,7 +48,9 @@ class LookingOptions:
     """Measure the speed of pictures for observations."""
 
     env: list[str] = option(["lift", "can", "square"], "tasks to measure: env=lift,can or env=cw10")
-    cameras: list[str] = option(["agentview", "eye_in_hand"], "cameras of an observation")
+    cameras: list[str] = option(
+        ["agentview", "eye_in_hand"], "cameras of an observation", text="free"
+    )
     size: int = option(
         84, "height and width of a picture, pixels", at_least=SMALLEST, at_most=LARGEST
     )

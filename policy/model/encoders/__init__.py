@@ -30,7 +30,9 @@ class SightOptions:
         "itself | both",
         choices=OBSERVATIONS,
     )
-    cameras: list[str] = option(["agentview", "eye_in_hand"], "whose pictures a policy sees")
+    cameras: list[str] = option(
+        ["agentview", "eye_in_hand"], "whose pictures a policy sees", text="free"
+    )
     picture_size: int = option(
         84, "height and width of a picture, pixels", at_least=SMALLEST, at_most=LARGEST
     )

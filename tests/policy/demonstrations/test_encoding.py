@@ -1,11 +1,13 @@
 """Pictures that are recorded, and the features that a policy gets of them."""
 
+import shutil
 from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from reconverge.datasets.layout import StoreWarning
 from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode, StoreError
 from reconverge.envs.cameras import View
 from reconverge.envs.catalog import TASKS
@@ -13,6 +15,7 @@ from reconverge.envs.render.sight import Sight
 from reconverge.errors import ReconvergeError
 from reconverge.policy.demonstrations import scripted
 from reconverge.policy.demonstrations.encoding import encoded
+from reconverge.policy.demonstrations.playback import difference, quaternions
 from reconverge.policy.demonstrations.scripted import collect, store_path
 from reconverge.policy.demonstrations.supply import find_stores
 from support.simulators import use_simulators
@@ -93,7 +96,7 @@ def test_pictures_from_elsewhere_are_encoded_once(tmp_path, pictured):
     as_brought(pictured, tmp_path / "lift.zarr")
     found = find_stores([SEEN], tmp_path)["lift"]
     assert found.path == store_path(tmp_path, SEEN)
-    assert found.observation_sizes == SEEN.sizes
+    assert set(SEEN.observations) <= set(found.observation_sizes)
     assert EXPERT not in found.attributes
     pictures = pictured.read_pictures("agentview", 0, pictured.n_steps)
     np.testing.assert_array_equal(
@@ -102,6 +105,42 @@ def test_pictures_from_elsewhere_are_encoded_once(tmp_path, pictured):
     written = (found.path / "zarr.json").stat().st_mtime_ns
     find_stores([SEEN], tmp_path)
     assert (found.path / "zarr.json").stat().st_mtime_ns == written
+
+
+def test_pictures_alone_and_beside_the_state_share_a_store(tmp_path, pictured):
+    as_brought(pictured, tmp_path / "lift.zarr")
+    alone = find_stores([SEEN], tmp_path)["lift"]
+    both = find_stores([BOTH], tmp_path)["lift"]
+    assert alone.identity() == both.identity()
+    assert set(BOTH.observations) <= set(both.observation_sizes)
+
+
+def test_an_experts_store_is_not_replaced(tmp_path, pictured):
+    own = collect(SEEN, store_path(tmp_path, SEEN), episodes=2, noise=0.2, workers=1)
+    as_brought(pictured, tmp_path / "lift.zarr")
+    with pytest.raises(StoreError, match="was recorded by the expert"):
+        find_stores([SEEN], tmp_path)
+    assert DemonstrationStore.open(own.path).identity() == own.identity()
+
+
+def test_a_store_with_pictures_serves_a_policy_that_is_told_the_state(pictured):
+    store = collect(LIFT, pictured.path, episodes=2, noise=0.2, workers=1)
+    assert store.identity() == pictured.identity()
+
+
+def test_another_renderer_is_a_warning(tmp_path, pictured):
+    copy = shutil.copytree(pictured.path, tmp_path / "lift.zarr")
+    DemonstrationStore.open(copy, "a").update_attributes({"renderer": "a GPU"})
+    with pytest.warns(StoreWarning, match="were drawn by a GPU, here by"):
+        collect(LIFT, copy, episodes=2, noise=0.2, workers=1, view=VIEW)
+
+
+def test_playback_compares_no_features():
+    a = np.zeros((1, SEEN.observation_size), np.float32)
+    b = a.copy()
+    b[:, -6:] = 1.0
+    assert difference(SEEN, a, b) == 0.0
+    assert quaternions(SEEN) == [3]
 
 
 def test_features_of_another_store_are_made_again(tmp_path, pictured):

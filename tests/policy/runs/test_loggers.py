@@ -6,6 +6,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
@@ -58,6 +59,7 @@ def scalars(entries):
 
 def test_tensorboard_logger_gets_every_scalar(tmp_path):
     interrupted(tmp_path, "none")
+    time.sleep(1.0)  # event files are ordered by the second of their beginning
     resumed(tmp_path, "none")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     found = {

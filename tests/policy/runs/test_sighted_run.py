@@ -2,18 +2,23 @@
 
 import io
 import json
+from dataclasses import replace
 
 import msgpack
 import numpy as np
 import pytest
 from PIL import Image
 
+from reconverge.envs.catalog import TASKS
 from reconverge.errors import ReconvergeError
+from reconverge.policy.deployment.client import MAX_BYTES
 from reconverge.policy.deployment.contract import Contract, make_contract
 from reconverge.policy.deployment.observation import Reader
 from reconverge.policy.deployment.openpi import read_history
 from reconverge.policy.deployment.package import write_package
 from reconverge.policy.deployment.session import Latency, Session
+from reconverge.policy.reports.footage import Performer, film
+from reconverge.policy.runs.checkpoint import CheckpointError
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.train import main
 from support.tiny_run import OPTIONS, call
@@ -122,6 +127,25 @@ def test_its_server_takes_the_arrays_of_openpis_clients(run, served):
     two = read_history({**moving, "agentview_image": np.stack([GRAY, GRAY])}, reader)
     assert still.shape == (2, 9 + 80)
     np.testing.assert_array_equal(still, two)
+
+
+def test_two_pictures_of_two_steps_fit_a_message():
+    assert MAX_BYTES // 4 > 2 * 2 * 3 * 84 * 84
+
+
+def test_an_encoder_with_other_weights_is_told(run):
+    spec = load_policy(run).spec
+    other = {**spec.sight["fingerprint"], "encoder": {"name": "another"}}
+    with pytest.raises(CheckpointError, match="install the packages of its run"):
+        replace(spec, sight={**spec.sight, "fingerprint": other}).task("lift")
+
+
+def test_it_is_not_filmed_beside_a_policy_that_is_told_the_state(run, tmp_path):
+    loaded = load_policy(run)
+    (task,) = loaded.tasks
+    performers = [Performer("", each, loaded.actor) for each in (task, TASKS["lift"])]
+    with pytest.raises(ReconvergeError, match="they do not observe the same"):
+        film(performers, tmp_path / "a.mp4", range(1))
 
 
 def test_it_is_not_exported(run, tmp_path):
