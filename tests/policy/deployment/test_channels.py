@@ -11,7 +11,7 @@ from openpi_client import msgpack_numpy
 from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
-from reconverge.policy.deployment.client import PolicyClient
+from reconverge.policy.deployment.client import MAX_BYTES, PolicyClient
 from support.serving import MIDDLE, connect, exchange, framed, rest, serving
 from support.tiny_checkpoint import make_checkpoint
 
@@ -99,8 +99,12 @@ FRAMES = {
     "bad close code": (frame(b"\x00\x01", opcode=8), 1002),
     "close of no text": (frame(b"\x03\xe8\xff", opcode=8), 1007),
     "huge length": (b"\x82\xff" + b"\x7f" + b"\xff" * 7, 1009),
-    "above the limit": (b"\x82\xff" + struct.pack(">Q", 65_537), 1009),
-    "above it in parts": (frame(bytes(40_000), fin=False) + frame(bytes(40_000), opcode=0), 1009),
+    "above the limit": (b"\x82\xff" + struct.pack(">Q", MAX_BYTES + 1), 1009),
+    "above it in parts": (
+        frame(bytes(40_000), fin=False)
+        + frame(bytes(40_000), opcode=0, fin=False) * (MAX_BYTES // 40_000),
+        1009,
+    ),
 }
 
 
