@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,10 @@ def _opened(file: Path, where: str) -> Iterator[Any]:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "NONE"
+            tick = stream.time_base or Fraction(1, 1_000_000)  # seconds
 
             def frames(start: float) -> Iterator[tuple[float, np.ndarray]]:
-                container.seek(int(start / stream.time_base), stream=stream)
+                container.seek(int(start / tick), stream=stream)
                 for frame in container.decode(stream):
                     yield frame.time, frame.to_ndarray(format="rgb24")
 
