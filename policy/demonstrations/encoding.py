@@ -86,16 +86,14 @@ def _require(source: DemonstrationStore, task: Task) -> None:
 
 
 def _encoded(source: DemonstrationStore, task: Task) -> Iterator[tuple[Episode, dict[str, Any]]]:
-    cameras = task.sight.view.cameras
+    sight: Sight = task.sight
     with progress_bar(f"features of {source.path.name}", "episode", len(source)) as bar:
         ends = source.episode_ends
         for index, episode in enumerate(source.episodes(cameras=())):
             stop = int(ends[index])
             seen = {
-                f"{camera}_features": features(
-                    source, task.sight, camera, stop - len(episode.action), stop
-                )
-                for camera in cameras
+                key: features(source, sight, camera, stop - len(episode.action), stop)
+                for key, camera in zip(sight.keys, sight.view.cameras, strict=True)
             }
             bar.update()
             yield replace(episode, observations={**episode.observations, **seen}), {}

