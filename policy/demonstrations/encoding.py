@@ -56,8 +56,8 @@ def _encode(source: DemonstrationStore, task: Task, path: Path, checksum: int) -
             {**source.observation_sizes, **features},
             source.action_size,
             kept | {SOURCE: checksum, "sight": task.sight.fingerprint},
-            extra_sizes=record.get("extra_sizes", {}),
-            scalar_types={name: rows.dtype.name for name, rows in source.scalars().items()},
+            extra_sizes=record["extra_sizes"],
+            scalar_types=record["scalar_types"],
             types=record.get("types", {}),
             absent=record.get("absent", ()),
         )
@@ -66,6 +66,11 @@ def _encode(source: DemonstrationStore, task: Task, path: Path, checksum: int) -
 
 
 def _require(source: DemonstrationStore, task: Task) -> None:
+    if "extra_sizes" not in source.attributes:
+        raise StoreError(
+            f"{source.path}: is a zarr v2 directory, which is not encoded; convert it first: "
+            "python -m tools.convert source=... target=..."
+        )
     view = task.sight.view
     for camera in view.cameras:
         if source.pictures.get(camera) != (view.size, view.size, 3):

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import zarr
 
 from reconverge.datasets.layout import StoreWarning
 from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode, StoreError
@@ -168,6 +169,18 @@ def test_pictures_that_a_policy_cannot_take_are_one_line(
     with pytest.raises(StoreError, match=message):
         encoded(source, task, tmp_path / "seen.zarr")
     assert not (tmp_path / "seen.zarr").exists()
+
+
+def test_a_version_2_directory_is_to_be_converted_first(tmp_path, pictured):
+    path = tmp_path / "lift.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    rows = pictured.read([*SEEN.sight.told(SEEN).observations, "action"])
+    rows["agentview_image"] = pictured.read_pictures("agentview", 0, pictured.n_steps)
+    for name, values in rows.items():
+        root.create_array(f"data/{name}", data=values)
+    root.create_array("meta/episode_ends", data=pictured.episode_ends)
+    with pytest.raises(StoreError, match="convert it first"):
+        find_stores([SEEN], tmp_path)
 
 
 def test_a_missing_observation_is_one_line(tmp_path, pictured):
