@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from reconverge.configs.commandline import help_text
+from reconverge.policy.images.picture_options import IMAGES
 from reconverge.policy.runs.configuration import TRAIN
 
 project = "reconverge"
@@ -32,14 +33,15 @@ FRONT_DOORS = (
     "tools.export",
     "tools.export_video",
 )
-"""Modules below `reconverge` whose COMMAND holds their options; those of training are TRAIN."""
+"""Modules below `reconverge` whose COMMAND holds their options."""
+TRAINING = {"policy.train": TRAIN, "tools.images": IMAGES}
 
 
 def write_options(_) -> None:
     """Write options.md, a page with what `--help` prints for every front door."""
     commands = {name: import_module(f"reconverge.{name}").COMMAND for name in FRONT_DOORS}
     lines = ["# Options", "", "What `--help` prints. Every option has a default.", ""]
-    for name, command in {"policy.train": TRAIN, **commands}.items():
+    for name, command in (TRAINING | commands).items():
         lines += [f"## {name}", "", "```text", help_text(command), "```", ""]
     (Path(__file__).parent / "options.md").write_text("\n".join(lines))
 

@@ -72,7 +72,8 @@ def open_store(path: Path) -> PictureStore:
 
 def _read(group: zarr.Group, part: str, name: str) -> np.ndarray:
     array = group[f"{part}/{name}"]
-    assert isinstance(array, zarr.Array)
+    if not isinstance(array, zarr.Array):
+        raise TypeError(f"{part}/{name} is no array")
     return np.asarray(array[:])
 
 

@@ -16,8 +16,11 @@ from reconverge.datasets.formats.lerobot.writing import write_lerobot
 from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.formats.table import FORMATS
-from reconverge.datasets.store import DemonstrationStore
+from reconverge.datasets.images.picture_store import open_store
+from reconverge.datasets.images.supplied import supply
+from reconverge.datasets.store import DemonstrationStore, Episode
 from reconverge.policy.deployment.package import load_package
+from reconverge.policy.images.judge import judge_of
 from reconverge.policy.reports.rows.comparison import comparison_tables
 from reconverge.policy.reports.rows.groups import group
 from reconverge.policy.reports.run import read_run
@@ -27,6 +30,7 @@ from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.runs.summary import read_summary
 from support.foreign import make_robomimic
 from support.logged_run import interrupted, resumed
+from support.picture_files import make_folders
 from support.summaries import two_tasks, write_summary
 from support.tiny_checkpoint import make_checkpoint
 from support.tiny_run import make_options, start
@@ -118,6 +122,40 @@ def read_store(path):
     return [store.attributes, store.episode_ends, store.read(), store.scalars(), described, found]
 
 
+def make_seen(folder):
+    """A store with what two cameras saw."""
+    cameras, rng = {"agentview": (6, 8, 3), "eye_in_hand": (4, 4, 3)}, np.random.default_rng(0)
+    store = DemonstrationStore.create(
+        folder / "seen.zarr", {"x": 2}, 1, {}, absent=("success",), pictures=cameras
+    )
+    for length in (5, 1, 17):
+        seen = {
+            camera: rng.integers(0, 256, (length, *shape), np.uint8)
+            for camera, shape in cameras.items()
+        }
+        values = rng.standard_normal((length, 4), np.float32)
+        store.append(Episode({"x": values[:, :2]}, values[:, 2:3], values[:, 3], pictures=seen))
+    return folder / "seen.zarr"
+
+
+def read_seen(path):
+    """All of it, its pictures too."""
+    return [read_store(path), [*DemonstrationStore.open(path).episodes()]]
+
+
+def make_pictures(folder):
+    """Pictures to generate, and the classifier that judges generated ones beside them."""
+    made = folder / "made"
+    judge_of(supply(str(make_folders(folder / "shapes")), 8, made))
+    return made
+
+
+def read_pictures(folder):
+    store = open_store(folder / "shapes_8.zarr")
+    judge = judge_of(store)
+    return [store, judge.classifier.state_dict(), judge.accuracy]
+
+
 def reading(name):
     """What conversion reads."""
 
@@ -132,6 +170,8 @@ SUBJECTS = {
     "checkpoint": Subject(make_run, read_checkpoints),
     "package": Subject(make_package, read_package),
     "store": Subject(converted(write_store, "lift.zarr"), read_store),
+    "seen": Subject(make_seen, read_seen),
+    "pictures": Subject(make_pictures, read_pictures),
     "config": Subject(make_config, recorded_options),
     "finished": Subject(make_finished, read_finished),
     "robomimic": Subject(converted(write_robomimic, "lift.hdf5"), reading("robomimic")),

@@ -47,7 +47,11 @@ def cut_chunk(path):
     chunk.write_bytes(chunk.read_bytes()[:-9])
 
 
-@pytest.mark.parametrize("damage", [edit_class, cut_chunk])
+def put_a_group_for_an_array(path):
+    (path / "test/labels/zarr.json").write_bytes((path / "test/zarr.json").read_bytes())
+
+
+@pytest.mark.parametrize("damage", [edit_class, cut_chunk, put_a_group_for_an_array])
 def test_damage_is_refused_in_one_line(tmp_path, brought, damage):
     path = supply(str(brought), 16, tmp_path).path
     damage(path)
