@@ -9,7 +9,8 @@ import pytest
 
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.seeds import EVALUATION
-from reconverge.tools.benchmark.equality import compare
+from reconverge.errors import ReconvergeError
+from reconverge.tools.benchmark.equality import EqualityOptions, compare, run
 from reconverge.tools.benchmark.simulation import RATIOS
 from reconverge.tools.benchmark.stock import STOCK
 from support.simulators import use_simulators
@@ -57,6 +58,11 @@ def test_step_of_stock_without_seeds_left_does_nothing(simulator_of, monkeypatch
     observation, reward, terminated, truncated, _ = stock.step(np.ones(4))
     assert (reward, terminated, truncated) == (0.0, False, False)
     assert observation.shape == (39,)
+
+
+def test_equality_refuses_a_task_of_another_suite():
+    with pytest.raises(ReconvergeError, match="env=lift: is a task of robosuite"):
+        run(EqualityOptions(env=["push", "lift"]))
 
 
 @pytest.mark.parametrize("physics", [True, False])

@@ -23,6 +23,7 @@ from reconverge.envs.catalog import task_sequence
 from reconverge.envs.seeds import EVALUATION
 from reconverge.envs.suites import make_simulator
 from reconverge.envs.suites.suite import Simulator
+from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.policy.runs.provenance import commit
 from reconverge.progress import progress_bar
@@ -52,8 +53,15 @@ def main() -> None:
 
 def run(options: EqualityOptions) -> None:
     """Compare every task; print a line for each and one JSON line."""
+    tasks = task_sequence(options.env)
+    for task in tasks:
+        if task.suite != "metaworld":
+            raise ReconvergeError(
+                f"env={task.name}: is a task of {task.suite}; choose tasks of Meta-World, such as "
+                "env=push,hammer or env=mt50"
+            )
     found = {}
-    for task in task_sequence(options.env):
+    for task in tasks:
         simulator = make_simulator(task)
         found[task.name] = compare(simulator, EVALUATION[: options.episodes], options.physics)
         print(task.name, found[task.name], flush=True)
