@@ -35,7 +35,7 @@ def write_store(path: Path, source: str, found: PictureSet) -> PictureStore:
     `train/pictures` [N, C, H, W] and `train/labels` [N], the same of `test`; the attributes hold
     the classes in the order of their labels, the source, and the checksum of everything.
     """
-    identity = _identity(found)
+    identity = _identity(source, found)
     attributes = {"schema": SCHEMA, "classes": found.classes, "source": source}
     with creating(path) as temporary:
         group = zarr.create_group(temporary, attributes={**attributes, "identity": identity})
@@ -60,14 +60,16 @@ def open_store(path: Path) -> PictureStore:
             for part in PARTS
         }
         found = PictureSet(list(classes), **parts)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ReconvergeError(f"{path}: unreadable store of pictures ({reason}); {REMEDY}") from (
             error
         )
-    if _identity(found) != attributes.get("identity"):
+    source = str(attributes.get("source"))
+    identity = _identity(source, found)
+    if identity != attributes.get("identity"):
         raise ReconvergeError(f"{path}: has changed (its checksum differs); {REMEDY}")
-    return PictureStore(path, str(attributes.get("source")), found, _identity(found))
+    return PictureStore(path, source, found, identity)
 
 
 def _read(group: zarr.Group, part: str, name: str) -> np.ndarray:
@@ -77,9 +79,9 @@ def _read(group: zarr.Group, part: str, name: str) -> np.ndarray:
     return np.asarray(array[:])
 
 
-def _identity(found: PictureSet) -> str:
-    """Return the CRC-32 of classes, pictures and labels."""
-    value = zlib.crc32(repr(found.classes).encode())
+def _identity(source: str, found: PictureSet) -> str:
+    """Return the CRC-32 of source, classes, pictures and labels."""
+    value = zlib.crc32(repr((source, found.classes)).encode())
     for part in PARTS:
         values: LabelledPictures = getattr(found, part)
         for array in (values.pictures, values.labels):

@@ -42,6 +42,17 @@ def edit_class(path):
     file.write_text(json.dumps(record))
 
 
+def edit_source(path):
+    file = path / "zarr.json"
+    record = json.loads(file.read_text())
+    record["attributes"]["source"] = "elsewhere"
+    file.write_text(json.dumps(record))
+
+
+def put_null_for_metadata(path):
+    (path / "zarr.json").write_text("null")
+
+
 def cut_chunk(path):
     chunk = next(p for p in (path / "train/pictures/c").rglob("*") if p.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-9])
@@ -51,7 +62,10 @@ def put_a_group_for_an_array(path):
     (path / "test/labels/zarr.json").write_bytes((path / "test/zarr.json").read_bytes())
 
 
-@pytest.mark.parametrize("damage", [edit_class, cut_chunk, put_a_group_for_an_array])
+@pytest.mark.parametrize(
+    "damage",
+    [edit_class, edit_source, put_null_for_metadata, cut_chunk, put_a_group_for_an_array],
+)
 def test_damage_is_refused_in_one_line(tmp_path, brought, damage):
     path = supply(str(brought), 16, tmp_path).path
     damage(path)
