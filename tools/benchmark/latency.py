@@ -38,7 +38,7 @@ from reconverge.policy.runs.build import make_spec
 from reconverge.policy.runs.checkpoint import Checkpoint, save
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.loading import make_normalizer, make_policy
-from reconverge.policy.runs.provenance import hardware
+from reconverge.policy.runs.provenance import command, commit, hardware
 
 ROUNDS, CALLS, WARM = 20, 25, 2
 """Rounds of torch and ONNX in turn, calls of each in a round, and first rounds left out."""
@@ -87,7 +87,8 @@ def run(options: TrainOptions) -> None:
         result |= through_socket(checkpoint, tasks[0].name)
     result["parameters"] = sum(p.numel() for p in policy.network.parameters())
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
-    print(json.dumps({**result, "cores": cores, **versions, "hardware": hardware()}))
+    origin = {"command": command(), "commit": commit(), "hardware": hardware()}
+    print(json.dumps({**result, "cores": cores, **versions, **origin}))
 
 
 def compare(policy: DiffusionPolicy, folder: Path, cores: int) -> dict[str, object]:
