@@ -12,39 +12,48 @@ import zarr
 
 from reconverge.datasets.images.labelled import PARTS, LabelledPictures, PictureSet
 from reconverge.errors import ReconvergeError
-from reconverge.files import creating
+from reconverge.files import replacing
 
-SCHEMA = "pictures/1"
+SCHEMA, MADE_FROM = "pictures/1", "made_from"
 ROWS = 10_000  # of a chunk
 REMEDY = "delete it, and it is made again"
 
 
 @dataclass(frozen=True)
 class PictureStore:
-    """The pictures at `path`, the data set that they are of, and a checksum of all of them."""
+    """The pictures at `path`, the data set that they are of, and a checksum of all of them.
+
+    `made_from` is the fingerprint of the source's files, if it has any.
+    """
 
     path: Path
     source: str
     pictures: PictureSet
     identity: str
+    made_from: str
 
 
-def write_store(path: Path, source: str, found: PictureSet) -> PictureStore:
-    """Write a store; ReconvergeError if anything exists at `path`.
+def write_store(path: Path, source: str, found: PictureSet, made_from: str = "") -> PictureStore:
+    """Write a store, or replace the one at `path`.
 
     `train/pictures` [N, C, H, W] and `train/labels` [N], the same of `test`; the attributes hold
     the classes in the order of their labels, the source, and the checksum of everything.
     """
     identity = _identity(found)
-    attributes = {"schema": SCHEMA, "classes": found.classes, "source": source}
-    with creating(path) as temporary:
+    attributes = {
+        "schema": SCHEMA,
+        "classes": found.classes,
+        "source": source,
+        MADE_FROM: made_from,
+    }
+    with replacing(path) as temporary:
         group = zarr.create_group(temporary, attributes={**attributes, "identity": identity})
         for part in PARTS:
             values: LabelledPictures = getattr(found, part)
             for name, array in (("pictures", values.pictures), ("labels", values.labels)):
                 chunks = (min(ROWS, len(array)), *array.shape[1:])
                 group.create_array(f"{part}/{name}", data=array, chunks=chunks)
-    return PictureStore(path, source, found, identity)
+    return PictureStore(path, source, found, identity, made_from)
 
 
 def open_store(path: Path) -> PictureStore:
@@ -67,7 +76,8 @@ def open_store(path: Path) -> PictureStore:
         )
     if _identity(found) != attributes.get("identity"):
         raise ReconvergeError(f"{path}: has changed (its checksum differs); {REMEDY}")
-    return PictureStore(path, str(attributes.get("source")), found, _identity(found))
+    source, made_from = (str(attributes.get(name, "")) for name in ("source", MADE_FROM))
+    return PictureStore(path, source, found, _identity(found), made_from)
 
 
 def _read(group: zarr.Group, part: str, name: str) -> np.ndarray:
