@@ -166,7 +166,7 @@ def declare(path, **features):
 
 def test_read_lerobot_names_all_that_is_no_number_at_once(tmp_path):
     make_foreign(tmp_path / "a")
-    films = {f"observation.images.{name}": ("image", [480, 640, 3]) for name in ("top", "wrist")}
+    films = {f"observation.images.{name}": ("image", [480, 640, 1]) for name in ("top", "wrist")}
     declare(tmp_path / "a", **films, language=("string", [1]))
     with pytest.raises(ConversionError) as raised:
         read_lerobot(tmp_path / "a", leave_out=["timestamp"])
