@@ -1,7 +1,8 @@
 """Write the videos of a camera of a LeRobot dataset: several episodes in a file, by PyAV."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -67,22 +68,29 @@ class VideoFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = self._av.open(str(path), "w")
         options = {name: str(value) for name, value in OPTIONS.items()}
-        self._stream = self._container.add_stream(ENCODER, self._rate, options=options)
+        with self._named_errors():
+            self._stream = self._container.add_stream(ENCODER, self._rate, options=options)
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = PIXELS
 
     def _encode(self, frame: Any) -> None:
         """Encode a frame, or what the encoder still holds."""
-        try:
+        with self._named_errors():
             packets = self._stream.encode(frame)
             self._bytes += sum(packet.size for packet in packets)
             self._container.mux(packets)
-        except self._av.FFmpegError as error:
-            if isinstance(error, OSError):
-                raise
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Say of which camera and what to do, but for what the disk says."""
+        try:
+            yield
+        except OSError:
+            raise
+        except (self._av.FFmpegError, ValueError) as error:
             raise ConversionError(
-                f"{self._camera}: pictures of {self._stream.width} x {self._stream.height} pixels "
-                f"cannot be encoded ({one_line(error)}); add {OTHERWISE}"
+                f"{self._camera}: its pictures cannot be encoded by {ENCODER} ({one_line(error)}); "
+                f"add {OTHERWISE}"
             ) from error
 
 

@@ -37,6 +37,7 @@ from reconverge.datasets.layout import Episode
 from reconverge.datasets.sums import signed
 from reconverge.files import creating
 
+TIME_TOLERANCE = 1e-4  # seconds, LeRobot's own
 RESERVED_FEATURES = (STATE, "next.reward", "next.success")
 
 
@@ -121,6 +122,8 @@ def _write_data(
         place = files.write(pa.table(columns))
         for (episode, _), arrays in zip(batch, frames, strict=True):
             row = _row(episode, arrays, place)
+            if films:
+                _check_times(demonstrations.source, episode, fps)
             for camera, film in films.items():
                 row |= film.write(episode.pictures[camera])
             written.episodes.append(row)
@@ -182,6 +185,20 @@ def _row(episode: Episode, arrays: Arrays, place: dict[str, int]) -> dict[str, A
         "meta/episodes/file_index": 0,
         **{f"scalars/{name}": value for name, value in episode.scalars.items()},
     }
+
+
+def _check_times(source: str, episode: Episode, fps: int | float) -> None:
+    """Refuse recorded times at which LeRobot would find no picture in a video."""
+    shown = np.arange(len(episode.action)) / fps
+    told = episode.extras.get("timestamp", shown[:, None])[:, 0]
+    off = np.abs(told - shown) > TIME_TOLERANCE
+    if off.any():
+        step = int(np.argmax(off))
+        raise ConversionError(
+            f"{source}: timestamp of step {step} is {told[step]:g}, a video of {fps} frames a "
+            f"second shows it at {shown[step]:g}; add leave_out=[timestamp], another fps= or "
+            "videos=false"
+        )
 
 
 def _statistics(episode: Episode, arrays: Arrays) -> dict[str, Arrays]:

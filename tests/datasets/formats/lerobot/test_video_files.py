@@ -153,11 +153,12 @@ def test_a_conversion_that_is_stopped_leaves_nothing(tmp_path, stop):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_that_cannot_be_encoded_are_one_line(tmp_path):
-    small = make(shapes={"agentview": (3, 3, 3)})
-    with pytest.raises(
-        ConversionError, match=r"agentview: pictures of 3 x 3 pixels cannot .*add videos=false"
-    ) as raised:
+@pytest.mark.parametrize(("side", "encoder"), [(3, "libsvtav1"), (16, "none")])
+def test_pictures_that_cannot_be_encoded_are_one_line(tmp_path, monkeypatch, side, encoder):
+    monkeypatch.setattr(video_files, "ENCODER", encoder)
+    small = make(shapes={"agentview": (side, side, 3)})
+    said = f"agentview: its pictures cannot be encoded by {encoder} .*add videos=false"
+    with pytest.raises(ConversionError, match=said) as raised:
         write_lerobot(small, tmp_path / "out")
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
@@ -169,6 +170,28 @@ def test_without_pyav_one_line_says_how_to_install_it(tmp_path, monkeypatch):
     with pytest.raises(ConversionError, match=r"'reconverge\[video\]', or add videos=false"):
         write_lerobot(make(), tmp_path / "out")
     write_lerobot(make(), tmp_path / "out", videos=False)
+
+
+def test_recorded_times_must_be_those_of_the_video(tmp_path):
+    def timed(by):
+        episodes = [
+            (
+                replace(
+                    e,
+                    extras={"timestamp": np.arange(len(e.action), dtype=np.float32)[:, None] / by},
+                ),
+                own,
+            )
+            for e, own in make().episodes
+        ]
+        return replace(make(), episodes=episodes, extra_sizes={"timestamp": 1})
+
+    said = "timestamp of step 1 is 0.1, a video of 20 frames a second shows it at 0.05; add leave"
+    with pytest.raises(ConversionError, match=said):
+        write_lerobot(timed(10), tmp_path / "out")
+    write_lerobot(timed(10), tmp_path / "out", videos=False)
+    write_lerobot(timed(20), tmp_path / "timed")
+    assert_back(read_lerobot(tmp_path / "timed"), timed(20))
 
 
 def test_a_number_that_has_the_name_of_pictures_is_refused(tmp_path):
