@@ -20,7 +20,7 @@ from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.layout import ENDS, SCHEMA
 
 # of the bytes of rendered pictures that are left when they are compressed, and in videos
-RENDERED, ENCODED = 0.2, 0.02
+RENDERED, ENCODED = 0.2, 0.05
 
 
 @dataclass(frozen=True)

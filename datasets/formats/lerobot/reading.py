@@ -96,7 +96,7 @@ def read_lerobot(
                 given = {features[feature].name: values for feature, values in rows.items()}
                 given |= _split(schema, given) if own else {}
                 wanted = {name: values for name, values in given.items() if name in kept}
-                own_scalars = {name: column[i] for name, column in scalars.items()}
+                own_scalars = {name: scalars[name][i] for name in schema.scalar_types}
                 seen = {c.name: _pictures(path, info, described[i], table, c) for c in cameras}
                 yield make_episode(wanted, keys, own_scalars, seen), attributes
 

@@ -18,7 +18,8 @@ from reconverge.datasets.layout import one_line
 
 FILE_BYTES = 200 * 2**20  # of a video, LeRobot's own limit
 CODEC, ENCODER, PIXELS = "av1", "libsvtav1", "yuv420p"  # LeRobot's own
-OPTIONS = {"g": 2, "crf": 30, "preset": 8}
+# LeRobot's crf of 30 and preset of 12 lose more of small pictures (docs/howto/data.md)
+OPTIONS = {"g": 2, "crf": 12, "preset": 8}
 OTHERWISE = "videos=false"
 
 
