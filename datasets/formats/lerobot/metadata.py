@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reconverge.datasets.formats.exchange import Demonstrations, dictionary
-from reconverge.datasets.formats.lerobot.cameras import IMAGE, VIDEO, feature_of
+from reconverge.datasets.formats.lerobot.camera_features import IMAGE, VIDEO, feature_of
 from reconverge.datasets.formats.lerobot.frames import CHUNK_FILES, DATA, FILE_BYTES, INFO
 from reconverge.datasets.formats.lerobot.reading import EPISODES, STATE, STATS, TASKS
 from reconverge.datasets.formats.lerobot.statistics import Arrays, overall

@@ -25,7 +25,7 @@ from reconverge.datasets.formats.episode_attributes import (
     read_episode_attributes,
 )
 from reconverge.datasets.formats.exchange import Demonstrations, make_episode
-from reconverge.datasets.formats.lerobot.cameras import (
+from reconverge.datasets.formats.lerobot.camera_features import (
     IMAGE,
     PIXELS,
     Camera,
@@ -39,7 +39,7 @@ from reconverge.datasets.formats.lerobot.frames import (
     parquet_files,
     read_frames,
 )
-from reconverge.datasets.formats.lerobot.images import read_images
+from reconverge.datasets.formats.lerobot.image_columns import read_images
 from reconverge.datasets.formats.lerobot.videos import read_video
 from reconverge.datasets.layout import RESERVED, Episode
 from reconverge.datasets.pixels import PICTURES

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from reconverge.datasets.formats.arrays import ConversionError
-from reconverge.datasets.formats.lerobot.cameras import feature_of
+from reconverge.datasets.formats.lerobot.camera_features import feature_of
 from reconverge.datasets.formats.lerobot.frames import place_of
 from reconverge.datasets.formats.lerobot.videos import VIDEO, import_av
 from reconverge.datasets.layout import one_line

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from reconverge.datasets.formats.arrays import ConversionError
-from reconverge.datasets.formats.lerobot.cameras import OTHERWISE, Camera
+from reconverge.datasets.formats.lerobot.camera_features import OTHERWISE, Camera
 from reconverge.datasets.layout import one_line
 
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"

@@ -11,9 +11,9 @@ import pyarrow as pa
 from reconverge.datasets.formats.arrays import ConversionError, check_name
 from reconverge.datasets.formats.episode_attributes import EPISODE_ATTRIBUTES, EpisodeAttributes
 from reconverge.datasets.formats.exchange import Demonstrations, batches, dictionary
-from reconverge.datasets.formats.lerobot.cameras import feature_of
+from reconverge.datasets.formats.lerobot.camera_features import feature_of
 from reconverge.datasets.formats.lerobot.frames import DataFiles
-from reconverge.datasets.formats.lerobot.images import image_column
+from reconverge.datasets.formats.lerobot.image_columns import image_column
 from reconverge.datasets.formats.lerobot.metadata import (
     Written,
     picture_features,

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from reconverge.datasets.formats.arrays import ConversionError
-from reconverge.datasets.formats.lerobot.cameras import OTHERWISE, Camera
+from reconverge.datasets.formats.lerobot.camera_features import OTHERWISE, Camera
 
 ENTRY = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # of Hugging Face's `Image`
 FORMATS = ("PNG", "JPEG")
@@ -49,8 +49,8 @@ def image_column(episodes: Iterable[UInt8[np.ndarray, "T H W 3"]]) -> pa.Array:
 
 def _decode(path: Path, where: str, entry: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
     """Return the picture of an entry, upright and in colours."""
-    content, name = entry.get("bytes"), entry.get("path")
-    if content is None and not (name and (path / name).is_file()):
+    content, name = entry.get("bytes"), entry.get("path") or ""
+    if content is None and not (path / name).is_file():
         raise ConversionError(f"{where}: {name or 'its picture'} is missing; {OTHERWISE}")
     try:
         content = (path / name).read_bytes() if content is None else content

@@ -12,7 +12,7 @@ from PIL import Image
 from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.demonstration_store import write_store
 from reconverge.datasets.formats.lerobot import frames
-from reconverge.datasets.formats.lerobot.images import ENTRY
+from reconverge.datasets.formats.lerobot.image_columns import ENTRY
 from reconverge.datasets.formats.lerobot.reading import read_lerobot
 from reconverge.datasets.store import DemonstrationStore
 from support.lerobot import as_version_2, make_foreign
