@@ -95,6 +95,11 @@ class ConvertOptions:
     fps: int | None = option(
         None, "control steps a second, for LeRobot (default: as the source says)", at_least=1
     )
+    videos: bool = option(
+        True,
+        "true: pictures become LeRobot's videos, which changes them a little | false: kept "
+        "exactly, as PNG in LeRobot's tables",
+    )
 
 
 COMMAND = Command(
@@ -118,9 +123,13 @@ def run(options: ConvertOptions) -> None:
     kind = _find("target_format", name)
     if kind.write is None:
         raise ReconvergeError(f"target_format={name}: is only read; choose another")
-    if options.fps is not None and "fps" not in kind.write_options:
-        raise ReconvergeError(f"fps={options.fps}: a {name} records none; leave it out")
-    written = {} if options.fps is None else {"fps": options.fps}
+    chosen = {"fps": options.fps} if options.fps else {}
+    chosen |= {} if options.videos else {"videos": False}
+    for option_, value in chosen.items():
+        if option_ not in kind.write_options:
+            raise ReconvergeError(
+                f"{option_}={str(value).lower()}: a {name} records none; leave it out"
+            )
     with open_source(options) as demonstrations:
         if not demonstrations.count:
             raise ConversionError(f"{options.source}: holds no episode; choose another source")
@@ -137,7 +146,7 @@ def run(options: ConvertOptions) -> None:
             actions: list[np.ndarray] = []
             episodes = _noting_actions(bar, actions)
             counted = replace(demonstrations, episodes=episodes, attributes=attributes)
-            kind.write(counted, target, **written)
+            kind.write(counted, target, **chosen)
     for line in _unfit(attributes, actions):
         print(f"warning: {target}: {line}; training refuses it", file=sys.stderr)
     for line in (*demonstrations.warnings, *_unknown(attributes)):

@@ -19,7 +19,8 @@ from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.layout import ENDS, SCHEMA
 
-RENDERED = 0.2  # of the bytes of rendered pictures that are left when they are compressed
+# of the bytes of rendered pictures that are left when they are compressed, and in videos
+RENDERED, ENCODED = 0.2, 0.05
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ FORMATS = {
         write=write_lerobot,
         suffixes=("",),
         read_options=("filter_key", "pictures", "picture_size"),
-        write_options=("fps",),
+        write_options=("fps", "videos"),
+        picture_share=ENCODED,
     ),
     "d4rl": Format(
         read=read_d4rl,

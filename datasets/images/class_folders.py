@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def read_class_folders(folder: Path) -> PictureSet:
             f"data={folder}: no class folders of {', '.join(SUFFIXES)} files; give a folder of "
             "them, or one with train/ and test/ of them"
         )
+    if not parts["train"]:
+        raise ReconvergeError(f"data={folder}: train has no pictures; put class folders there")
     first = next(path for name in classes for path in parts["train"].get(name, ()))
     with _opened(first) as picture:
         mode, size = "L" if picture.mode in GREY else "RGB", picture.size
@@ -40,13 +43,22 @@ def read_class_folders(folder: Path) -> PictureSet:
     return PictureSet(classes, **read)
 
 
+def fingerprint(folder: Path) -> str:
+    """Return a digest of the names, sizes and times of change of all pictures; "" without any."""
+    parts = _find_files(folder)
+    found = [
+        (part, path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for part, files in parts.items()
+        for paths in files.values()
+        for path in paths
+    ]
+    return hashlib.sha256(repr(found).encode()).hexdigest() if found else ""
+
+
 def _find_files(folder: Path) -> dict[str, Files]:
     """Return the files of both parts."""
     if all((folder / part).is_dir() for part in PARTS):
-        found = {part: _files(folder / part) for part in PARTS}
-        if not found["train"]:
-            raise ReconvergeError(f"data={folder}: train has no pictures; put class folders there")
-        return found
+        return {part: _files(folder / part) for part in PARTS}
     files = _files(folder)
     return {
         "train": {name: _others(paths) for name, paths in files.items()},

@@ -12,39 +12,49 @@ import zarr
 
 from reconverge.datasets.images.labelled import PARTS, LabelledPictures, PictureSet
 from reconverge.errors import ReconvergeError
-from reconverge.files import creating
+from reconverge.files import replacing
 
-SCHEMA = "pictures/1"
+SCHEMA, MADE_FROM = "pictures/1", "made_from"
 ROWS = 10_000  # of a chunk
 REMEDY = "delete it, and it is made again"
 
 
 @dataclass(frozen=True)
 class PictureStore:
-    """The pictures at `path`, the data set that they are of, and a checksum of all of them."""
+    """The pictures at `path`, the data set that they are of, and a checksum of all of them.
+
+    `made_from` is the fingerprint of the source's files, if it has any.
+    """
 
     path: Path
     source: str
     pictures: PictureSet
     identity: str
+    made_from: str
 
 
-def write_store(path: Path, source: str, found: PictureSet) -> PictureStore:
-    """Write a store; ReconvergeError if anything exists at `path`.
+def write_store(path: Path, source: str, found: PictureSet, made_from: str = "") -> PictureStore:
+    """Write a store, or replace the one at `path`.
 
     `train/pictures` [N, C, H, W] and `train/labels` [N], the same of `test`; the attributes hold
     the classes in the order of their labels, the source, and the checksum of everything.
     """
-    identity = _identity(source, found)
-    attributes = {"schema": SCHEMA, "classes": found.classes, "source": source}
-    with creating(path) as temporary:
-        group = zarr.create_group(temporary, attributes={**attributes, "identity": identity})
+    identity = _identity(found)
+    attributes = {
+        "schema": SCHEMA,
+        "classes": found.classes,
+        "source": source,
+        MADE_FROM: made_from,
+        "checksum": _checksum(identity, source, made_from),
+    }
+    with replacing(path) as temporary:
+        group = zarr.create_group(temporary, attributes=attributes)
         for part in PARTS:
             values: LabelledPictures = getattr(found, part)
             for name, array in (("pictures", values.pictures), ("labels", values.labels)):
                 chunks = (min(ROWS, len(array)), *array.shape[1:])
                 group.create_array(f"{part}/{name}", data=array, chunks=chunks)
-    return PictureStore(path, source, found, identity)
+    return PictureStore(path, source, found, identity, made_from)
 
 
 def open_store(path: Path) -> PictureStore:
@@ -65,11 +75,11 @@ def open_store(path: Path) -> PictureStore:
         raise ReconvergeError(f"{path}: unreadable store of pictures ({reason}); {REMEDY}") from (
             error
         )
-    source = str(attributes.get("source"))
-    identity = _identity(source, found)
-    if identity != attributes.get("identity"):
+    source, made_from = (str(attributes.get(name, "")) for name in ("source", MADE_FROM))
+    identity = _identity(found)
+    if attributes.get("checksum") != _checksum(identity, source, made_from):
         raise ReconvergeError(f"{path}: has changed (its checksum differs); {REMEDY}")
-    return PictureStore(path, source, found, identity)
+    return PictureStore(path, source, found, identity, made_from)
 
 
 def _read(group: zarr.Group, part: str, name: str) -> np.ndarray:
@@ -79,11 +89,15 @@ def _read(group: zarr.Group, part: str, name: str) -> np.ndarray:
     return np.asarray(array[:])
 
 
-def _identity(source: str, found: PictureSet) -> str:
-    """Return the CRC-32 of source, classes, pictures and labels."""
-    value = zlib.crc32(repr((source, found.classes)).encode())
+def _identity(found: PictureSet) -> str:
+    """Return the CRC-32 of classes, pictures and labels."""
+    value = zlib.crc32(repr(found.classes).encode())
     for part in PARTS:
         values: LabelledPictures = getattr(found, part)
         for array in (values.pictures, values.labels):
             value = zlib.crc32(np.ascontiguousarray(array).data, value)
     return f"{value:08x}"
+
+
+def _checksum(identity: str, source: str, made_from: str) -> str:
+    return f"{zlib.crc32(repr((identity, source, made_from)).encode()):08x}"

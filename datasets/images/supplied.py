@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconverge.datasets.images.class_folders import read_class_folders
+from tqdm import tqdm
+
+from reconverge.datasets.images.class_folders import fingerprint, read_class_folders
 from reconverge.datasets.images.fashion_mnist import read_fashion_mnist
 from reconverge.datasets.images.labelled import PictureSet, check_classes
 from reconverge.datasets.images.picture_store import PictureStore, open_store, write_store
@@ -22,9 +24,9 @@ def is_folder(data: str) -> bool:
 
 
 def supply(data: str, size: int, folder: Path) -> PictureStore:
-    """Return the store of a data set in a size, made in `folder` where it is missing.
+    """Return the store of a data set in a size, made in `folder` where it is missing, and again
+    where the data set is a folder whose pictures have changed. Where they are gone it is kept.
 
-    Pictures that are added to a folder later do not count: delete the store to make it again.
     ReconvergeError for a name that is neither a data set nor a folder, for pictures that cannot be
     used, and for a store in the way that is of other pictures.
     """
@@ -33,6 +35,7 @@ def supply(data: str, size: int, folder: Path) -> PictureStore:
     path = folder / f"{Path(data).name}_{size}.zarr"
     source = str(Path(data).absolute()) if is_folder(data) else data
     with alone(path):
+        made_from = fingerprint(Path(data)) if is_folder(data) else ""
         if path.exists():
             store = open_store(path)
             if store.source != source:
@@ -40,10 +43,12 @@ def supply(data: str, size: int, folder: Path) -> PictureStore:
                     f"{path}: holds the pictures of {store.source}, not of {source}; choose "
                     "another pictures="
                 )
-            return store
+            if made_from in ("", store.made_from):
+                return store
+            tqdm.write(f"{path}: is made again, as {source} has changed")
         found = _read(data, folder)
         check_classes(found, data)
-        return write_store(path, source, found.sized(size))
+        return write_store(path, source, found.sized(size), made_from)
 
 
 def _read(data: str, folder: Path) -> PictureSet:

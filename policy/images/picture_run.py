@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +39,7 @@ from reconverge.policy.runs.folder import flat, record_options
 from reconverge.policy.runs.loading import find_device
 from reconverge.policy.runs.provenance import command
 from reconverge.policy.runs.record import Reporter, RunRecord
-from reconverge.policy.runs.resuming import Begun, find_begun, go_on
+from reconverge.policy.runs.resuming import find_begun, go_on
 from reconverge.policy.runs.summary import Summary
 
 PACKAGES = ("diffusers",)  # whose versions decide a result, beside those of every run
@@ -77,8 +77,10 @@ def _learn_all(
     store: PictureStore,
     started: float,
 ) -> Summary:
-    run = make_run(options, store)
     begun = find_begun(folder, read_spec)
+    if begun is not None:
+        require_same(store, begun.facts)
+    run = make_run(options, store)
     device = find_device(options.device)
     judge = judge_of(store, device)
     facts = _facts(options, run.method, store)
@@ -88,7 +90,6 @@ def _learn_all(
         measured = inception_features(device)
     progress, state = Progress(demonstration_seconds=time.perf_counter() - started), None
     if begun is not None:
-        _check_pictures(begun, facts)
         progress, facts = go_on(begun, run.spec, facts, options, command())
         state = begun.state
     record_options(options, folder)  # with those that were typed anew
@@ -173,10 +174,13 @@ def _reader(source: TaskPictures) -> Callable[[], TaskPictures]:
 
 
 def _facts(options: ImageOptions, method: Method, store: PictureStore) -> dict[str, Any]:
-    pictures = {"source": store.source, "identity": store.identity}
-    facts = facts_of(options, deciding(options), method, {store.path.name: pictures})
+    facts = facts_of(options, deciding(options), method, _identities(store))
     facts["versions"] |= {name: version(name) for name in PACKAGES}
     return facts
+
+
+def _identities(store: PictureStore) -> dict[str, dict[str, Any]]:
+    return {store.path.name: {"source": store.source, "identity": store.identity}}
 
 
 def read_spec(manifest: dict[str, Any], file: Path) -> PictureSpec:
@@ -199,10 +203,10 @@ def load_generator(folder: Path) -> PictureDenoiser:
     return model.eval()
 
 
-def _check_pictures(begun: Begun, facts: dict[str, Any]) -> None:
-    """Raise ReconvergeError unless the pictures are those that the run began with."""
-    if begun.facts["demonstrations"] != facts["demonstrations"]:
-        name = next(iter(facts["demonstrations"]))
+def require_same(store: PictureStore, facts: Mapping[str, Any]) -> None:
+    """Raise ReconvergeError unless a store holds the pictures that a run of these facts has."""
+    if facts["demonstrations"] != _identities(store):
         raise ReconvergeError(
-            f"{name}: other pictures than the run began with; restore them, or begin a new run"
+            f"{store.source}: holds other pictures than the run began with; restore them, or begin "
+            "a new run"
         )

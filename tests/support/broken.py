@@ -375,9 +375,17 @@ LEROBOT_CASES = {
         feature("observation.images.top", dtype="video", shape=[3, 96, 96]),
         "does not say where the video of episode 0 is",
     ),
-    "pictures in a table": (
+    "pictures in a table that has none": (
         feature("observation.images.top", dtype="image", shape=[3, 96, 96]),
+        "lacks observation.images.top",
+    ),
+    "depth in a table": (
+        feature("observation.images.top", dtype="image", shape=[96, 96, 1]),
         "leave_out=[observation.images",
+    ),
+    "a camera's name that is a path": (
+        feature("observation.images./../x", dtype="video", shape=[3, 96, 96]),
+        "the name 'observation.images./../x' is not allowed",
     ),
     "text as a feature": (
         feature("note", dtype="string", shape=[1]),

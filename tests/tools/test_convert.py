@@ -184,7 +184,8 @@ def test_convert_refuses_what_would_leave_no_store(refused, tmp_path, monkeypatc
     assert run(monkeypatch, f"source={source}", f"target={tmp_path / 'a_lerobot'}") == 0
     line = refused(tmp_path / "a_lerobot", "leave_out=[observation.state]")
     assert "leave_out=observation.state would leave no whole store" in line
-    assert "a store records none" in refused(source, "fps=10")
+    assert "fps=10: a store records none" in refused(source, "fps=10")
+    assert "videos=false: a store records none" in refused(source, "videos=false")
     make_replay_buffer(tmp_path / "v2.zarr")
     assert "source_format=diffusion_policy" in refused(tmp_path / "v2.zarr", "source_format=store")
 
@@ -284,7 +285,27 @@ def test_convert_takes_resizes_and_leaves_out_pictures(tmp_path, monkeypatch, ca
     small = DemonstrationStore.open(tmp_path / "small.zarr")
     assert small.pictures == {"agentview": (4, 4, 3)}
     assert (small.read_pictures("agentview", 0, small.n_steps) == 7).all()
-    for target, why in (("to_lerobot", "a lerobot is written without"), ("blind.zarr", "pictures")):
-        arguments = ["pictures=false"] if target == "blind.zarr" else []
-        assert f": {why}\n" in convert_to(target, *arguments, source="image.zarr")
+    assert ": pictures\n" in convert_to("blind.zarr", "pictures=false", source="image.zarr")
     assert not DemonstrationStore.open(tmp_path / "blind.zarr").pictures
+
+
+@pytest.mark.parametrize("videos", ["true", "false"])
+def test_convert_takes_pictures_to_lerobot_and_back(tmp_path, monkeypatch, capsys, videos):
+    make_robomimic(tmp_path / "image.hdf5")
+    with h5py.File(tmp_path / "image.hdf5", "r+") as file:
+        for demo in file["data"].values():
+            demo["obs/agentview_image"] = np.full((len(demo["actions"]), 12, 16, 3), 77, np.uint8)
+    steps = [
+        ("image.hdf5", "image.zarr"),
+        ("image.zarr", "a_lerobot", f"videos={videos}"),
+        ("a_lerobot", "back.zarr"),
+    ]
+    for source, target, *more in steps:
+        given = (f"source={tmp_path / source}", f"target={tmp_path / target}", *more)
+        assert run(monkeypatch, *given) == 0
+    assert "left out" not in capsys.readouterr().err
+    found = DemonstrationStore.open(tmp_path / "back.zarr")
+    if videos == "false":
+        assert_same_stores(tmp_path / "image.zarr", tmp_path / "back.zarr")
+    assert len(list((tmp_path / "a_lerobot").rglob("*.mp4"))) == (videos == "true")
+    assert abs(found.read_pictures("agentview", 0, found.n_steps).astype(int) - 77).max() <= 2

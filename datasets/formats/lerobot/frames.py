@@ -1,6 +1,6 @@
 """The data files of a LeRobot dataset: parquet tables with one row a frame."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ INFO = "meta/info.json"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 FILE_BYTES = 100 * 2**20  # of numbers in a data file, LeRobot's own limit
 CHUNK_FILES = 1_000
+RAW_STEPS = 256  # read at a time of columns whose rows are files of pictures
 ARROW_NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}
 
 
@@ -37,29 +38,36 @@ class DataFiles:
         if self._writer is None or self._bytes >= FILE_BYTES:
             self.__exit__()
             self._number, self._bytes = self._number + 1, 0
-            path = self._folder / DATA.format(**self._place())
+            path = self._folder / DATA.format(**place_of(self._number))
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(
                 path, table.schema, compression="snappy", write_page_checksum=True
             )
         self._writer.write_table(table)
         self._bytes += table.nbytes
-        return self._place()
+        return place_of(self._number)
 
-    def _place(self) -> dict[str, int]:
-        return {
-            "chunk_index": self._number // CHUNK_FILES,
-            "file_index": self._number % CHUNK_FILES,
-        }
+
+def place_of(number: int) -> dict[str, int]:
+    """Return the chunk of a file and its number in that, as names of files have them."""
+    return {"chunk_index": number // CHUNK_FILES, "file_index": number % CHUNK_FILES}
 
 
 def read_frames(
-    path: Path, features: Mapping[str, Field], lengths: dict[int, int], info: dict[str, Any]
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the arrays of every episode by feature; those in `lengths` must have that length."""
+    path: Path,
+    features: Mapping[str, Field],
+    lengths: dict[int, int],
+    info: dict[str, Any],
+    raw: Collection[str] = (),
+) -> Iterator[tuple[dict[str, np.ndarray], pa.Table]]:
+    """Yield the arrays of every episode by feature, and its rows with the `raw` columns.
+
+    Those in `lengths` must have that length.
+    """
     waiting: list[pa.Table] = []
     number = 0
-    for table in _batches(path, [*features, "episode_index", "frame_index"]):
+    steps = RAW_STEPS if raw else BATCH_STEPS
+    for table in _batches(path, [*features, *raw, "episode_index", "frame_index"], steps):
         indices = table["episode_index"].to_numpy()
         edges = np.flatnonzero(np.diff(indices, prepend=indices[0] - 1))
         for start, stop in zip(edges, [*edges[1:], len(indices)], strict=True):
@@ -84,7 +92,7 @@ def parquet_files(path: Path, folder: str) -> list[Path]:
     return [file for file in files if not file.relative_to(path).as_posix().count("/.")]
 
 
-def _batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+def _batches(path: Path, columns: list[str], steps: int) -> Iterator[pa.Table]:
     files = parquet_files(path, "data")
     if not files:
         raise ConversionError(f"{path}: data has no parquet file; {RESTORE}")
@@ -95,7 +103,7 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.Table]:
             lacking = [column for column in columns if column not in parquet.schema_arrow.names]
             if lacking:
                 raise ConversionError(f"{path}: {name} lacks {lacking[0]}; {RESTORE}")
-            for batch in parquet.iter_batches(BATCH_STEPS, columns=columns):
+            for batch in parquet.iter_batches(steps, columns=columns):
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])
         except (pa.ArrowException, OSError) as error:
@@ -110,8 +118,8 @@ def _episode_rows(
     tables: list[pa.Table],
     features: Mapping[str, Field],
     lengths: dict[int, int],
-) -> dict[str, np.ndarray]:
-    """Return the arrays of one episode if its frames are complete."""
+) -> tuple[dict[str, np.ndarray], pa.Table]:
+    """Return the arrays and the rows of one episode if its frames are complete."""
     where = f"{path}: episode {number}"
     if not tables:
         raise ConversionError(f"{where}: is missing in data; {RESTORE}")
@@ -126,7 +134,7 @@ def _episode_rows(
         here = f"{where}: {name}"
         values = _numbers(here, table[name], field.dtype.name, length * field.size)
         rows[name] = check_rows(here, values.reshape(length, -1), length, field.store_type)
-    return rows
+    return rows, table
 
 
 def _numbers(where: str, column: pa.ChunkedArray, dtype: str, count: int) -> np.ndarray:

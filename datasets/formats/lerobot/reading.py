@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import UInt8
 
 from reconverge.datasets.formats.arrays import (
     RESTORE,
@@ -16,7 +17,6 @@ from reconverge.datasets.formats.arrays import (
     Field,
     check_left_out,
     check_name,
-    leaving_out,
     refuse,
     schema_of,
 )
@@ -24,7 +24,14 @@ from reconverge.datasets.formats.episode_attributes import (
     EPISODE_ATTRIBUTES,
     read_episode_attributes,
 )
-from reconverge.datasets.formats.exchange import Demonstrations, dictionary, make_episode
+from reconverge.datasets.formats.exchange import Demonstrations, make_episode
+from reconverge.datasets.formats.lerobot.camera_features import (
+    IMAGE,
+    PIXELS,
+    Camera,
+    find_cameras,
+    picture_features,
+)
 from reconverge.datasets.formats.lerobot.frames import (
     ARROW_NAMES,
     INFO,
@@ -32,7 +39,8 @@ from reconverge.datasets.formats.lerobot.frames import (
     parquet_files,
     read_frames,
 )
-from reconverge.datasets.formats.lerobot.videos import Video, read_video, video_of
+from reconverge.datasets.formats.lerobot.image_columns import read_images
+from reconverge.datasets.formats.lerobot.videos import read_video
 from reconverge.datasets.layout import RESERVED, Episode
 from reconverge.datasets.pixels import PICTURES
 from reconverge.datasets.sums import checksum
@@ -49,7 +57,6 @@ STATE = "observation.state"
 STORE_NAMES = {"next.reward": "reward", "next.success": "success"}
 NUMBERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 TYPES = (*NUMBERS, *ARROW_NAMES.values())  # of features that are numbers
-PIXELS = ("video", "image")
 OBSTACLES = {**dict.fromkeys(PIXELS, "pixels"), "string": "text"}
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
@@ -64,33 +71,33 @@ def read_lerobot(
     """Read the episodes of the only task of a dataset, or of the task that `filter_key` names.
 
     Features keep their names but `next.reward` and `next.success`; a dataset that we wrote gives
-    its store back. Videos become pictures, of `picture_size` pixels if it is given.
+    its store back. Videos and images become pictures, of `picture_size` pixels if it is given.
     Raises ConversionError.
     """
     info = _json(path, INFO)
-    videos = _videos(path, info, leave_out, picture_size) if pictures else []
-    unseen = [] if pictures else _unseen(info, leave_out)
-    features = _features(path, info, leave_out, [*unseen, *(video.feature for video in videos)])
+    cameras = find_cameras(path, info, leave_out, picture_size) if pictures else []
+    unseen = [] if pictures else [n for n in picture_features(info) if n not in leave_out]
+    features = _features(path, info, leave_out, [*unseen, *(c.feature for c in cameras)])
     described = _episode_rows(path)
     lengths, scalars, chosen = _episodes_of(path, info, described, filter_key)
     own = (path / OUR_RECORD).exists()
-    record = _own_record(path, leave_out) if own else _record(info, features, chosen)
-    record |= {PICTURES: {video.camera: video.made for video in videos}} if videos else {}
+    record = _own_record(path, info, leave_out) if own else _record(info, features, chosen)
+    record |= {PICTURES: {camera.name: camera.made for camera in cameras}}
     schema = Demonstrations.from_record(str(path), len(lengths), [], record, leave_out)
     stated = read_episode_attributes(path / "meta" / EPISODE_ATTRIBUTES, info["total_episodes"])
     keys = schema.observation_sizes
     kept = {*keys, *schema.extra_sizes, *RESERVED} - set(schema.absent)
+    images = [camera.feature for camera in cameras if camera.dtype == IMAGE]
 
     def episodes() -> Iterator[tuple[Episode, dict[str, Any]]]:
-        for i, (rows, attributes) in enumerate(
-            zip(read_frames(path, features, lengths, info), stated, strict=True)
-        ):
+        frames = read_frames(path, features, lengths, info, images)
+        for i, ((rows, table), attributes) in enumerate(zip(frames, stated, strict=True)):
             if i in lengths:
                 given = {features[feature].name: values for feature, values in rows.items()}
                 given |= _split(schema, given) if own else {}
                 wanted = {name: values for name, values in given.items() if name in kept}
-                own_scalars = {name: column[i] for name, column in scalars.items()}
-                seen = {v.camera: read_video(path, info, described[i], v) for v in videos}
+                own_scalars = {name: scalars[name][i] for name in schema.scalar_types}
+                seen = {c.name: _pictures(path, info, described[i], table, c) for c in cameras}
                 yield make_episode(wanted, keys, own_scalars, seen), attributes
 
     lines = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
@@ -99,7 +106,16 @@ def read_lerobot(
     )
 
 
-def _own_record(path: Path, leave_out: Collection[str]) -> dict[str, Any]:
+def _pictures(
+    path: Path, info: dict[str, Any], row: dict[str, Any], table: pa.Table, camera: Camera
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Read the pictures of the episode that `row` of meta/episodes describes."""
+    if camera.dtype == IMAGE:
+        return read_images(path, row["episode_index"], table[camera.feature], camera)
+    return read_video(path, info, row, camera)
+
+
+def _own_record(path: Path, info: Mapping[str, Any], leave_out: Collection[str]) -> dict[str, Any]:
     """Read the record that we wrote if no byte of the dataset has changed since."""
     record = _json(path, OUR_RECORD)
     if "checksum" in record and record["checksum"] != checksum(record):
@@ -110,12 +126,12 @@ def _own_record(path: Path, leave_out: Collection[str]) -> dict[str, Any]:
                 f"{path}: {name} was edited or damaged since it was exported; {RESTORE}, or rename "
                 f"{OUR_RECORD} to read it as any other dataset"
             )
-    extras = record.get("extra_sizes", {})
+    able = [*record.get("extra_sizes", {}), *picture_features(info)]
     for name in leave_out:
-        if name not in extras:
+        if name not in able:
             raise ConversionError(
                 f"{path}: leave_out={name} would leave no whole store; choose from "
-                f"{', '.join(extras) or 'nothing'}"
+                f"{', '.join(able) or 'nothing'}"
             )
     return record
 
@@ -150,31 +166,6 @@ def _json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConversionError(f"{path}: {name} holds no object; {RESTORE}")
     return value
-
-
-def _videos(
-    path: Path, info: dict[str, Any], leave_out: Collection[str], size: int | None
-) -> list[Video]:
-    """Return the videos to read. Raises ConversionError for two of one camera."""
-    found: dict[str, Video] = {}
-    for name, feature in dictionary(info, "features").items():
-        video = video_of(name, feature, size) if isinstance(feature, dict) else None
-        if video is None or name in leave_out:
-            continue
-        if other := found.get(video.camera):
-            raise ConversionError(
-                f"{path}: {other.feature} and {name} would both be pictures of {video.camera}; "
-                f"add {leaving_out([name])}"
-            )
-        found[video.camera] = video
-    return list(found.values())
-
-
-def _unseen(info: dict[str, Any], leave_out: Collection[str]) -> list[str]:
-    """Return the features that are pictures."""
-    features = dictionary(info, "features").items()
-    pixels = [n for n, f in features if isinstance(f, dict) and f.get("dtype") in PIXELS]
-    return [name for name in pixels if name not in leave_out]
 
 
 def _features(

@@ -1,87 +1,91 @@
 """Write LeRobot datasets of version 3, which the `lerobot` package's LeRobotDataset reads."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reconverge.datasets.formats.arrays import ConversionError, check_name
 from reconverge.datasets.formats.episode_attributes import EPISODE_ATTRIBUTES, EpisodeAttributes
 from reconverge.datasets.formats.exchange import Demonstrations, batches, dictionary
-from reconverge.datasets.formats.lerobot.frames import (
-    CHUNK_FILES,
-    DATA,
-    FILE_BYTES,
-    INFO,
-    DataFiles,
+from reconverge.datasets.formats.lerobot.camera_features import feature_of
+from reconverge.datasets.formats.lerobot.frames import DataFiles
+from reconverge.datasets.formats.lerobot.image_columns import image_column
+from reconverge.datasets.formats.lerobot.metadata import (
+    Written,
+    picture_features,
+    write_json,
+    write_metadata,
 )
 from reconverge.datasets.formats.lerobot.reading import (
     CHECKSUMS,
     COUNTERS,
-    EPISODES,
     OUR_RECORD,
     STATE,
-    STATS,
-    TASKS,
     file_checksum,
 )
-from reconverge.datasets.formats.pictures.sizes import without_pictures
+from reconverge.datasets.formats.lerobot.statistics import (
+    Arrays,
+    picture_statistics_of,
+    statistics_of,
+)
+from reconverge.datasets.formats.lerobot.video_files import VideoFiles
 from reconverge.datasets.layout import Episode
 from reconverge.datasets.sums import signed
 from reconverge.files import creating
 
+TIME_TOLERANCE = 1e-4  # seconds, LeRobot's own
 RESERVED_FEATURES = (STATE, "next.reward", "next.success")
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass
-class Written:
-    """Collect what the files of `meta` say of the frames."""
-
-    episodes: list[dict[str, Any]] = field(default_factory=list)  # rows of meta/episodes
-    statistics: list[dict[str, Arrays]] = field(default_factory=list)  # of each episode by feature
-    features: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def write_lerobot(
-    demonstrations: Demonstrations, path: Path, fps: int | float | None = None
+    demonstrations: Demonstrations,
+    path: Path,
+    fps: int | float | None = None,
+    videos: bool = True,
 ) -> None:
     """Make a dataset of one task, whole or not at all. Raises ConversionError.
 
     All observations side by side are `observation.state`, unless they came from LeRobot. `fps` are
-    control steps a second, by default from the attributes. Pictures are left out.
+    control steps a second, by default from the attributes. Pictures are encoded as videos, which
+    changes them a little, or kept exactly, as PNG in the tables.
     """
-    demonstrations = without_pictures(demonstrations)
     rate = fps or frames_per_second(demonstrations.attributes)
     if not rate:
         raise ConversionError(
             f"{demonstrations.source}: does not say how many steps a second has; add fps=20"
         )
-    for name in (*demonstrations.observation_sizes, *demonstrations.extra_sizes):
-        check_name(demonstrations.source, name)
-        if name in COUNTERS or (name in RESERVED_FEATURES and name in demonstrations.extra_sizes):
-            raise ConversionError(
-                f"{demonstrations.source}: {name} is a name that LeRobot needs; leave it out"
-            )
-    stated = [demonstrations.attributes.get(name) for name in ("language_instruction", "task")]
-    task = str(stated[0] or stated[1] or "unnamed task")
+    _check_names(demonstrations)
     with creating(path) as folder:
         (folder / "meta").mkdir(parents=True)
         with (
             DataFiles(folder) as files,
             EpisodeAttributes(folder / "meta" / EPISODE_ATTRIBUTES) as attributes,
+            ExitStack() as stack,
         ):
-            written = _write_data(demonstrations, rate, files, attributes)
-        _write_episodes(folder, written, task)
-        _write_json(folder / STATS, _overall(written.statistics))
-        _write_json(folder / INFO, _info(demonstrations, rate, written))
-        _write_tasks(folder / TASKS, task)
+            films = {
+                camera: stack.enter_context(VideoFiles(folder, camera, rate))
+                for camera in (demonstrations.pictures if videos else ())
+            }
+            written = _write_data(demonstrations, rate, files, films, attributes)
+        written.features |= picture_features(demonstrations, rate, videos)
+        write_metadata(folder, demonstrations, rate, written)
         _write_record(folder, demonstrations)
+
+
+def _check_names(demonstrations: Demonstrations) -> None:
+    """Refuse names that LeRobot, or a feature of pictures, needs."""
+    extras = demonstrations.extra_sizes
+    taken = [*COUNTERS, *map(feature_of, demonstrations.pictures)]
+    for name in (*demonstrations.observation_sizes, *extras):
+        check_name(demonstrations.source, name)
+        if name in taken or (name in RESERVED_FEATURES and name in extras):
+            raise ConversionError(
+                f"{demonstrations.source}: {name} is a name that LeRobot needs; leave it out"
+            )
 
 
 def frames_per_second(attributes: Mapping[str, Any]) -> int | float | None:
@@ -96,9 +100,10 @@ def _write_data(
     demonstrations: Demonstrations,
     fps: int | float,
     files: DataFiles,
+    films: Mapping[str, VideoFiles],
     attributes: EpisodeAttributes,
 ) -> Written:
-    """Write all frames."""
+    """Write all frames; pictures of cameras without films into the tables."""
     written, index = Written(), 0
     for batch in batches(demonstrations.episodes):
         frames: list[Arrays] = []
@@ -108,10 +113,21 @@ def _write_data(
             )
             index += len(episode.action)
         joined = {name: np.concatenate([arrays[name] for arrays in frames]) for name in frames[0]}
-        place = files.write(pa.table({name: _column(rows) for name, rows in joined.items()}))
+        columns = {name: _column(rows) for name, rows in joined.items()}
+        columns |= {
+            feature_of(camera): image_column(episode.pictures[camera] for episode, _ in batch)
+            for camera in demonstrations.pictures
+            if camera not in films
+        }
+        place = files.write(pa.table(columns))
         for (episode, _), arrays in zip(batch, frames, strict=True):
-            written.episodes.append(_row(episode, arrays, place))
-            written.statistics.append({name: _statistics(rows) for name, rows in arrays.items()})
+            row = _row(episode, arrays, place)
+            if films:
+                _check_times(demonstrations.source, episode, fps)
+            for camera, film in films.items():
+                row |= film.write(episode.pictures[camera])
+            written.episodes.append(row)
+            written.statistics.append(_statistics(episode, arrays))
         written.features = {
             n: {"dtype": rows.dtype.name, "shape": [rows.shape[1]]} for n, rows in joined.items()
         }
@@ -171,108 +187,25 @@ def _row(episode: Episode, arrays: Arrays, place: dict[str, int]) -> dict[str, A
     }
 
 
-def _statistics(rows: np.ndarray) -> Arrays:
-    values = rows.astype(np.float64)
-    return {
-        "min": values.min(0),
-        "max": values.max(0),
-        "mean": values.mean(0),
-        "std": values.std(0),
-        "count": np.array([len(values)]),
-    }
+def _check_times(source: str, episode: Episode, fps: int | float) -> None:
+    """Refuse recorded times at which LeRobot would find no picture in a video."""
+    shown = np.arange(len(episode.action)) / fps
+    told = episode.extras.get("timestamp", shown[:, None])[:, 0]
+    off = np.abs(told - shown) > TIME_TOLERANCE
+    if off.any():
+        step = int(np.argmax(off))
+        raise ConversionError(
+            f"{source}: timestamp of step {step} is {told[step]:g}, a video of {fps} frames a "
+            f"second shows it at {shown[step]:g}; add leave_out=[timestamp], another fps= or "
+            "videos=false"
+        )
 
 
-def _overall(statistics: list[dict[str, Arrays]]) -> dict[str, dict[str, list]]:
-    """Combine the statistics of episodes to those of all steps."""
-    overall = {}
-    for name in statistics[0]:
-        parts = [episode[name] for episode in statistics]
-        count = np.array([part["count"] for part in parts])
-        mean = np.stack([part["mean"] for part in parts])
-        variance = np.stack([part["std"] for part in parts]) ** 2
-        center = (count * mean).sum(0) / count.sum()
-        overall[name] = {
-            "min": np.min([part["min"] for part in parts], axis=0).tolist(),
-            "max": np.max([part["max"] for part in parts], axis=0).tolist(),
-            "mean": center.tolist(),
-            "std": np.sqrt(
-                (count * (variance + (mean - center) ** 2)).sum(0) / count.sum()
-            ).tolist(),
-            "count": [int(count.sum())],
-        }
-    return overall
-
-
-def _write_episodes(folder: Path, written: Written, task: str) -> None:
-    """Write meta/episodes: one row an episode, its statistics in flat columns."""
-    rows, statistics = written.episodes, written.statistics
-    columns: dict[str, list] = {name: [row[name] for row in rows] for name in rows[0]}
-    columns["tasks"] = [[task]] * len(rows)
-    for name, kinds in statistics[0].items():
-        for kind in kinds:
-            columns[f"stats/{name}/{kind}"] = [
-                episode[name][kind].tolist() for episode in statistics
-            ]
-    path = folder / EPISODES.format(chunk_index=0, file_index=0)
-    path.parent.mkdir(parents=True)
-    pq.write_table(pa.table(columns), path, write_page_checksum=True)
-
-
-def _write_tasks(path: Path, task: str) -> None:
-    """Write the table of tasks as pandas does, with their texts as the index."""
-    index = "__index_level_0__"
-    kinds = {"task_index": ("int64", "int64"), index: ("unicode", "object")}
-    columns = [
-        {
-            "name": None if name == index else name,
-            "field_name": name,
-            "pandas_type": pandas,
-            "numpy_type": kind,
-            "metadata": None,
-        }
-        for name, (pandas, kind) in kinds.items()
-    ]
-    described = {
-        "index_columns": [index],
-        "column_indexes": [],
-        "columns": columns,
-        "pandas_version": "2.0.0",
-    }
-    table = pa.table({"task_index": [0], index: [task]})
-    table = table.replace_schema_metadata({"pandas": json.dumps(described)})
-    pq.write_table(table, path, write_page_checksum=True)
-
-
-def _info(demonstrations: Demonstrations, fps: int | float, written: Written) -> dict[str, Any]:
-    attributes, count = demonstrations.attributes, len(written.episodes)
-    features = {
-        name: {**feature, "names": _names(demonstrations, name, feature["shape"][0])}
-        for name, feature in written.features.items()
-    }
-    return {
-        "codebase_version": "v3.0",
-        "robot_type": attributes.get("robot_type")
-        or dictionary(attributes, "simulator").get("robot"),
-        "total_episodes": count,
-        "total_frames": sum(row["length"] for row in written.episodes),
-        "total_tasks": 1,
-        "chunks_size": CHUNK_FILES,
-        "data_files_size_in_mb": FILE_BYTES >> 20,
-        "video_files_size_in_mb": 200,
-        "fps": fps,
-        "splits": {"train": f"0:{count}"},
-        "data_path": DATA,
-        "video_path": None,
-        "features": features,
-    }
-
-
-def _names(demonstrations: Demonstrations, feature: str, size: int) -> list[str] | None:
-    """Name each number of a feature; None for a counter."""
-    sizes = demonstrations.observation_sizes
-    if feature == STATE and STATE not in sizes:
-        return [f"{key}_{i}" for key, n in sizes.items() for i in range(n)]
-    return [f"{feature}_{i}" for i in range(size)] if size > 1 else None
+def _statistics(episode: Episode, arrays: Arrays) -> dict[str, Arrays]:
+    """Return the statistics of every feature."""
+    found = {name: statistics_of(rows) for name, rows in arrays.items()}
+    seen = episode.pictures.items()
+    return found | {feature_of(camera): picture_statistics_of(rows) for camera, rows in seen}
 
 
 def _write_record(folder: Path, demonstrations: Demonstrations) -> None:
@@ -280,8 +213,4 @@ def _write_record(folder: Path, demonstrations: Demonstrations) -> None:
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     checksums = {file.relative_to(folder).as_posix(): file_checksum(file) for file in files}
     record = {**demonstrations.record, CHECKSUMS: checksums}
-    _write_json(folder / OUR_RECORD, signed(folder, record))
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=4))
+    write_json(folder / OUR_RECORD, signed(folder, record))

@@ -16,7 +16,7 @@ from reconverge.datasets.formats.lerobot import frames as lerobot_frames
 from reconverge.datasets.formats.lerobot.reading import read_lerobot
 from reconverge.datasets.formats.lerobot.writing import write_lerobot
 from reconverge.datasets.formats.robomimic import read_robomimic
-from reconverge.datasets.store import DemonstrationStore
+from reconverge.datasets.store import DemonstrationStore, Episode
 from support.foreign import contents, make_robomimic
 from support.lerobot import as_version_2, make_foreign
 
@@ -166,7 +166,7 @@ def declare(path, **features):
 
 def test_read_lerobot_names_all_that_is_no_number_at_once(tmp_path):
     make_foreign(tmp_path / "a")
-    films = {f"observation.images.{name}": ("image", [480, 640, 3]) for name in ("top", "wrist")}
+    films = {f"observation.images.{name}": ("image", [480, 640, 1]) for name in ("top", "wrist")}
     declare(tmp_path / "a", **films, language=("string", [1]))
     with pytest.raises(ConversionError) as raised:
         read_lerobot(tmp_path / "a", leave_out=["timestamp"])
@@ -209,6 +209,21 @@ def test_read_lerobot_finds_every_flipped_byte_of_an_export(store, tmp_path):
                 contents(read_lerobot(tmp_path / "out"))
         file.write_bytes(content)
     assert contents(read_lerobot(tmp_path / "out")) == wanted
+
+
+def test_read_lerobot_of_an_export_without_our_record(store, tmp_path):
+    """It is read as any other dataset, as the line about an edited file advises."""
+    grown = DemonstrationStore.create(
+        tmp_path / "b.zarr", {"x": 1}, 1, {"fps": 20}, scalar_types={"seed": "int64"}
+    )
+    row = np.ones((2, 1), np.float32)
+    grown.append(Episode({"x": row}, row, row[:, 0], row[:, 0] > 0, scalars={"seed": 3}))
+    write_lerobot(read_store(grown.path), tmp_path / "out")
+    (tmp_path / "out/meta/reconverge.json").rename(tmp_path / "out/meta/aside.json")
+    write_store(read_lerobot(tmp_path / "out"), tmp_path / "back.zarr")
+    np.testing.assert_array_equal(
+        DemonstrationStore.open(tmp_path / "back.zarr").read()["action"], row
+    )
 
 
 def test_write_lerobot_guards_every_page(store, tmp_path):

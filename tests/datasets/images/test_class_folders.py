@@ -67,3 +67,11 @@ def test_sixteen_bits_a_pixel_become_eight(tmp_path):
     deep = np.full((8, 8), 30_000, np.uint16)
     Image.fromarray(deep).save(folder / "bars" / "000.png")
     assert (read_class_folders(folder).train.pictures[0] == 30_000 // 256).all()
+
+
+def test_a_folder_without_pictures_to_learn_from_is_refused(tmp_path):
+    folder = make_folders(tmp_path / "shapes", parts=("train", "test"), count=1)
+    for file in (folder / "train").rglob("*.png"):
+        file.unlink()
+    with pytest.raises(ReconvergeError, match="train has no pictures; put class folders there"):
+        read_class_folders(folder)

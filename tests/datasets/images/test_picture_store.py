@@ -1,10 +1,12 @@
 """Stores of pictures: read back as written, damage refused, made where they are missing."""
 
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from reconverge.datasets.images.picture_store import open_store
 from reconverge.datasets.images.supplied import supply
@@ -26,6 +28,45 @@ def test_a_store_is_made_once_and_read_back(tmp_path, brought):
     assert (read.identity, read.source) == (made.identity, made.source)
     assert (read.pictures.train.pictures == made.pictures.train.pictures).all()
     assert (read.pictures.test.labels == made.pictures.test.labels).all()
+
+
+def add(folder):
+    copy = (folder / "bars/000.png").read_bytes()
+    (folder / "bars/more.png").write_bytes(copy)
+
+
+def edit(folder):
+    file = folder / "dots/003.png"
+    before = file.stat()
+    pixels = np.asarray(Image.open(file)).copy()
+    Image.fromarray(255 - pixels).save(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+
+
+def lose(folder):
+    (folder / "rays/000.png").unlink()
+
+
+@pytest.mark.parametrize("change", [add, edit, lose])
+def test_a_store_is_made_again_when_its_folder_has_changed(tmp_path, brought, change, capsys):
+    made = supply(str(brought), 16, tmp_path / "pictures")
+    assert capsys.readouterr().out == ""
+    change(brought)
+    again = supply(str(brought), 16, tmp_path / "pictures")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{made.path}: is made again, as {brought} has changed"]
+    assert again.identity != made.identity
+    assert again.identity == supply(str(brought), 16, tmp_path / "anew").identity
+    assert supply(str(brought), 16, tmp_path / "pictures").identity == again.identity
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_that_cannot_be_read_any_more_leaves_the_store(tmp_path, brought):
+    made = supply(str(brought), 16, tmp_path / "pictures")
+    (brought / "bars/000.png").write_text("no picture")
+    with pytest.raises(ReconvergeError, match=r"000\.png: no readable picture"):
+        supply(str(brought), 16, tmp_path / "pictures")
+    assert open_store(made.path).identity == made.identity
 
 
 def test_a_store_of_other_pictures_is_not_taken(tmp_path, brought):
