@@ -80,6 +80,7 @@ def test_write_package_holds_weights_and_contracts(source, exported):
         "config.json",
         "model.safetensors",
         "denoiser.onnx",
+        "robot.py",
         "sampler.onnx",
     }
     weights = load_file(exported / "model.safetensors")
@@ -119,7 +120,8 @@ def test_load_package_acts_as_the_policy(source, exported):
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "config.json", "denoiser.onnx", "model.safetensors", "sampler.onnx"]
+    "name",
+    ["README.md", "config.json", "denoiser.onnx", "model.safetensors", "robot.py", "sampler.onnx"],
 )
 def test_load_package_notices_damage_to_any_file(exported, tmp_path, name):
     folder = shutil.copytree(exported, tmp_path / "copy")
