@@ -22,9 +22,10 @@ from reconverge.seal import SealError, read_sealed, seal
 SCHEMA = 2
 CONFIG, ROBOT, ENCODER = "config.json", "robot.py", "encoder.onnx"
 HERE = files("reconverge.policy.deployment")
-ENCODING = """- **Pictures.** `encoder.onnx` makes of `pictures` [B, {height}, {width}, 3] (uint8;
-  red, green, blue; the top row first) their `features` [B, {features}] (float32, in [-1, 1]).
-"""
+ENCODING = (
+    "- **Pictures.** `encoder.onnx` makes of `pictures`, uint8 [B, {height}, {width}, 3], their "
+    "`features`, float32 [B, {features}].\n"
+)
 
 
 @dataclass(frozen=True)

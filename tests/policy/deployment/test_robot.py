@@ -87,7 +87,7 @@ def test_the_package_says_which_pictures_it_wants(exported):
         assert shown == [(camera, 32, 32, 80) for camera in CAMERAS]
         assert all("uint8, red, green and blue" in p["meaning"] for p in contract["pictures"])
     readme = (exported / "README.md").read_text()
-    assert "`pictures` [B, 32, 32, 3] (uint8" in readme
+    assert "`pictures`, uint8 [B, 32, 32, 3], their `features`, float32 [B, 80]" in readme
     for camera, entries in zip(CAMERAS, ("9-88", "89-168"), strict=True):
         assert f"| {entries} | `{camera}` | features of the picture of" in readme
     assert "padding: zeros |" not in readme
