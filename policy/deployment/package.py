@@ -12,7 +12,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.files import replacing, write_text
 from reconverge.policy.deployment import onnx
 from reconverge.policy.deployment.contract import Contract, make_contract, to_markdown
-from reconverge.policy.deployment.encoder import export_encoder
+from reconverge.policy.deployment.vision import export_encoder
 from reconverge.policy.runs.checkpoint import write_tensors
 from reconverge.policy.runs.loading import LoadedPolicy, PolicySpec
 from reconverge.policy.runs.provenance import commit

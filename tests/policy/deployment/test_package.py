@@ -14,6 +14,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.policy.deployment import onnx
 from reconverge.policy.deployment.contract import Contract, make_contract
 from reconverge.policy.deployment.package import load_package, readme
+from reconverge.seal import seal
 from reconverge.tools import export
 from reconverge.tools.benchmark import latency
 from support.tiny_checkpoint import make_checkpoint
@@ -117,6 +118,19 @@ def test_load_package_acts_as_the_policy(source, exported):
     feed = {key: value.numpy() for key, value in zip(onnx.SAMPLER[0], inputs, strict=True)}
     (found,) = package.sampler.run(None, feed)
     np.testing.assert_allclose(found, source.policy.plan(*inputs).numpy(), rtol=0, atol=1e-4)
+
+
+def test_load_package_reads_packages_of_before_robot_py(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "old")
+    (folder / "robot.py").unlink()
+    about = json.loads((folder / "config.json").read_text())
+    for contract in about["tasks"]:
+        del contract["pictures"]
+    content = {key: about[key] for key in about.keys() - {"schema", "files", "sha256"}}
+    seal(folder, "config.json", 2, content)
+    now, then = load_package(exported), load_package(folder)
+    assert (now.spec, now.contracts) == (then.spec, then.contracts)
+    assert now.encoder is then.encoder is None
 
 
 @pytest.mark.parametrize(

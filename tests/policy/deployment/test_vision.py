@@ -9,7 +9,7 @@ from torch import nn
 from reconverge.envs.cameras import View
 from reconverge.envs.render.sight import Sight
 from reconverge.errors import ReconvergeError
-from reconverge.policy.deployment.encoder import example_pictures, export_encoder
+from reconverge.policy.deployment.vision import example_pictures, export_encoder
 
 
 class Colours(nn.Module):
