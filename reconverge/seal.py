@@ -37,7 +37,7 @@ def read_sealed(folder: Path, name: str, schema: int) -> dict[str, Any]:
     """Return the content of `folder/name`, once all files are known to be as they were written.
 
     SealError for the first file that is missing, changed or added; OtherSchemaError for what has
-    another schema. Hidden files, which some systems add, do not count.
+    another schema. Hidden files, which some systems add, and Python's cache do not count.
     """
     try:
         content = _read_map(folder / name)
@@ -91,7 +91,8 @@ def _check_files(folder: Path, name: str, digests: Mapping[str, str]) -> None:
 
 
 def _shown(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    beside = (".", "__pycache__")
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(beside))
 
 
 def _file_digest(path: Path) -> str:

@@ -79,8 +79,9 @@ def test_a_file_that_is_gone_or_no_file_is_noticed(folder, name):
     refused(folder, f"{name} is missing")
 
 
-def test_a_file_that_was_added_is_noticed_unless_hidden(folder):
+def test_a_file_that_was_added_is_noticed_unless_hidden_or_pythons_cache(folder):
     (folder / "._a.bin").write_bytes(b"of another system")
+    (folder / "__pycache__").mkdir()
     assert read_sealed(folder, "about.json", 4)
     (folder / "c.bin").mkdir()
     refused(folder, "c.bin does not belong to it")

@@ -28,11 +28,15 @@ class ObservationEntry:
 
 @dataclass(frozen=True)
 class PictureEntry:
-    """One picture of the observation: `height` x `width` pixels, RGB, uint8."""
+    """One picture of the observation: uint8 [`height`, `width`, RGB], the top row first.
+
+    `features` numbers that the encoder makes of it stand in its place in the flat observation.
+    """
 
     key: str
     height: int
     width: int
+    features: int
     meaning: str
 
 
@@ -62,6 +66,12 @@ class Contract:
     observation: tuple[ObservationEntry, ...]
     action: tuple[ActionEntry, ...]
     pictures: tuple[PictureEntry, ...] = ()  # whose features come after `observation`
+
+    @property
+    def own_observation_size(self) -> int:
+        """Of the flat observation without the zeros at its end."""
+        told = sum(entry.size for entry in self.observation)
+        return told + sum(picture.features for picture in self.pictures)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -112,9 +122,10 @@ def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
 def _pictures(task: Task) -> tuple[PictureEntry, ...]:
     if task.sight is None:
         return ()
-    size = task.sight.view.size
+    size, features = task.sight.view.size, task.sight.encoder.size
+    meaning = "picture of {}: uint8, red, green and blue, the top row first"
     return tuple(
-        PictureEntry(f"{camera}_image", size, size, f"picture of {camera}, the top row first")
+        PictureEntry(f"{camera}_image", size, size, features, meaning.format(camera))
         for camera in task.sight.view.cameras
     )
 
@@ -149,6 +160,13 @@ def to_markdown(contract: Contract) -> str:
             f"| {_range(start, part.size)} | `{part.key}` | {part.meaning} | {low} | {high} |"
         )
         start += part.size
+    for picture in contract.pictures:
+        shape = f"[{picture.height}, {picture.width}, 3]"
+        lines.append(
+            f"| {_range(start, picture.features)} | `{picture.key}` | features of the "
+            f"{picture.meaning}, {shape} | -1 | 1 |"
+        )
+        start += picture.features
     padding = contract.padded_observation_size - start
     if padding:
         lines.append(f"| {_range(start, padding)} | | padding: zeros | | |")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from reconverge.policy.model.diffusion import masked
 from reconverge.policy.model.policy import DiffusionPolicy
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-4  # in units of the action: largest difference of an exported file to the policy
+TOLERANCE = 1e-4  # largest difference of an exported file to the policy; actions are in [-1, 1]
 BATCHES = (1, 2, 7)  # sizes that an exported file is checked with
 DENOISER = (("sample", "step", "condition"), "output")
 SAMPLER = (("observations", "task", "noise"), "actions")
@@ -82,25 +82,36 @@ def check_export(policy: DiffusionPolicy, folder: Path) -> float:
 
     ReconvergeError if it exceeds `TOLERANCE`.
     """
-    worst = 0.0
-    with torch.no_grad():
-        for name, (names, _), function, example in (
-            ("denoiser", DENOISER, policy.network, example_denoiser),
-            ("sampler", SAMPLER, policy.plan, example_sampler),
-        ):
-            session = open_session(folder / f"{name}.onnx")
-            for size in BATCHES:
-                inputs = example(policy, size, seed=size)
-                feed = {key: value.numpy() for key, value in zip(names, inputs, strict=True)}
-                (found,) = session.run(None, feed)
-                error = float(np.abs(found - function(*inputs).numpy()).max())
-                if not error <= TOLERANCE:
-                    raise ReconvergeError(
-                        f"{name}.onnx differs from the policy by {error:.1e}, "
-                        f"more than {TOLERANCE:.0e}; use the versions of torch, onnx and "
-                        "onnxruntime that pyproject.toml names"
-                    )
-                worst = max(worst, error)
+    denoisers = [example_denoiser(policy, size, seed=size) for size in BATCHES]
+    samplers = [example_sampler(policy, size, seed=size) for size in BATCHES]
+    return max(
+        compare(folder / "denoiser.onnx", DENOISER[0], policy.network, denoisers),
+        compare(folder / "sampler.onnx", SAMPLER[0], policy.plan, samplers),
+    )
+
+
+@torch.no_grad()
+def compare(
+    path: Path,
+    names: Sequence[str],
+    function: Callable[..., Tensor],
+    examples: Sequence[Sequence[Tensor]],
+) -> float:
+    """Return the largest difference of a file to `function` on inputs of these names.
+
+    ReconvergeError if it exceeds `TOLERANCE`.
+    """
+    session, worst = open_session(path), 0.0
+    for inputs in examples:
+        feed = {key: value.numpy() for key, value in zip(names, inputs, strict=True)}
+        (found,) = session.run(None, feed)
+        error = float(np.abs(found - function(*inputs).numpy()).max())
+        if not error <= TOLERANCE:
+            raise ReconvergeError(
+                f"{path.name} differs from the policy by {error:.1e}, more than {TOLERANCE:.0e}; "
+                "use the versions of torch, onnx and onnxruntime that pyproject.toml names"
+            )
+        worst = max(worst, error)
     return worst
 
 

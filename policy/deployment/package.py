@@ -1,8 +1,8 @@
-"""A policy for use elsewhere, in one folder: weights, ONNX files, contracts and a README."""
+"""A policy for use elsewhere, in one folder: weights, ONNX, contracts, a README, `robot.py`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -12,6 +12,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.files import replacing, write_text
 from reconverge.policy.deployment import onnx
 from reconverge.policy.deployment.contract import Contract, make_contract, to_markdown
+from reconverge.policy.deployment.vision import export_encoder
 from reconverge.policy.runs.checkpoint import write_tensors
 from reconverge.policy.runs.loading import LoadedPolicy, PolicySpec
 from reconverge.policy.runs.provenance import commit
@@ -19,47 +20,56 @@ from reconverge.progress import progress_bar
 from reconverge.seal import SealError, read_sealed, seal
 
 SCHEMA = 2
-CONFIG = "config.json"
+CONFIG, ROBOT, ENCODER = "config.json", "robot.py", "encoder.onnx"
+HERE = files("reconverge.policy.deployment")
+ENCODING = (
+    "- **Pictures.** `encoder.onnx` makes of `pictures`, uint8 [B, {height}, {width}, 3], their "
+    "`features`, float32 [B, {features}].\n"
+)
 
 
 @dataclass(frozen=True)
 class Package:
-    """An exported policy: one contract a task, and onnxruntime's session of its sampler.
+    """An exported policy: one contract a task, and onnxruntime's sessions of its ONNX files.
 
     `sampler.run(None, {"observations": [B, To, Do], "task": [B], "noise": [B, Tp, Da]})` returns a
     list of one array: actions [B, Tp, Da]. Da is the contracts' `padded_action_size`, a task's own
-    numbers are the first.
+    numbers are the first. Of a policy that sees, `encoder.run(None, {"pictures": [B, H, W, 3]})`
+    returns the features [B, F] that come after the other numbers of an observation, a camera at a
+    time in the order of the contract's `pictures`.
     """
 
     spec: PolicySpec
     contracts: tuple[Contract, ...]
     sampler: Any
+    encoder: Any = None
 
 
 def write_package(loaded: LoadedPolicy, target: Path) -> float:
     """Write the folder `target` with all tasks of a policy that was loaded onto the CPU.
 
-    Returns the largest difference of its ONNX files to the policy, in action units.
-    ReconvergeError if that is too much, if `target` exists, or if a package is not installed.
+    Returns the largest difference of its ONNX files to the policy: of actions and of features, both
+    in [-1, 1]. ReconvergeError if that is too much, if `target` exists, for an encoder that ONNX
+    cannot hold, or if a package is not installed.
     """
     onnx.require_packages()
     if target.exists():
         raise ReconvergeError(f"output={target} is there already; name another folder or remove it")
-    if loaded.spec.sight is not None:
-        raise ReconvergeError(
-            f"{loaded.path}: the policy sees pictures, which no ONNX file takes yet; serve it "
-            "(reconverge serve), or export one with observations=state"
-        )
     contracts = [make_contract(task, loaded.policy) for task in loaded.tasks]
-    with replacing(target) as folder, progress_bar("export", "file", 3) as bar:
+    sight = loaded.tasks[0].sight
+    with replacing(target) as folder, progress_bar("export", "file", 3 + bool(sight)) as bar:
         folder.mkdir()
+        difference = 0.0
+        if sight is not None:
+            difference = export_encoder(sight, folder / ENCODER)
+            bar.update()
         onnx.export_denoiser(loaded.policy, folder / "denoiser.onnx")
         bar.update()
         onnx.export_sampler(loaded.policy, folder / "sampler.onnx")
         bar.update()
         write_tensors(loaded.policy.state_dict(), folder / "model.safetensors")
         bar.update()
-        difference = onnx.check_export(loaded.policy, folder)
+        difference = max(difference, onnx.check_export(loaded.policy, folder))
         about = {
             "policy": loaded.spec.to_json(),
             "tasks": [contract.to_json() for contract in contracts],
@@ -70,6 +80,7 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
         write_text(
             folder / "README.md", readme(loaded.spec, contracts, loaded.policy.n_tasks, difference)
         )
+        write_text(folder / ROBOT, (HERE / ROBOT).read_text())
         seal(folder, CONFIG, SCHEMA, about)
     return difference
 
@@ -89,18 +100,26 @@ def load_package(folder: Path | str, threads: int = 0) -> Package:
         ) from error
     spec = PolicySpec.from_json(about["policy"], folder / CONFIG)
     contracts = tuple(Contract.from_json(one, str(folder / CONFIG)) for one in about["tasks"])
-    return Package(spec, contracts, onnx.open_session(folder / "sampler.onnx", threads))
+    sampler = onnx.open_session(folder / "sampler.onnx", threads)
+    if ENCODER not in about["files"]:
+        return Package(spec, contracts, sampler)
+    return Package(spec, contracts, sampler, onnx.open_session(folder / ENCODER, threads))
 
 
 def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: float) -> str:
-    """Return the README of a package, which says how to act with `sampler.onnx` alone."""
-    size = spec.observation_size
-    padded = any(sum(part.size for part in c.observation) < size for c in contracts)
+    """Return the README of a package, which says how to act with its ONNX files alone."""
+    size, pictures = spec.observation_size, contracts[0].pictures
+    padded = any(c.own_observation_size < size for c in contracts)
     narrow = any(c.action_size < spec.action_size for c in contracts)
     embedded = spec.task_conditioning == "embedding"
-    template = files("reconverge.policy.deployment") / "templates" / "README.md"
+    template = HERE / "templates" / "README.md"
     return Template(template.read_text()).substitute(
         names=", ".join(contract.task for contract in contracts),
+        first=contracts[0].task,
+        shown=" or to a picture, uint8 [H, W, 3]" if pictures else "",
+        but_encoder=" but its encoder" if pictures else "",
+        seen=", of pictures their features" if pictures else "",
+        encoder=ENCODING.format(**asdict(pictures[0])) if pictures else "",
         to=spec.n_obs_steps,
         do=size,
         tp=spec.horizon,

@@ -21,6 +21,7 @@ from reconverge.policy.runs.loading import (
     load_policy,
     make_normalizer,
     make_policy,
+    seen_by,
 )
 from reconverge.seal import seal
 from support import tiny
@@ -73,7 +74,7 @@ def make_checkpoint(folder, name="lift", *, index=0, seed=0, facts=None, **chang
     """Save and load `<index>_<name>` in `folder`."""
     torch.manual_seed(seed)
     spec = make_spec(**changes)
-    normalizer = make_normalizer(spec, [TASKS[task] for task in spec.tasks])
+    normalizer = make_normalizer(spec, [spec.task(task) for task in spec.tasks])
     policy = awake(make_policy(spec, normalizer), seed + 1)
     manifest = {"policy": spec.to_json(), "facts": facts or {}}
     saved = Checkpoint(policy.state_dict(), {}, manifest)
@@ -86,6 +87,15 @@ def rewrite(folder, **changes):
     manifest = {**json.loads((folder / MANIFEST).read_text()), **changes}
     kept = {key: value for key, value in manifest.items() if value is not None}
     seal(folder, MANIFEST, SCHEMA, kept)
+
+
+def make_seeing(folder, tasks=("lift", "can"), cameras=("agentview", "eye_in_hand")):
+    """A checkpoint of a policy that gets pictures of 32 pixels, and no objects' poses."""
+    encoder = {"name": "efficientnet_lite0", "reduction": 8}
+    options = {"observations": "pixels", "cameras": [*cameras], "picture_size": 32}
+    sight = seen_by({**options, "encoder": encoder})
+    size = 9 + 80 * len(cameras)  # what the robot measures, and features
+    return make_checkpoint(folder, tasks=tasks, sight=sight, observation_size=size)
 
 
 def make_case(index):

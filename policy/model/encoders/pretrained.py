@@ -32,18 +32,15 @@ class FrozenEncoder:
     """Describe pictures by the keypoints of one layer of a network that does not learn.
 
     The result is float32, in [-1, 1], and of a picture alone, bit for bit, whatever is encoded
-    beside it.
+    beside it. `module` is what it does in torch, for export.
     """
 
     def __init__(self, network: Any, options: dict[str, Any]):
         self.network: Any = network.eval().requires_grad_(False)  # timm's
         self.network.to(memory_format=torch.channels_last)
-        settings = network.pretrained_cfg
-        self._mean, self._std = (
-            255.0 * torch.tensor(settings[name])[:, None, None] for name in ("mean", "std")
-        )
-        self._layer = _layer(network, options["reduction"])
-        self.size = 2 * network.feature_info[self._layer]["num_chs"]
+        layer = _layer(network, options["reduction"])
+        self.module = LayerKeypoints(network, layer)
+        self.size = 2 * network.feature_info[layer]["num_chs"]
         self.fingerprint = {**options, "weights": _digest(network)}
 
     @torch.inference_mode()
@@ -53,14 +50,27 @@ class FrozenEncoder:
             some = pictures[start : start + ROWS]
             filled = np.zeros((ROWS, *pictures.shape[1:]), np.uint8)
             filled[: len(some)] = some
-            seen[start : start + len(some)] = self._encode(filled)[: len(some)].numpy()
+            features = self.module(torch.from_numpy(filled))
+            seen[start : start + len(some)] = features[: len(some)].numpy()
         return seen
 
-    def _encode(self, pictures: UInt8[np.ndarray, "B H W 3"]) -> Float[Tensor, "B F"]:
-        inputs = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+
+class LayerKeypoints(nn.Module):
+    """The keypoints of one layer of a network of timm."""
+
+    def __init__(self, network: Any, layer: int):
+        super().__init__()
+        self.network, self.layer = network, layer
+        self._mean, self._std = (
+            255.0 * torch.tensor(network.pretrained_cfg[name])[:, None, None]
+            for name in ("mean", "std")
+        )
+
+    def forward(self, pictures: UInt8[Tensor, "B H W 3"]) -> Float[Tensor, "B F"]:
+        inputs = pictures.permute(0, 3, 1, 2).float()
         (features,) = self.network.forward_intermediates(
             (inputs - self._mean) / self._std,
-            indices=[self._layer],
+            indices=[self.layer],
             stop_early=True,
             intermediates_only=True,
         )

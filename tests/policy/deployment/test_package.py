@@ -14,6 +14,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.policy.deployment import onnx
 from reconverge.policy.deployment.contract import Contract, make_contract
 from reconverge.policy.deployment.package import load_package, readme
+from reconverge.seal import seal
 from reconverge.tools import export
 from reconverge.tools.benchmark import latency
 from support.tiny_checkpoint import make_checkpoint
@@ -80,6 +81,7 @@ def test_write_package_holds_weights_and_contracts(source, exported):
         "config.json",
         "model.safetensors",
         "denoiser.onnx",
+        "robot.py",
         "sampler.onnx",
     }
     weights = load_file(exported / "model.safetensors")
@@ -118,8 +120,22 @@ def test_load_package_acts_as_the_policy(source, exported):
     np.testing.assert_allclose(found, source.policy.plan(*inputs).numpy(), rtol=0, atol=1e-4)
 
 
+def test_load_package_reads_packages_of_before_robot_py(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "old")
+    (folder / "robot.py").unlink()
+    about = json.loads((folder / "config.json").read_text())
+    for contract in about["tasks"]:
+        del contract["pictures"]
+    content = {key: about[key] for key in about.keys() - {"schema", "files", "sha256"}}
+    seal(folder, "config.json", 2, content)
+    now, then = load_package(exported), load_package(folder)
+    assert (now.spec, now.contracts) == (then.spec, then.contracts)
+    assert now.encoder is then.encoder is None
+
+
 @pytest.mark.parametrize(
-    "name", ["README.md", "config.json", "denoiser.onnx", "model.safetensors", "sampler.onnx"]
+    "name",
+    ["README.md", "config.json", "denoiser.onnx", "model.safetensors", "robot.py", "sampler.onnx"],
 )
 def test_load_package_notices_damage_to_any_file(exported, tmp_path, name):
     folder = shutil.copytree(exported, tmp_path / "copy")

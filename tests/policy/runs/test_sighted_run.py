@@ -1,4 +1,4 @@
-"""A policy that sees: trained, found again in its checkpoint, served, and not exported."""
+"""A policy that sees: trained, found again in its checkpoint, and served."""
 
 import io
 import json
@@ -15,7 +15,6 @@ from reconverge.policy.deployment.client import MAX_BYTES
 from reconverge.policy.deployment.contract import Contract, make_contract
 from reconverge.policy.deployment.observation import Reader
 from reconverge.policy.deployment.openpi import read_history
-from reconverge.policy.deployment.package import write_package
 from reconverge.policy.deployment.session import Latency, Session
 from reconverge.policy.reports.footage import Performer, film
 from reconverge.policy.runs.checkpoint import CheckpointError
@@ -146,8 +145,3 @@ def test_it_is_not_filmed_beside_a_policy_that_is_told_the_state(run, tmp_path):
     performers = [Performer("", each, loaded.actor) for each in (task, TASKS["lift"])]
     with pytest.raises(ReconvergeError, match="they do not observe the same"):
         film(performers, tmp_path / "a.mp4", range(1))
-
-
-def test_it_is_not_exported(run, tmp_path):
-    with pytest.raises(ReconvergeError, match="sees pictures, which no ONNX file takes yet"):
-        write_package(load_policy(run), tmp_path / "out")
