@@ -68,9 +68,7 @@ class ZarrFiles:
         for file in self.files:
             if not file.startswith(f"{name}/") or file.endswith(METADATA) or ".zattrs" in file:
                 continue
-            with self._try(file, partial((self.root / file).open, "rb")) as opened:
-                stated = int.from_bytes(opened.read(BLOSC_HEADER)[12:], "little")
-                size = opened.seek(0, 2)
+            stated, size = self._try(file, partial(_lengths, self.root / file))
             if stated != size:
                 raise ConversionError(
                     f"{self.source}: {file} is truncated: {size} of {stated} bytes; {RESTORE}"
@@ -84,6 +82,12 @@ class ZarrFiles:
             raise ConversionError(
                 f"{self.source}: {what} cannot be read, truncated or edited ({reason}); {RESTORE}"
             ) from error
+
+
+def _lengths(chunk: Path | zipfile.Path) -> tuple[int, int]:
+    """Return the bytes that a Blosc chunk says it has, and those there are."""
+    with chunk.open("rb") as opened:
+        return int.from_bytes(opened.read(BLOSC_HEADER)[12:], "little"), opened.seek(0, 2)
 
 
 def _last_codec(described: dict[str, Any]) -> str | None:

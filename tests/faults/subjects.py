@@ -138,6 +138,12 @@ def make_seen(folder):
     return folder / "seen.zarr"
 
 
+def make_filmed(folder):
+    """The same as a LeRobot dataset with videos."""
+    write_lerobot(FORMATS["store"].read(make_seen(folder)), folder / "filmed", fps=20)
+    return folder / "filmed"
+
+
 def read_seen(path):
     """All of it, its pictures too."""
     return [read_store(path), [*DemonstrationStore.open(path).episodes()]]
@@ -160,8 +166,8 @@ def reading(name):
     """What conversion reads."""
 
     def read(path):
-        with FORMATS[name].read(path) as demonstrations:
-            return [demonstrations.schema, demonstrations.attributes, [*demonstrations.episodes]]
+        found = FORMATS[name].read(path)
+        return [found.observation_sizes, found.attributes, [*found.episodes]]
 
     return read
 
@@ -176,6 +182,7 @@ SUBJECTS = {
     "finished": Subject(make_finished, read_finished),
     "robomimic": Subject(converted(write_robomimic, "lift.hdf5"), reading("robomimic")),
     "lerobot": Subject(converted(write_lerobot, "lift"), reading("lerobot")),
+    "filmed": Subject(make_filmed, reading("lerobot")),
     "diffusion_policy": Subject(
         converted(write_diffusion_policy, "lift.zip"), reading("diffusion_policy")
     ),

@@ -8,17 +8,27 @@ from faults.subjects import SUBJECTS, Subject
 
 from reconverge.errors import ReconvergeError
 
-HELD = {"checkpoint": 40, "package": 30}
-"""Subjects of which no damage may be silent or a traceback, and how many are tried."""
+HELD = {
+    "checkpoint": (40, 0.8),
+    "package": (30, 0.8),
+    "seen": (20, 0.5),
+    "pictures": (20, 0.5),
+    "filmed": (15, 0.5),
+    "robomimic": (20, 0.3),
+    "diffusion_policy": (20, 0.3),
+}
+"""Subjects of which no damage may be silent or a traceback: how many are tried, and the least share
+of them that is refused, as some of what there is is not read."""
 
 
 @pytest.mark.parametrize("name", HELD)
 def test_no_damage_is_silent_or_a_traceback(tmp_path, name):
     trials = Trials(SUBJECTS[name], tmp_path)
-    outcomes = [trials.run(seed) for seed in range(HELD[name])]
+    count, least = HELD[name]
+    outcomes = [trials.run(seed) for seed in range(count)]
     wrong = [outcome for outcome in outcomes if outcome.verdict in (SILENT, TRACEBACK)]
     assert not wrong
-    assert sum(outcome.verdict == REFUSED for outcome in outcomes) > 0.8 * HELD[name]
+    assert sum(outcome.verdict == REFUSED for outcome in outcomes) > least * count
 
 
 def read_as(handle):
