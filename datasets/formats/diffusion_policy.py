@@ -126,8 +126,25 @@ def _arrays(
         raise ConversionError(f"{files.source}: data/action is missing; {RESTORE}")
     found = {n: files.open(f"data/{path}") for path, n in names.items() if n not in leave_out}
     unseen = [n for n, a in found.items() if not pictures and is_picture(a.dtype, a.shape[1:])]
-    line = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
-    return without(found, unseen), line
+    lines = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
+    return without(found, unseen), lines + _lacking(files, without(found, unseen))
+
+
+def _lacking(files: ZarrFiles, arrays: Mapping[str, zarr.Array]) -> list[str]:
+    """Return a line for each array without some of its chunks, which zarr reads as one value.
+
+    zarr itself may leave out chunks of nothing else; our exports never do. Raises ConversionError.
+    """
+    lines = []
+    for array in arrays.values():
+        lacking = array.nchunks - array.nchunks_initialized
+        if not lacking:
+            continue
+        line = f"{array.name.lstrip('/')} lacks {lacking} of {array.nchunks} chunks"
+        if OUR_RECORD in files.attributes():
+            raise ConversionError(f"{files.source}: {line}; {RESTORE}")
+        lines.append(f"{line}: read as {array.fill_value}")
+    return lines
 
 
 def _scalars(
@@ -135,7 +152,7 @@ def _scalars(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Read the arrays of `meta` with one number an episode, and return a line about the others."""
     found: dict[str, np.ndarray] = {}
-    behind = []
+    behind, lines = [], []
     count = files.open(ENDS).shape
     for path in files.names("meta"):
         name = check_name(files.source, path.replace("/", "."))
@@ -145,10 +162,12 @@ def _scalars(
         if array.shape != count or array.dtype.kind not in "biuf":
             behind.append(f"meta/{path}")
             continue
+        lines += _lacking(files, {name: array})
         values = files.read(array, f"meta/{path}", 0, count[0])[kept]
         kind = {"b": "bool", "f": "float64"}.get(values.dtype.kind, "int64")
         found[name] = widen(f"{files.source}: meta/{path}", values, kind)
-    return found, [f"left out {', '.join(behind)}: not a number an episode"] if behind else []
+    lines += [f"left out {', '.join(behind)}: not a number an episode"] if behind else []
+    return found, lines
 
 
 def _order(

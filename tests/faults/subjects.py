@@ -28,6 +28,7 @@ from reconverge.policy.runs.checkpoint import Checkpoint, load, newest, save
 from reconverge.policy.runs.folder import record_options, recorded_options
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.runs.summary import read_summary
+from reconverge.seal import signed
 from support.foreign import make_robomimic
 from support.logged_run import interrupted, resumed
 from support.picture_files import make_folders
@@ -90,7 +91,7 @@ def make_config(folder):
 
 def make_finished(folder):
     """A run's summary.json and metrics.jsonl."""
-    run = write_summary(folder / "run", two_tasks())
+    run = write_summary(folder / "run", signed(two_tasks()))
     interrupted(run, "none")
     resumed(run, "none")
     shutil.rmtree(run / "tensorboard")

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -204,6 +205,37 @@ def test_read_diffusion_policy_of_zarr_3_finds_truncated_chunks(tmp_path):
     chunk.write_bytes(chunk.read_bytes()[:-9])
     with pytest.raises(ConversionError, match="data/state/c/0/0 is truncated"):
         convert(path, tmp_path / "c.zarr")
+
+
+def test_read_diffusion_policy_says_which_chunks_are_missing(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr/data/state/0.0").unlink()
+    (line,) = read_diffusion_policy(tmp_path / "a.zarr").warnings
+    assert re.fullmatch(r"data/state lacks 1 of \d+ chunks: read as 0(\.0)?", line)
+
+
+def test_read_diffusion_policy_counts_chunks_in_shards(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    root = zarr.open_group(tmp_path / "a.zarr", mode="a")
+    found = root["data/state"][:]
+    sharded = as_version_3(tmp_path / "b.zarr", tmp_path / "a.zarr")
+    root = zarr.open_group(sharded, mode="a")
+    root.create_array("data/state", data=found, chunks=(3, 5), shards=(9, 5), overwrite=True)
+    assert not read_diffusion_policy(sharded).warnings
+
+
+def test_read_diffusion_policy_refuses_its_own_export_without_a_chunk(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    write_diffusion_policy(read_diffusion_policy(tmp_path / "a.zarr"), tmp_path / "b.zip")
+    with (
+        zipfile.ZipFile(tmp_path / "b.zip") as whole,
+        zipfile.ZipFile(tmp_path / "c.zip", "w") as cut,
+    ):
+        for name in whole.namelist():
+            if name != "data/state/0.0":
+                cut.writestr(name, whole.read(name))
+    with pytest.raises(ConversionError, match=r"data/state lacks 1 of \d+ chunks; restore"):
+        read_diffusion_policy(tmp_path / "c.zip")
 
 
 def test_read_diffusion_policy_reads_an_archive_where_it_lies(tmp_path, monkeypatch):
