@@ -12,7 +12,7 @@ import zarr
 
 from reconverge.datasets.images.labelled import PARTS, LabelledPictures, PictureSet
 from reconverge.errors import ReconvergeError
-from reconverge.files import replacing
+from reconverge.files import creating
 
 SCHEMA, MADE_FROM = "pictures/1", "made_from"
 ROWS = 10_000  # of a chunk
@@ -34,7 +34,7 @@ class PictureStore:
 
 
 def write_store(path: Path, source: str, found: PictureSet, made_from: str = "") -> PictureStore:
-    """Write a store, or replace the one at `path`.
+    """Write a store; ReconvergeError if anything exists at `path`.
 
     `train/pictures` [N, C, H, W] and `train/labels` [N], the same of `test`; the attributes hold
     the classes in the order of their labels, the source, and the checksum of everything.
@@ -47,7 +47,7 @@ def write_store(path: Path, source: str, found: PictureSet, made_from: str = "")
         MADE_FROM: made_from,
         "checksum": _checksum(identity, source, made_from),
     }
-    with replacing(path) as temporary:
+    with creating(path) as temporary:
         group = zarr.create_group(temporary, attributes=attributes)
         for part in PARTS:
             values: LabelledPictures = getattr(found, part)
@@ -63,7 +63,7 @@ def open_store(path: Path) -> PictureStore:
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
         if attributes.get("schema") != SCHEMA:
-            raise ReconvergeError(f"{path}: is no store of pictures; move it away")
+            raise ReconvergeError(f"{path}: is no store of pictures of this version; move it away")
         classes: Any = attributes["classes"]
         parts = {
             part: LabelledPictures(_read(group, part, "pictures"), _read(group, part, "labels"))

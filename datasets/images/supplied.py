@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from reconverge.datasets.images.class_folders import fingerprint, read_class_folders
 from reconverge.datasets.images.fashion_mnist import read_fashion_mnist
 from reconverge.datasets.images.labelled import PictureSet, check_classes
@@ -23,32 +21,44 @@ def is_folder(data: str) -> bool:
     return data not in DATA and Path(data).is_dir()
 
 
-def supply(data: str, size: int, folder: Path) -> PictureStore:
-    """Return the store of a data set in a size, made in `folder` where it is missing, and again
-    where the data set is a folder whose pictures have changed. Where they are gone it is kept.
+def supply(data: str, size: int, folder: Path, begun: str | None = None) -> PictureStore:
+    """Return the store of a data set in a size, made in `folder` where it is missing.
 
-    ReconvergeError for a name that is neither a data set nor a folder, for pictures that cannot be
-    used, and for a store in the way that is of other pictures.
+    A store with the identity that a run has `begun` with is taken whatever has become of its data
+    set. Otherwise ReconvergeError where the data set is a folder whose pictures have changed since,
+    for a name that is neither a data set nor a folder, for pictures that cannot be used, and for a
+    store in the way that is of other pictures.
     """
+    path = folder / f"{Path(data).name}_{size}.zarr"
+    if begun is not None and path.exists():
+        store = open_store(path)
+        if store.identity == begun:
+            return store
     if data not in DATA and not is_folder(data):
         raise unknown("data", data, (*DATA, "a folder of class folders"))
-    path = folder / f"{Path(data).name}_{size}.zarr"
     source = str(Path(data).absolute()) if is_folder(data) else data
     with alone(path):
         made_from = fingerprint(Path(data)) if is_folder(data) else ""
         if path.exists():
-            store = open_store(path)
-            if store.source != source:
-                raise ReconvergeError(
-                    f"{path}: holds the pictures of {store.source}, not of {source}; choose "
-                    "another pictures="
-                )
-            if made_from in ("", store.made_from):
-                return store
-            tqdm.write(f"{path}: is made again, as {source} has changed")
+            return _unchanged(open_store(path), source, made_from)
         found = _read(data, folder)
         check_classes(found, data)
         return write_store(path, source, found.sized(size), made_from)
+
+
+def _unchanged(store: PictureStore, source: str, made_from: str) -> PictureStore:
+    """Return a store that is of its source as that is now."""
+    if store.source != source:
+        raise ReconvergeError(
+            f"{store.path}: holds the pictures of {store.source}, not of {source}; choose "
+            "another pictures="
+        )
+    if store.made_from != made_from:
+        raise ReconvergeError(
+            f"{source}: has changed since {store.path} was made of it; choose another pictures=, "
+            "or delete the store, which runs that began with it need to go on"
+        )
+    return store
 
 
 def _read(data: str, folder: Path) -> PictureSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,8 +66,9 @@ def learn_pictures(options: ImageOptions, folder: Path, make_reporter: MakeRepor
     started = time.perf_counter()
     check_run_options(options)
     with resumable(options, folder, "images"):
-        store = supply(options.data, options.size, Path(options.pictures))
-        return _learn_all(options, folder, make_reporter, store, started)
+        begun = find_begun(folder, read_spec)
+        store = supplied(options, begun)
+        return _learn_all(options, folder, make_reporter, store, begun, started)
 
 
 def _learn_all(
@@ -75,11 +76,9 @@ def _learn_all(
     folder: Path,
     make_reporter: MakeReporter,
     store: PictureStore,
+    begun: Begun | None,
     started: float,
 ) -> Summary:
-    begun = find_begun(folder, read_spec)
-    if begun is not None:
-        require_same(store, begun.facts)
     run = make_run(options, store)
     device = find_device(options.device)
     judge = judge_of(store, device)
@@ -203,10 +202,14 @@ def load_generator(folder: Path) -> PictureDenoiser:
     return model.eval()
 
 
-def require_same(store: PictureStore, facts: Mapping[str, Any]) -> None:
-    """Raise ReconvergeError unless a store holds the pictures that a run of these facts has."""
-    if facts["demonstrations"] != _identities(store):
+def supplied(options: ImageOptions, begun: Begun | None) -> PictureStore:
+    """Return the pictures of a run; ReconvergeError where those that it began with are gone."""
+    known = list(begun.facts["demonstrations"].values()) if begun is not None else []
+    identity = known[0]["identity"] if known else None
+    store = supply(options.data, options.size, Path(options.pictures), identity)
+    if identity not in (None, store.identity):
         raise ReconvergeError(
-            f"{store.source}: holds other pictures than the run began with; restore them, or begin "
+            f"{store.path}: holds other pictures than the run began with; restore them, or begin "
             "a new run"
         )
+    return store

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from reconverge.datasets.images.supplied import supply
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.envs.evaluator import Evaluator
 from reconverge.errors import ReconvergeError
@@ -18,12 +17,12 @@ from reconverge.policy.continual.rehearsal import ReplaySource
 from reconverge.policy.demonstrations.fit import in_frames_of
 from reconverge.policy.demonstrations.scripted import store_path
 from reconverge.policy.images.picture_options import IMAGES, generates_pictures
-from reconverge.policy.images.picture_run import load_generator, make_run, require_same
-from reconverge.policy.runs import checkpoint
+from reconverge.policy.images.picture_run import load_generator, make_run, read_spec, supplied
 from reconverge.policy.runs.build import make_method, make_replay, make_spec, make_windows
 from reconverge.policy.runs.configuration import RunOptions, check_train_options, task_labels
 from reconverge.policy.runs.folder import recorded_options
 from reconverge.policy.runs.loading import load_policy
+from reconverge.policy.runs.resuming import find_begun
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,9 @@ def _read_policies(run: Path) -> LearnedRun:
 def _read_pictures(run: Path) -> LearnedRun:
     """Return generators and pictures."""
     options = recorded_options(run, IMAGES)
-    store = supply(options.data, options.size, Path(options.pictures))
+    store = supplied(options, find_begun(run, read_spec))
     made = make_run(replace(options, device="cpu"), store)
     found = _learned(run, made.spec.tasks)
-    require_same(store, checkpoint.load(found[0]).manifest["facts"])
     sources = [lambda source=source: source for source in made.train]
     models = [load_generator(folder) for folder in found]
     return LearnedRun(options, made.spec.tasks, found, models, sources, made.method)
