@@ -23,6 +23,7 @@ autodoc_typehints = "none"
 autodoc_default_options = {"members": True, "show-inheritance": False}
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
+autodoc_mock_imports = ["onnxruntime"]  # of an extra
 
 FRONT_DOORS = (
     "policy.evaluate",

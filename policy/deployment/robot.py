@@ -1,5 +1,7 @@
 """An exported policy on a robot: this file needs numpy and onnxruntime, nothing else.
 
+::
+
     from robot import Policy
 
     policy = Policy("exported", task="lift")
