@@ -1,6 +1,7 @@
 """Read LeRobot datasets v2 and v3 (huggingface.co/docs/lerobot/lerobot-dataset-v3) with pyarrow."""
 
 import json
+import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -181,7 +182,7 @@ def _features(
     if not isinstance(features, dict) or "action" not in features:
         raise ConversionError(f"{path}: {INFO} declares no feature action; {RESTORE}")
     for name in ("total_episodes", "total_frames", "fps"):
-        if not isinstance(info.get(name), (int, float)) or info[name] <= 0:
+        if not isinstance(info.get(name), (int, float)) or not 0 < info[name] < math.inf:
             raise ConversionError(
                 f"{path}: {name} is {info.get(name)!r}, expected more than 0; {RESTORE}"
             )
