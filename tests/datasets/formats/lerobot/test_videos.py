@@ -161,7 +161,10 @@ def shorten(path):
             for shape in ([-1, 4, 3], [True, 16, 3], [0, 0, 3], [4.0, 4, 3], "abc", None)
         ),
         *(
-            (lambda path, t=t: place(path, from_timestamp=t), f"not say where .*timestamp={re.escape(str(t))}")
+            (
+                lambda path, t=t: place(path, from_timestamp=t),
+                f"not say where .*timestamp={re.escape(str(t))}",
+            )
             for t in (float("nan"), float("inf"), -float("inf"), -1.0, 1e300)
         ),
         (lambda path: place(path, from_timestamp=1e6), "no picture of step 0 of 9: it ends early"),
