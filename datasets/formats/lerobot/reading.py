@@ -75,6 +75,7 @@ def read_lerobot(
     its store back. Videos and images become pictures, of `picture_size` pixels if it is given.
     Raises ConversionError.
     """
+    path = path.absolute()  # pyarrow and ffmpeg take a colon in another for that of an address
     info = _json(path, INFO)
     cameras = find_cameras(path, info, leave_out, picture_size) if pictures else []
     unseen = [] if pictures else [n for n in picture_features(info) if n not in leave_out]
