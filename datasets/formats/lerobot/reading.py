@@ -36,13 +36,12 @@ from reconverge.datasets.formats.lerobot.camera_features import (
 from reconverge.datasets.formats.lerobot.frames import (
     ARROW_NAMES,
     INFO,
-    one_line,
     parquet_files,
     read_frames,
 )
 from reconverge.datasets.formats.lerobot.image_columns import read_images
 from reconverge.datasets.formats.lerobot.videos import read_video
-from reconverge.datasets.layout import RESERVED, Episode
+from reconverge.datasets.layout import RESERVED, Episode, one_line
 from reconverge.datasets.pixels import PICTURES
 from reconverge.datasets.sums import checksum
 from reconverge.errors import unknown

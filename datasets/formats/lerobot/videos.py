@@ -13,8 +13,8 @@ from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.lerobot.camera_features import OTHERWISE, Camera
 from reconverge.datasets.layout import one_line
 
-VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-VIDEO_2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+VIDEO_PATH_2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 LONGEST = 1e9  # seconds of a video, which any decoder can count in its ticks
 
 
@@ -54,12 +54,13 @@ def _place(
     try:
         if str(info["codebase_version"]).startswith("v2"):
             chunk = number // int(info.get("chunks_size") or 1000)
-            return VIDEO_2.format(episode_chunk=chunk, video_key=feature, episode_index=number), 0.0
+            named = {"video_key": feature, "episode_index": number}
+            return VIDEO_PATH_2.format(episode_chunk=chunk, **named), 0.0
         places = {n: int(row[f"videos/{feature}/{n}"]) for n in ("chunk_index", "file_index")}
         start = float(row[f"videos/{feature}/from_timestamp"])
         if not 0 <= start < LONGEST:
             raise ValueError(f"from_timestamp={start}")
-        return VIDEO.format(video_key=feature, **places), start
+        return VIDEO_PATH.format(video_key=feature, **places), start
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConversionError(
             f"{path}: meta does not say where the video of episode {number} is "

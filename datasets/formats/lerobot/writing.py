@@ -16,8 +16,7 @@ from reconverge.datasets.formats.lerobot.frames import DataFiles
 from reconverge.datasets.formats.lerobot.image_columns import image_column
 from reconverge.datasets.formats.lerobot.metadata import (
     Written,
-    picture_features,
-    write_json,
+    described_cameras,
     write_metadata,
 )
 from reconverge.datasets.formats.lerobot.reading import (
@@ -35,7 +34,7 @@ from reconverge.datasets.formats.lerobot.statistics import (
 from reconverge.datasets.formats.lerobot.video_files import VideoFiles
 from reconverge.datasets.layout import Episode
 from reconverge.datasets.sums import signed
-from reconverge.files import creating
+from reconverge.files import creating, write_json
 
 TIME_TOLERANCE = 1e-4  # seconds, LeRobot's own
 FPS = (0.01, 10_000)  # control steps a second of any robot
@@ -69,7 +68,7 @@ def write_lerobot(
                 for camera in (demonstrations.pictures if videos else ())
             }
             written = _write_data(demonstrations, rate, files, films, attributes)
-        written.features |= picture_features(demonstrations, rate, videos)
+        written.features |= described_cameras(demonstrations, rate, videos)
         write_metadata(folder, demonstrations, rate, written)
         _write_record(folder, demonstrations)
 

@@ -87,7 +87,7 @@ def test_a_relative_path_may_have_a_colon(tmp_path, monkeypatch, videos):
 
 
 def test_meta_says_where_every_episode_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_files, "FILE_BYTES", 1)  # a file each, as far as frames are out
+    monkeypatch.setattr(video_files, "VIDEO_BYTES", 1)  # a file each, as far as frames are out
     write_lerobot(make(), tmp_path / "out")
     assert_back(read_lerobot(tmp_path / "out"), make())
     monkeypatch.undo()
@@ -100,7 +100,7 @@ def test_meta_says_where_every_episode_is(tmp_path, monkeypatch):
 
 
 def test_a_new_video_begins_when_one_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_files, "FILE_BYTES", 1)
+    monkeypatch.setattr(video_files, "VIDEO_BYTES", 1)
     with video_files.VideoFiles(tmp_path, "top", 20) as files:
         long = np.stack([picture((16, 16, 3), t % 15) for t in range(200)])
         places = [files.write(long), files.write(long[:3])]
