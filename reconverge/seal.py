@@ -91,8 +91,8 @@ def _check_files(folder: Path, name: str, digests: Mapping[str, str]) -> None:
 
 
 def _shown(folder: Path) -> list[Path]:
-    beside = (".", "__pycache__")
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(beside))
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in shown if path.name != "__pycache__")
 
 
 def _file_digest(path: Path) -> str:

@@ -83,8 +83,10 @@ def test_a_file_that_was_added_is_noticed_unless_hidden_or_pythons_cache(folder)
     (folder / "._a.bin").write_bytes(b"of another system")
     (folder / "__pycache__").mkdir()
     assert read_sealed(folder, "about.json", 4)
-    (folder / "c.bin").mkdir()
-    refused(folder, "c.bin does not belong to it")
+    for name in ("c.bin", "__pycache__x.py"):
+        (folder / name).mkdir()
+        refused(folder, f"{name} does not belong to it")
+        (folder / name).rmdir()
 
 
 def test_files_that_changed_places_are_noticed(folder):

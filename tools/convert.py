@@ -23,7 +23,7 @@ from reconverge.datasets.formats.env_args import FRAMES, convention
 from reconverge.datasets.formats.exchange import Demonstrations, dictionary
 from reconverge.datasets.formats.pictures.sizes import check_space, resized, without_pictures
 from reconverge.datasets.formats.split import parse_split, split
-from reconverge.datasets.formats.table import FORMATS, Format, source_format, target_format
+from reconverge.datasets.formats.table import FORMATS, PNG, Format, source_format, target_format
 from reconverge.datasets.layout import Episode
 from reconverge.envs.catalog import find_task, simulated_by
 from reconverge.errors import ReconvergeError, unknown
@@ -135,7 +135,7 @@ def run(options: ConvertOptions) -> None:
             raise ConversionError(f"{options.source}: holds no episode; choose another source")
         if not kind.picture_share:
             demonstrations = without_pictures(demonstrations, f"a {name} is written without")
-        check_space(demonstrations, kind.picture_share, target)
+        check_space(demonstrations, kind.picture_share if options.videos else PNG, target)
         attributes = _attributes(demonstrations, options)
         if options.observations == "states":
             demonstrations = observed(demonstrations, find_task(str(attributes.get("task"))))

@@ -19,8 +19,8 @@ from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.layout import ENDS, SCHEMA
 
-# of the bytes of rendered pictures that are left when they are compressed, and in videos
-RENDERED, ENCODED = 0.2, 0.05
+# of the bytes of rendered pictures that are left when they are compressed, in videos, and as PNG
+RENDERED, ENCODED, PNG = 0.2, 0.05, 0.3
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Policy:
         tasks = json.loads((folder / "config.json").read_text())["tasks"]
         contracts = {contract["task"]: contract for contract in tasks}
         task = next(iter(contracts)) if task is None and len(contracts) == 1 else task
-        if task not in contracts:
+        if not isinstance(task, str) or task not in contracts:
             raise ValueError(f"task={task}: must be one of {', '.join(contracts)}")
         self.contract: dict[str, Any] = contracts[task]
         self._sampler = _open(folder / "sampler.onnx", threads)
@@ -72,6 +72,9 @@ class Policy:
         """Return [Do]: numbers clipped to their bounds, features of the pictures, zeros."""
         entries, wanted = self.contract["observation"], self.contract["pictures"]
         keys = [entry["key"] for entry in (*entries, *wanted)]
+        if not isinstance(observation, Mapping):
+            kind = type(observation).__name__
+            raise ValueError(f"observation is a {kind}; give a map of {', '.join(keys)}")
         missing = [key for key in keys if key not in observation]
         if missing:
             raise ValueError(f"observation lacks {', '.join(missing)}; give {', '.join(keys)}")
@@ -85,13 +88,12 @@ class Policy:
 
 def _numbers(value: Any, entry: dict[str, Any]) -> np.ndarray:
     try:
-        numbers = np.asarray(value, np.float32)
+        numbers = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError):
         numbers = np.array(np.nan)
     if numbers.shape != (entry["size"],) or not np.isfinite(numbers).all():
         raise ValueError(f"observation {entry['key']}: give {entry['size']} finite numbers")
-    low, high = (np.asarray(entry[side], np.float32) for side in ("low", "high"))
-    return numbers.clip(low, high)
+    return numbers.clip(entry["low"], entry["high"]).astype(np.float32)
 
 
 def _picture(value: Any, entry: dict[str, Any]) -> np.ndarray:

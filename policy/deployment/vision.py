@@ -34,7 +34,7 @@ def export_encoder(sight: Sight, path: Path) -> float:
             lambda pictures: torch.from_numpy(encoder(pictures.numpy())),
             examples,
         )
-    except ReconvergeError:
+    except (ReconvergeError, OSError, MemoryError):
         raise
     except Exception as error:  # of torch's exporter or of onnxruntime, of any type
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]

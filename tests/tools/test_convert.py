@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import shutil
 import threading
 from itertools import pairwise
 
@@ -287,6 +288,18 @@ def test_convert_takes_resizes_and_leaves_out_pictures(tmp_path, monkeypatch, ca
     assert (small.read_pictures("agentview", 0, small.n_steps) == 7).all()
     assert ": pictures\n" in convert_to("blind.zarr", "pictures=false", source="image.zarr")
     assert not DemonstrationStore.open(tmp_path / "blind.zarr").pictures
+
+
+def test_convert_asks_for_the_room_of_png_where_there_are_no_videos(refused, tmp_path, monkeypatch):
+    kept = {"pictures": {"top": (50, 50, 3)}, "absent": ("reward", "success")}
+    store = DemonstrationStore.create(tmp_path / "a.zarr", {"x": 1}, 1, {"fps": 10}, **kept)
+    rows, pictures = np.ones((4, 1), np.float32), np.zeros((4, 50, 50, 3), np.uint8)
+    store.append(Episode({"x": rows}, rows, pictures={"top": pictures}))
+    room = shutil.disk_usage(tmp_path)._replace(free=pictures.nbytes // 5)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    made = refused(tmp_path / "a.zarr", "videos=false", target="out/lerobot")
+    assert "the pictures of 4 steps take about 9e-06 GB, 6e-06 GB are free" in made
+    assert run(monkeypatch, f"source={tmp_path / 'a.zarr'}", f"target={tmp_path / 'films'}") == 0
 
 
 @pytest.mark.parametrize("videos", ["true", "false"])

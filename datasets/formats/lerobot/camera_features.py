@@ -77,10 +77,10 @@ def picture_features(info: Mapping[str, Any]) -> list[str]:
 def _camera_of(name: str, feature: Mapping[str, Any], size: int | None) -> Camera | None:
     """Return the camera of a feature that is in colours, with the colours last."""
     shape: Any = feature.get("shape")
-    about = {**feature, **(feature.get("info") or {})}
+    about = {**feature, **dictionary(feature, "video_info"), **dictionary(feature, "info")}
     depth = about.get("video.is_depth_map") or about.get("is_depth_map")
-    whole = isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) for n in shape)
-    if depth or not whole or 3 not in (shape[0], shape[2]):
+    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if depth or not whole or len(shape) != 3 or 3 not in (shape[0], shape[2]):
         return None
     prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
     last = tuple(shape) if shape[2] == 3 else (*shape[1:], 3)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from reconverge.datasets.formats.arrays import RESTORE, ConversionError, Field, check_rows
 from reconverge.datasets.formats.exchange import BATCH_STEPS
+from reconverge.datasets.layout import one_line
 
 INFO = "meta/info.json"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -154,8 +155,3 @@ def _numbers(where: str, column: pa.ChunkedArray, dtype: str, count: int) -> np.
         what = f"{len(values)} numbers of type {found}, {empty} empty"
         raise ConversionError(f"{where} has {what}; {INFO} says {count} of {dtype}; {RESTORE}")
     return values.to_numpy(zero_copy_only=False)
-
-
-def one_line(error: Exception) -> str:
-    """Shorten what pyarrow says to one line."""
-    return " ".join(str(error).split())[:200]

@@ -14,6 +14,10 @@ from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.lerobot.camera_features import OTHERWISE, Camera
 
 ENTRY = pa.struct({"bytes": pa.binary(), "path": pa.string()})  # of Hugging Face's `Image`
+LEGAL = {
+    "bytes": (pa.binary(), pa.large_binary(), pa.null()),
+    "path": (pa.string(), pa.large_string(), pa.null()),
+}
 FORMATS = ("PNG", "JPEG")
 
 
@@ -25,7 +29,7 @@ def read_images(
     Raises ConversionError for a picture that is missing, damaged or of another size than stated.
     """
     where = f"{path}: episode {number}: {camera.feature}"
-    if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
+    if not _holds_entries(column.type):
         raise ConversionError(
             f"{where} is of type {column.type}, expected {ENTRY}, as meta/info.json says; "
             f"{OTHERWISE}"
@@ -47,19 +51,35 @@ def image_column(episodes: Iterable[UInt8[np.ndarray, "T H W 3"]]) -> pa.Array:
     return pa.array(entries, ENTRY)
 
 
+def _holds_entries(kind: pa.DataType) -> bool:
+    """Tell the type of entries; their paths may be left out."""
+    found = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+    return "bytes" in found and all(found.get(n, pa.null()) in legal for n, legal in LEGAL.items())
+
+
 def _decode(path: Path, where: str, entry: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
     """Return the picture of an entry, upright and in colours."""
-    content, name = entry.get("bytes"), entry.get("path") or ""
-    if content is None and not (path / name).is_file():
-        raise ConversionError(f"{where}: {name or 'its picture'} is missing; {OTHERWISE}")
     try:
-        content = (path / name).read_bytes() if content is None else content
+        content = entry.get("bytes")
+        content = _read(path, where, entry.get("path") or "") if content is None else content
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (ConversionError, MemoryError):
+        raise
+    except Exception as error:  # damaged bytes can fail anywhere in Pillow
         raise ConversionError(
             f"{where} is no readable PNG or JPEG, truncated or edited; {OTHERWISE}"
         ) from error
+
+
+def _read(path: Path, where: str, name: str) -> bytes:
+    """Read a file of the dataset's folder, also one that is a link elsewhere, as in caches."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ConversionError(f"{where}: {name!r} is outside the dataset; {OTHERWISE}")
+    if not (path / name).is_file():
+        what = repr(name) if name else "its picture"
+        raise ConversionError(f"{where}: {what} is missing; {OTHERWISE}")
+    return (path / name).read_bytes()
 
 
 def _png(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:

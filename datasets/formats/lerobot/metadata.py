@@ -1,7 +1,6 @@
 """The files of `meta` of a LeRobot dataset of version 3: what its data files and videos hold."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from reconverge.datasets.formats.lerobot.camera_features import IMAGE, VIDEO, fe
 from reconverge.datasets.formats.lerobot.frames import CHUNK_FILES, DATA, FILE_BYTES, INFO
 from reconverge.datasets.formats.lerobot.reading import EPISODES, STATE, STATS, TASKS
 from reconverge.datasets.formats.lerobot.statistics import Arrays, overall
-from reconverge.datasets.formats.lerobot.video_files import FILE_BYTES as VIDEO_BYTES
-from reconverge.datasets.formats.lerobot.video_files import video_info
-from reconverge.datasets.formats.lerobot.videos import VIDEO as VIDEO_PATH
+from reconverge.datasets.formats.lerobot.video_files import VIDEO_BYTES, video_info
+from reconverge.datasets.formats.lerobot.videos import VIDEO_PATH
+from reconverge.files import write_json
 
 
 @dataclass
@@ -40,7 +39,7 @@ def write_metadata(
     _write_tasks(folder / TASKS, task)
 
 
-def picture_features(
+def described_cameras(
     demonstrations: Demonstrations, fps: int | float, videos: bool
 ) -> dict[str, dict[str, Any]]:
     """Describe the features of cameras."""
@@ -126,7 +125,3 @@ def _names(demonstrations: Demonstrations, feature: str, size: int) -> list[str]
     if feature == STATE and STATE not in sizes:
         return [f"{key}_{i}" for key, n in sizes.items() for i in range(n)]
     return [f"{feature}_{i}" for i in range(size)] if size > 1 else None
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=4))

@@ -1,6 +1,7 @@
 """Read LeRobot datasets v2 and v3 (huggingface.co/docs/lerobot/lerobot-dataset-v3) with pyarrow."""
 
 import json
+import math
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -35,13 +36,12 @@ from reconverge.datasets.formats.lerobot.camera_features import (
 from reconverge.datasets.formats.lerobot.frames import (
     ARROW_NAMES,
     INFO,
-    one_line,
     parquet_files,
     read_frames,
 )
 from reconverge.datasets.formats.lerobot.image_columns import read_images
 from reconverge.datasets.formats.lerobot.videos import read_video
-from reconverge.datasets.layout import RESERVED, Episode
+from reconverge.datasets.layout import RESERVED, Episode, one_line
 from reconverge.datasets.pixels import PICTURES
 from reconverge.datasets.sums import checksum
 from reconverge.errors import unknown
@@ -74,6 +74,7 @@ def read_lerobot(
     its store back. Videos and images become pictures, of `picture_size` pixels if it is given.
     Raises ConversionError.
     """
+    path = path.absolute()  # pyarrow and ffmpeg take a colon in another for that of an address
     info = _json(path, INFO)
     cameras = find_cameras(path, info, leave_out, picture_size) if pictures else []
     unseen = [] if pictures else [n for n in picture_features(info) if n not in leave_out]
@@ -181,7 +182,7 @@ def _features(
     if not isinstance(features, dict) or "action" not in features:
         raise ConversionError(f"{path}: {INFO} declares no feature action; {RESTORE}")
     for name in ("total_episodes", "total_frames", "fps"):
-        if not isinstance(info.get(name), (int, float)) or info[name] <= 0:
+        if not isinstance(info.get(name), (int, float)) or not 0 < info[name] < math.inf:
             raise ConversionError(
                 f"{path}: {name} is {info.get(name)!r}, expected more than 0; {RESTORE}"
             )

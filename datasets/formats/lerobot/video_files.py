@@ -13,21 +13,21 @@ from jaxtyping import UInt8
 from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.lerobot.camera_features import feature_of
 from reconverge.datasets.formats.lerobot.frames import place_of
-from reconverge.datasets.formats.lerobot.videos import VIDEO, import_av
+from reconverge.datasets.formats.lerobot.videos import VIDEO_PATH, import_av
 from reconverge.datasets.layout import one_line
 
-FILE_BYTES = 200 * 2**20  # of a video, LeRobot's own limit
-CODEC, ENCODER, PIXELS = "av1", "libsvtav1", "yuv420p"  # LeRobot's own
+VIDEO_BYTES = 200 * 2**20  # of a video, LeRobot's own limit
+CODEC, ENCODER, PIXEL_FORMAT = "av1", "libsvtav1", "yuv420p"  # LeRobot's own
 # LeRobot's crf of 30 and preset of 12 lose more of small pictures (docs/howto/data.md)
 OPTIONS = {"g": 2, "crf": 12, "preset": 8}
-OTHERWISE = "videos=false"
+NO_VIDEOS = "videos=false"
 
 
 class VideoFiles:
-    """Append the pictures of episodes to a video; begin a new one if the last has FILE_BYTES."""
+    """Append the pictures of episodes to a video; begin a new one if the last has VIDEO_BYTES."""
 
     def __init__(self, folder: Path, camera: str, fps: int | float):
-        self._av = import_av(f"the video of {camera} is encoded by PyAV", OTHERWISE)
+        self._av = import_av(f"the video of {camera} is encoded by PyAV", NO_VIDEOS)
         os.environ.setdefault("SVT_LOG", "0")  # else the encoder prints its settings
         self._folder, self._camera = folder, camera
         self._rate = Fraction(fps).limit_denominator(1_001)
@@ -46,7 +46,7 @@ class VideoFiles:
 
     def write(self, pictures: UInt8[np.ndarray, "T H W 3"]) -> dict[str, int | float]:
         """Append an episode; return where it is, as meta/episodes says it."""
-        if self._container is None or self._bytes >= FILE_BYTES:
+        if self._container is None or self._bytes >= VIDEO_BYTES:
             self._begin(pictures.shape[1:3])
         begun = self._frames
         for picture in pictures:
@@ -65,14 +65,14 @@ class VideoFiles:
         self.__exit__(None)
         self._number, self._frames, self._bytes = self._number + 1, 0, 0
         place = place_of(self._number)
-        path = self._folder / VIDEO.format(video_key=feature_of(self._camera), **place)
+        path = self._folder / VIDEO_PATH.format(video_key=feature_of(self._camera), **place)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = self._av.open(str(path), "w")
         options = {name: str(value) for name, value in OPTIONS.items()}
         with self._named_errors():
             self._stream = self._container.add_stream(ENCODER, self._rate, options=options)
         self._stream.height, self._stream.width = size
-        self._stream.pix_fmt = PIXELS
+        self._stream.pix_fmt = PIXEL_FORMAT
 
     def _encode(self, frame: Any) -> None:
         """Encode a frame, or what the encoder still holds."""
@@ -91,7 +91,7 @@ class VideoFiles:
         except (self._av.FFmpegError, ValueError) as error:
             raise ConversionError(
                 f"{self._camera}: its pictures cannot be encoded by {ENCODER} ({one_line(error)}); "
-                f"add {OTHERWISE}"
+                f"add {NO_VIDEOS}"
             ) from error
 
 
@@ -102,7 +102,7 @@ def video_info(shape: Sequence[int], fps: int | float) -> Mapping[str, Any]:
         "video.height": height,
         "video.width": width,
         "video.codec": CODEC,
-        "video.pix_fmt": PIXELS,
+        "video.pix_fmt": PIXEL_FORMAT,
         "video.fps": fps,
         "video.channels": channels,
         "has_audio": False,

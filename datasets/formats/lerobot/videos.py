@@ -13,8 +13,9 @@ from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.lerobot.camera_features import OTHERWISE, Camera
 from reconverge.datasets.layout import one_line
 
-VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-VIDEO_2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+VIDEO_PATH_2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+LONGEST = 1e9  # seconds of a video, which any decoder can count in its ticks
 
 
 def read_video(
@@ -50,17 +51,19 @@ def _place(
 ) -> tuple[str, float]:
     """Return the file of an episode's video, and the second at which the episode begins in it."""
     number = row["episode_index"]
-    if str(info["codebase_version"]).startswith("v2"):
-        chunk = number // int(info.get("chunks_size") or 1000)
-        return VIDEO_2.format(episode_chunk=chunk, video_key=feature, episode_index=number), 0.0
     try:
+        if str(info["codebase_version"]).startswith("v2"):
+            chunk = number // int(info.get("chunks_size") or 1000)
+            named = {"video_key": feature, "episode_index": number}
+            return VIDEO_PATH_2.format(episode_chunk=chunk, **named), 0.0
         places = {n: int(row[f"videos/{feature}/{n}"]) for n in ("chunk_index", "file_index")}
-        return VIDEO.format(video_key=feature, **places), float(
-            row[f"videos/{feature}/from_timestamp"]
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        start = float(row[f"videos/{feature}/from_timestamp"])
+        if not 0 <= start < LONGEST:
+            raise ValueError(f"from_timestamp={start}")
+        return VIDEO_PATH.format(video_key=feature, **places), start
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConversionError(
-            f"{path}: meta/episodes does not say where the video of episode {number} is "
+            f"{path}: meta does not say where the video of episode {number} is "
             f"({one_line(error)}); {OTHERWISE}"
         ) from error
 
@@ -80,6 +83,8 @@ def _opened(file: Path, where: str) -> Iterator[Any]:
             def frames(start: float) -> Iterator[tuple[float, np.ndarray]]:
                 container.seek(int(start / tick), stream=stream)
                 for frame in container.decode(stream):
+                    if frame.time is None:
+                        raise ConversionError(f"{where} has a frame without a time; {OTHERWISE}")
                     yield frame.time, frame.to_ndarray(format="rgb24")
 
             yield frames

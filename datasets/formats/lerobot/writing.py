@@ -16,8 +16,7 @@ from reconverge.datasets.formats.lerobot.frames import DataFiles
 from reconverge.datasets.formats.lerobot.image_columns import image_column
 from reconverge.datasets.formats.lerobot.metadata import (
     Written,
-    picture_features,
-    write_json,
+    described_cameras,
     write_metadata,
 )
 from reconverge.datasets.formats.lerobot.reading import (
@@ -35,9 +34,10 @@ from reconverge.datasets.formats.lerobot.statistics import (
 from reconverge.datasets.formats.lerobot.video_files import VideoFiles
 from reconverge.datasets.layout import Episode
 from reconverge.datasets.sums import signed
-from reconverge.files import creating
+from reconverge.files import creating, write_json
 
 TIME_TOLERANCE = 1e-4  # seconds, LeRobot's own
+FPS = (0.01, 10_000)  # control steps a second of any robot
 RESERVED_FEATURES = (STATE, "next.reward", "next.success")
 
 
@@ -53,11 +53,8 @@ def write_lerobot(
     control steps a second, by default from the attributes. Pictures are encoded as videos, which
     changes them a little, or kept exactly, as PNG in the tables.
     """
-    rate = fps or frames_per_second(demonstrations.attributes)
-    if not rate:
-        raise ConversionError(
-            f"{demonstrations.source}: does not say how many steps a second has; add fps=20"
-        )
+    path = path.absolute()  # pyarrow and ffmpeg take a colon in another for that of an address
+    rate = _frames_per_second(demonstrations, fps)
     _check_names(demonstrations)
     with creating(path) as folder:
         (folder / "meta").mkdir(parents=True)
@@ -71,7 +68,7 @@ def write_lerobot(
                 for camera in (demonstrations.pictures if videos else ())
             }
             written = _write_data(demonstrations, rate, files, films, attributes)
-        written.features |= picture_features(demonstrations, rate, videos)
+        written.features |= described_cameras(demonstrations, rate, videos)
         write_metadata(folder, demonstrations, rate, written)
         _write_record(folder, demonstrations)
 
@@ -88,12 +85,21 @@ def _check_names(demonstrations: Demonstrations) -> None:
             )
 
 
-def frames_per_second(attributes: Mapping[str, Any]) -> int | float | None:
-    """Return the control steps a second in a store's attributes, if any."""
+def _frames_per_second(demonstrations: Demonstrations, given: int | float | None) -> int | float:
+    """Return the control steps a second that are given, or else those of a store's attributes."""
+    source, attributes = demonstrations.source, demonstrations.attributes
     simulator = dictionary(attributes, "simulator")
     env_kwargs = dictionary(dictionary(attributes, "env_args"), "env_kwargs")
-    found = (attributes.get("fps"), simulator.get("control_frequency"))
-    return next(filter(None, (*found, env_kwargs.get("control_freq"))), None)
+    stated = (attributes.get("fps"), simulator.get("control_frequency"))
+    found: Any = next(filter(None, (given, *stated, env_kwargs.get("control_freq"))), None)
+    if found is None:
+        raise ConversionError(f"{source}: does not say how many steps a second has; add fps=20")
+    number = isinstance(found, (int, float)) and not isinstance(found, bool)
+    if not number or not FPS[0] <= found <= FPS[1]:
+        raise ConversionError(
+            f"{source}: fps is {found!r}, expected a number from {FPS[0]} to {FPS[1]}; add fps=20"
+        )
+    return found
 
 
 def _write_data(

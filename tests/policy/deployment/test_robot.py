@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -144,10 +147,24 @@ def test_numbers_beyond_their_bounds_are_clipped(exported):
     policy = Policy(exported, "lift")
     flat = policy.flatten(observe(robot0_gripper_qpos=[9.0, -9.0]))
     entry = policy.contract["observation"][2]
+    with warnings.catch_warnings(action="error"):
+        assert np.array_equal(flat, policy.flatten(observe(robot0_gripper_qpos=[1e300, -1e300])))
     assert flat[7:9].tolist() == np.float32([entry["high"][0], entry["low"][1]]).tolist()
 
 
-@pytest.mark.parametrize("task", [None, "square"])
+def shipped(exported, task):
+    """The policy of the package's own file, whose types nothing checks."""
+    return runpy.run_path(str(exported / "robot.py"))["Policy"](exported, task)
+
+
+@pytest.mark.parametrize("observation", [None, 1.0, [1], "all"])
+def test_an_observation_that_is_no_map_is_one_line(exported, observation):
+    said = f"observation is a {type(observation).__name__}; give a map of robot0_eef_pos, "
+    with pytest.raises(ValueError, match=said):
+        shipped(exported, "lift").act(observation)
+
+
+@pytest.mark.parametrize("task", [None, "square", ["lift"], {}])
 def test_a_task_that_it_does_not_know_lists_those_that_it_does(exported, task):
-    with pytest.raises(ValueError, match=f"task={task}: must be one of lift, can"):
-        Policy(exported, task)
+    with pytest.raises(ValueError, match=f"task={re.escape(str(task))}: must be one of lift, can"):
+        shipped(exported, task)

@@ -1,5 +1,7 @@
 """Encoders as ONNX files: the same numbers, or one line that says why not."""
 
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -64,6 +66,21 @@ def test_export_encoder_refuses_in_one_line(tmp_path, encoder, said):
     with pytest.raises(ReconvergeError, match=said) as caught:
         export_encoder(sight_of(encoder), tmp_path / "encoder.onnx")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_export_encoder_does_not_blame_the_encoder_for_a_full_disk():
+    with pytest.raises(OSError, match="No space left on device"):
+        export_encoder(sight_of(Own(Colours())), Path("/dev/full"))
+
+
+def test_export_encoder_does_not_blame_the_encoder_for_memory(tmp_path):
+    class Large(Own):
+        def __call__(self, pictures):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        export_encoder(sight_of(Large(Colours())), tmp_path / "encoder.onnx")
 
 
 def test_example_pictures_are_fine_and_coarse():

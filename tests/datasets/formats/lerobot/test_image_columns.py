@@ -78,7 +78,9 @@ def test_pictures_are_files_beside_the_tables(tmp_path):
         (path / name).write_bytes(file_of(picture))
     assert_pictures(read_lerobot(path, "lift"))
     (path / names[1]).unlink()
-    with pytest.raises(ConversionError, match=r"step 1: images/frame-000001\.png is missing; rest"):
+    with pytest.raises(
+        ConversionError, match=r"step 1: 'images/frame-000001\.png' is missing; rest"
+    ):
         pictures_of(read_lerobot(path, "lift"))
     assert not read_lerobot(path, "lift", pictures=False).pictures
 
@@ -109,7 +111,19 @@ def test_pictures_are_resized_as_they_are_decoded(tmp_path):
     assert np.abs(store.episode(0).pictures["top"] - means).max() <= 1
 
 
-DAMAGED = [file_of(PICTURES[0])[:60], file_of(PICTURES[0], "JPEG")[:200], b"no picture", b""]
+def with_damaged_exif(value, place):
+    """A JPEG that says in its EXIF which way it is turned, with one byte there changed."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 1.5
+    content = bytearray(file_of(PICTURES[0], "JPEG", exif=exif.tobytes()))
+    content[content.index(b"Exif") + place] = value
+    return bytes(content)
+
+
+DAMAGED = [
+    *(file_of(PICTURES[0])[:60], file_of(PICTURES[0], "JPEG")[:200], b"no picture", b""),
+    *(with_damaged_exif(value, place) for value, place in [(0, 29), (13, 29), (1, 31), (2, 31)]),
+]
 
 
 @pytest.mark.parametrize(
@@ -123,9 +137,13 @@ DAMAGED = [file_of(PICTURES[0])[:60], file_of(PICTURES[0], "JPEG")[:200], b"no p
             {"bytes": file_of(PICTURES[0][:, :5]), "path": None},
             r"pictures of \(6, 5, 3\), meta/inf",
         ),
-        ({"bytes": None, "path": "gone.png"}, "gone.png is missing"),
+        ({"bytes": None, "path": "gone.png"}, "'gone.png' is missing"),
         ({"bytes": None, "path": None}, "its picture is missing"),
         (None, "its picture is missing"),
+        ({"bytes": None, "path": "a" * 5_000}, "is no readable PNG or JPEG"),
+        ({"bytes": None, "path": "a\n\0.png"}, r"a\\n\\x00\.png' is missing"),
+        ({"bytes": None, "path": "../beside.png"}, r"\.\./beside\.png' is outside the dataset"),
+        ({"bytes": None, "path": "/etc/hostname"}, "/etc/hostname' is outside the dataset"),
     ],
 )
 def test_a_damaged_picture_is_one_line_and_leaves_nothing(tmp_path, entry, said):
@@ -140,9 +158,38 @@ def test_a_damaged_picture_is_one_line_and_leaves_nothing(tmp_path, entry, said)
     assert_pictures(read_lerobot(path, "push"), [PICTURES[3:5]])  # whose pictures are whole
 
 
-def test_a_column_that_holds_no_pictures_is_one_line(tmp_path):
-    path = make_dataset(tmp_path / "a")
+def change_column(path, column):
     table = pq.read_table(path / FIRST).drop_columns([FEATURE])
-    pq.write_table(table.append_column(FEATURE, pa.array([1, 2, 3])), path / FIRST)
-    with pytest.raises(ConversionError, match=r"is of type int64, expected struct<bytes: binary"):
+    pq.write_table(table.append_column(FEATURE, column), path / FIRST)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [1, 2, 3],
+        [{"bytes": [1, 2], "path": "x"}] * 3,
+        [{"bytes": "abc", "path": "x"}] * 3,
+        [{"bytes": None, "path": 5}] * 3,
+        [{"path": "x"}] * 3,
+    ],
+)
+def test_a_column_that_holds_no_pictures_is_one_line(tmp_path, rows):
+    path = make_dataset(tmp_path / "a")
+    change_column(path, pa.array(rows))
+    said = r"episode 0: .*top is of type (int64|struct<.*>), expected struct<bytes: binary"
+    with pytest.raises(ConversionError, match=said):
         pictures_of(read_lerobot(path, "lift"))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.struct({"bytes": pa.binary()}),
+        pa.struct({"bytes": pa.binary(), "path": pa.null()}),
+        pa.struct({"bytes": pa.large_binary(), "path": pa.large_string()}),
+    ],
+)
+def test_pictures_without_paths_and_of_long_types_are_read(tmp_path, kind):
+    path = make_dataset(tmp_path / "a")
+    change_column(path, pa.array([{"bytes": file_of(picture)} for picture in PICTURES[:3]], kind))
+    assert_pictures(read_lerobot(path, "lift"))

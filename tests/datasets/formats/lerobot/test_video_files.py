@@ -2,8 +2,10 @@
 nearly; several episodes share a file."""
 
 import json
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
@@ -76,8 +78,16 @@ def test_pictures_go_out_as_videos_and_come_back(tmp_path, fps):
     assert found.pictures == {"eye_in_hand": (4, 4, 3)}
 
 
+@pytest.mark.parametrize("videos", [True, False])
+def test_a_relative_path_may_have_a_colon(tmp_path, monkeypatch, videos):
+    """Which pyarrow and ffmpeg would take for an address."""
+    monkeypatch.chdir(tmp_path)
+    write_lerobot(make(), Path("my:set"), videos=videos)
+    assert len(list(read_lerobot(Path("my:set")).episodes)) == len(LENGTHS)
+
+
 def test_meta_says_where_every_episode_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_files, "FILE_BYTES", 1)  # a file each, as far as frames are out
+    monkeypatch.setattr(video_files, "VIDEO_BYTES", 1)  # a file each, as far as frames are out
     write_lerobot(make(), tmp_path / "out")
     assert_back(read_lerobot(tmp_path / "out"), make())
     monkeypatch.undo()
@@ -90,7 +100,7 @@ def test_meta_says_where_every_episode_is(tmp_path, monkeypatch):
 
 
 def test_a_new_video_begins_when_one_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_files, "FILE_BYTES", 1)
+    monkeypatch.setattr(video_files, "VIDEO_BYTES", 1)
     with video_files.VideoFiles(tmp_path, "top", 20) as files:
         long = np.stack([picture((16, 16, 3), t % 15) for t in range(200)])
         places = [files.write(long), files.write(long[:3])]
@@ -170,6 +180,18 @@ def test_without_pyav_one_line_says_how_to_install_it(tmp_path, monkeypatch):
     with pytest.raises(ConversionError, match=r"'reconverge\[video\]', or add videos=false"):
         write_lerobot(make(), tmp_path / "out")
     write_lerobot(make(), tmp_path / "out", videos=False)
+
+
+@pytest.mark.parametrize("fps", ["20", [20], True, 0.0004, 1e6, -20, float("nan"), float("inf")])
+def test_steps_a_second_that_make_no_sense_are_one_line(tmp_path, fps):
+    said = f"here: fps is {re.escape(repr(fps))}, expected a number from 0.01 to 10000; add fps=20"
+    for videos in (True, False):
+        with pytest.raises(ConversionError, match=said):
+            write_lerobot(make(fps), tmp_path / "out", videos=videos)
+    if isinstance(fps, float):
+        with pytest.raises(ConversionError, match=said):
+            write_lerobot(make(), tmp_path / "out", fps=fps)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recorded_times_must_be_those_of_the_video(tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import subprocess
 import sys
 
 import imageio_ffmpeg
@@ -41,11 +43,15 @@ def encode(file, frames):
     with_size.close()
 
 
-def declare(path, feature=FEATURE, **changes):
+def change_info(path, **changes):
     info = json.loads((path / "meta/info.json").read_text())
+    (path / "meta/info.json").write_text(json.dumps(info | changes))
+
+
+def declare(path, feature=FEATURE, **changes):
+    features = json.loads((path / "meta/info.json").read_text())["features"]
     video = {"dtype": "video", "shape": [3, HEIGHT, WIDTH], "names": ["c", "h", "w"], **changes}
-    info["features"][feature] = video
-    (path / "meta/info.json").write_text(json.dumps(info))
+    change_info(path, features=features | {feature: video})
 
 
 def make_dataset(path, version=3):
@@ -103,6 +109,26 @@ def test_pictures_may_be_left_out(tmp_path):
     assert not read_lerobot(path, leave_out=[FEATURE]).pictures
 
 
+def place(path, **values):
+    """Say of every episode that its video is elsewhere."""
+    file = path / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    for name, value in values.items():
+        column = f"videos/{FEATURE}/{name}"
+        table = table.drop_columns([column]).append_column(column, pa.array([value] * len(table)))
+    pq.write_table(table, file)
+
+
+def without_a_time(path):
+    """Make the video an MPEG transport stream that does not say when its third frame is shown."""
+    file = path / STORED.format(FEATURE)
+    copy = ["-i", str(file), "-c", "copy", "-f", "mpegts", "-muxdelay", "0", str(path / "stream")]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *copy], check=True)
+    first, *frames = (path / "stream").read_bytes().split(b"\0\0\1\xe0")
+    frames[2] = frames[2][:3] + b"\0" + frames[2][4:]  # flags: no times in the packet's header
+    file.write_bytes(b"\0\0\1\xe0".join([first, *frames]))
+
+
 def shorten(path):
     (path / STORED.format(FEATURE)).unlink()
     encode(path / STORED.format(FEATURE), [frame(0, step) for step in range(9)] + [frame(1, 0)])
@@ -126,6 +152,24 @@ def shorten(path):
             r"has pictures of \(48, 64, 3\), meta/info.json says \(48, 10, 3\)",
         ),
         (lambda path: declare(path, info={"video.is_depth_map": True}), "images.top .pixels.; add"),
+        (
+            lambda path: declare(path, video_info={"video.is_depth_map": True}),
+            "images.top .pixels.; add",
+        ),
+        *(
+            (lambda path, shape=shape: declare(path, shape=shape), "images.top .pixels.; add")
+            for shape in ([-1, 4, 3], [True, 16, 3], [0, 0, 3], [4.0, 4, 3], "abc", None)
+        ),
+        *(
+            (
+                lambda path, t=t: place(path, from_timestamp=t),
+                f"not say where .*timestamp={re.escape(str(t))}",
+            )
+            for t in (float("nan"), float("inf"), -float("inf"), -1.0, 1e300)
+        ),
+        (lambda path: place(path, from_timestamp=1e6), "no picture of step 0 of 9: it ends early"),
+        (lambda path: place(path, chunk_index=float("inf")), "does not say where .*OverflowError"),
+        (without_a_time, "file-000.mp4 has a frame without a time; restore"),
         (lambda path: declare(path, "observation.top"), "would both be pictures of top; add leave"),
         (
             lambda path: declare(path, "observation.images.side"),
@@ -140,6 +184,29 @@ def test_a_video_that_does_not_fit_is_one_line_and_leaves_nothing(tmp_path, dama
         write_store(read_lerobot(path), tmp_path / "so101.zarr")
     assert "\n" not in str(raised.value)
     assert [file.name for file in tmp_path.iterdir()] == ["so101"]
+
+
+@pytest.mark.parametrize("about", ["abc", [1], 1, None])
+def test_what_is_said_of_a_video_may_be_anything(tmp_path, about):
+    path = make_dataset(tmp_path / "so101")
+    declare(path, info=about, video_info=about)
+    assert len(list(read_lerobot(path).episodes)) == 2
+
+
+@pytest.mark.parametrize("size", ["abc", [1], float("inf")])
+def test_chunks_of_no_size_are_one_line(tmp_path, size):
+    path = make_dataset(tmp_path / "so101", version=2)
+    change_info(path, chunks_size=size)
+    with pytest.raises(ConversionError, match="does not say where the video of episode 0 is"):
+        list(read_lerobot(path).episodes)
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), "20"])
+def test_an_fps_that_is_no_number_is_one_line(tmp_path, fps):
+    path = make_dataset(tmp_path / "so101")
+    change_info(path, fps=fps)
+    with pytest.raises(ConversionError, match=f"fps is {fps!r}, expected more than 0"):
+        read_lerobot(path)
 
 
 def test_without_pyav_one_line_says_how_to_install_it(tmp_path, monkeypatch):
