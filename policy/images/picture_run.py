@@ -39,7 +39,7 @@ from reconverge.policy.runs.folder import flat, record_options
 from reconverge.policy.runs.loading import find_device
 from reconverge.policy.runs.provenance import command
 from reconverge.policy.runs.record import Reporter, RunRecord
-from reconverge.policy.runs.resuming import find_begun, go_on
+from reconverge.policy.runs.resuming import Begun, find_begun, go_on
 from reconverge.policy.runs.summary import Summary
 
 PACKAGES = ("diffusers",)  # whose versions decide a result, beside those of every run
