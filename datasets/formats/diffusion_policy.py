@@ -137,10 +137,10 @@ def _lacking(files: ZarrFiles, arrays: Mapping[str, zarr.Array]) -> list[str]:
     """
     lines = []
     for array in arrays.values():
-        lacking = array.nchunks - array.nchunks_initialized
+        lacking, whole = files.lacking(array)
         if not lacking:
             continue
-        line = f"{array.name.lstrip('/')} lacks {lacking} of {array.nchunks} chunks"
+        line = f"{array.path.removeprefix(files.place)} lacks {lacking} of {whole} chunks"
         if OUR_RECORD in files.attributes():
             raise ConversionError(f"{files.source}: {line}; {RESTORE}")
         lines.append(f"{line}: read as {array.fill_value}")

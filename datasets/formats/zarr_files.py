@@ -1,6 +1,7 @@
 """Arrays of zarr v2 or v3, in a directory or in an archive that is read where it lies."""
 
 import json
+import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,6 +60,15 @@ class ZarrFiles:
         """Read rows of an array."""
         where = f"{name} rows {start} to {stop - 1}"
         return self._try(where, lambda: np.asarray(array[start:stop]))
+
+    def lacking(self, array: zarr.Array) -> tuple[int, int]:
+        """Return how many of the files of chunks, or of shards, are not there, and of how many."""
+        above = f"{array.path.removeprefix(self.place)}/"
+        own = [file for file in self.files if file.startswith(above)]
+        there = sum(not file.endswith((*METADATA, ".zattrs")) for file in own)
+        grid = zip(array.shape, array.shards or array.chunks, strict=True)
+        whole = math.prod(-(-length // step) for length, step in grid)
+        return max(0, whole - there), whole
 
     def _json(self, file: str) -> dict[str, Any]:
         return self._try(file, lambda: dict(json.loads((self.root / file).read_text("utf-8"))))

@@ -214,6 +214,13 @@ def test_read_diffusion_policy_says_which_chunks_are_missing(tmp_path):
     assert re.fullmatch(r"data/state lacks 1 of \d+ chunks: read as 0(\.0)?", line)
 
 
+def test_read_diffusion_policy_counts_the_chunks_of_arrays_whose_names_begin_alike(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr", state_more=np.ones((9, 2), np.float32))
+    (tmp_path / "a.zarr/data/state_more/0.0").unlink()
+    (line,) = read_diffusion_policy(Path(zipped(tmp_path / "a.zarr"))).warnings
+    assert re.fullmatch(r"data/state_more lacks 1 of 3 chunks: read as 0(\.0)?", line)
+
+
 def test_read_diffusion_policy_counts_chunks_in_shards(tmp_path):
     make_replay_buffer(tmp_path / "a.zarr")
     root = zarr.open_group(tmp_path / "a.zarr", mode="a")
