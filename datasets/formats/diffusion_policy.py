@@ -1,6 +1,6 @@
 """Read diffusion_policy's replay buffers: zarr v2 or v3, a directory or the same in a .zarr.zip."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,16 +127,17 @@ def _arrays(
     found = {n: files.open(f"data/{path}") for path, n in names.items() if n not in leave_out}
     unseen = [n for n, a in found.items() if not pictures and is_picture(a.dtype, a.shape[1:])]
     lines = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
-    return without(found, unseen), lines + _lacking(files, without(found, unseen))
+    kept = without(found, unseen)
+    return kept, lines + _lacking(files, kept.values())
 
 
-def _lacking(files: ZarrFiles, arrays: Mapping[str, zarr.Array]) -> list[str]:
+def _lacking(files: ZarrFiles, arrays: Iterable[zarr.Array]) -> list[str]:
     """Return a line for each array without some of its chunks, which zarr reads as one value.
 
     zarr itself may leave out chunks of nothing else; our exports never do. Raises ConversionError.
     """
     lines = []
-    for array in arrays.values():
+    for array in arrays:
         lacking, whole = files.lacking(array)
         if not lacking:
             continue
@@ -162,7 +163,7 @@ def _scalars(
         if array.shape != count or array.dtype.kind not in "biuf":
             behind.append(f"meta/{path}")
             continue
-        lines += _lacking(files, {name: array})
+        lines += _lacking(files, [array])
         values = files.read(array, f"meta/{path}", 0, count[0])[kept]
         kind = {"b": "bool", "f": "float64"}.get(values.dtype.kind, "int64")
         found[name] = widen(f"{files.source}: meta/{path}", values, kind)

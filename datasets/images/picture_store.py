@@ -14,7 +14,7 @@ from reconverge.datasets.images.labelled import PARTS, LabelledPictures, Picture
 from reconverge.errors import ReconvergeError
 from reconverge.files import creating
 
-SCHEMA, MADE_FROM = "pictures/1", "made_from"
+SCHEMA, MADE_FROM = "pictures/2", "made_from"
 ROWS = 10_000  # of a chunk
 REMEDY = "delete it, and it is made again"
 

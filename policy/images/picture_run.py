@@ -173,13 +173,10 @@ def _reader(source: TaskPictures) -> Callable[[], TaskPictures]:
 
 
 def _facts(options: ImageOptions, method: Method, store: PictureStore) -> dict[str, Any]:
-    facts = facts_of(options, deciding(options), method, _identities(store))
+    pictures = {"source": store.source, "identity": store.identity}
+    facts = facts_of(options, deciding(options), method, {store.path.name: pictures})
     facts["versions"] |= {name: version(name) for name in PACKAGES}
     return facts
-
-
-def _identities(store: PictureStore) -> dict[str, dict[str, Any]]:
-    return {store.path.name: {"source": store.source, "identity": store.identity}}
 
 
 def read_spec(manifest: dict[str, Any], file: Path) -> PictureSpec:

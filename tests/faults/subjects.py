@@ -34,7 +34,7 @@ from support.logged_run import interrupted, resumed
 from support.picture_files import make_folders
 from support.summaries import two_tasks, write_summary
 from support.tiny_checkpoint import make_checkpoint
-from support.tiny_run import make_options, start
+from support.tiny_run import export, make_options
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,8 @@ def read_checkpoints(run):
 
 
 def make_package(folder):
-    """In a process of its own, since tracing meets no shape checks there."""
-    source, target = make_checkpoint(folder / "checkpoints").path, folder / "exported"
-    arguments = [f"checkpoint={source}", f"output={target}"]
-    _, said = start(arguments, None, "reconverge.tools.export").communicate(timeout=300)
-    assert target.exists(), said
-    return target
+    export(make_checkpoint(folder / "checkpoints").path, folder / "exported")
+    return folder / "exported"
 
 
 def read_package(folder):

@@ -111,6 +111,14 @@ def test_damage_is_refused_in_one_line(tmp_path, brought, damage):
     assert "\n" not in str(refused.value)
 
 
+def test_a_store_of_another_version_is_no_damaged_one(tmp_path, brought):
+    path = supply(str(brought), 16, tmp_path).path
+    text = (path / "zarr.json").read_text()
+    (path / "zarr.json").write_text(text.replace("pictures/2", "pictures/1"))
+    with pytest.raises(ReconvergeError, match="no store of pictures of this version"):
+        open_store(path)
+
+
 def test_an_unknown_name_lists_the_data_sets(tmp_path):
     with pytest.raises(ReconvergeError, match="fashion_mnist"):
         supply("fashion_mnits", 16, tmp_path)

@@ -17,8 +17,9 @@ from reconverge.policy.deployment.package import load_package, readme
 from reconverge.seal import seal
 from reconverge.tools import export
 from reconverge.tools.benchmark import latency
+from support import tiny_run
 from support.tiny_checkpoint import make_checkpoint
-from support.tiny_run import call, start
+from support.tiny_run import call
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,7 @@ def source(tmp_path_factory):
 def exported(source, tmp_path_factory):
     """The folder that the entry point writes."""
     folder = tmp_path_factory.mktemp("exports") / "mine"
-    process = start(
-        [f"checkpoint={source.path}", f"output={folder}"], None, "reconverge.tools.export"
-    )
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    tiny_run.export(source.path, folder)
     assert list(folder.parent.iterdir()) == [folder]
     return folder
 

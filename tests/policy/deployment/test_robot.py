@@ -15,7 +15,7 @@ import torch
 from reconverge.policy.deployment.package import load_package
 from reconverge.policy.deployment.robot import Policy
 from support.tiny_checkpoint import make_seeing
-from support.tiny_run import start
+from support.tiny_run import export
 
 RNG = np.random.default_rng(0)
 KEYS = ["robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"]
@@ -48,11 +48,7 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports") / "mine"
-    arguments = [f"checkpoint={source.path}", f"output={folder}"]
-    process = start(arguments, None, "reconverge.tools.export")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert "lift, can; differs from the policy by at most" in out
+    assert "lift, can; differs from the policy by at most" in export(source.path, folder)
     return folder
 
 
