@@ -171,7 +171,7 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
         **identity,
     )
     for name, now in renderer.items():
-        if (was := store.attributes.get(name)) != now:
+        if (was := store.attributes.get(name, "an unknown renderer")) != now:
             warnings.warn(f"{path}: pictures were drawn by {was}, here by {now}", StoreWarning, 2)
     complete = len(store) >= episodes and store.attributes.get("attempts") == _attempts(store)
     if store.pictures != pictures and (pictures or not complete):

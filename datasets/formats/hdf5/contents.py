@@ -16,14 +16,13 @@ import h5py
 import numpy as np
 
 from reconverge.datasets.formats.arrays import RESTORE, ConversionError, check_name
+from reconverge.datasets.sums import sum_rows
 
 MAX_DEPTH = 4  # groups in groups
 MAX_ARRAY_BYTES = 2**31
 CHUNK_BYTES = 2**26
 VERSIONS = ("v110", "v110")  # of the file's layout: from 1.10 on its metadata have checksums
-CHECKSUM = (
-    "reconverge_crc32"  # attribute that we write: of the other attributes, whose texts have none
-)
+CHECKSUM = "reconverge_crc32"  # attribute that we write: of an array's rows, of other attributes
 LOCKED = ("unable to lock file", "file is already open for write")
 
 
@@ -35,7 +34,7 @@ class Array(NamedTuple):
     shape: tuple[int, ...]
 
     def read(self, where: str) -> np.ndarray:
-        """Read all of it."""
+        """Read all of it. Raises ConversionError if the checksum that we wrote differs."""
         if self.dtype.itemsize * math.prod(self.shape) > MAX_ARRAY_BYTES:
             raise ConversionError(
                 f"{where} has shape {self.shape}, too large for one episode; {RESTORE}"
@@ -45,7 +44,21 @@ class Array(NamedTuple):
             numeric = self.dtype.kind in "fiu" and self.dtype.metadata is None
             kind = _memory_type(self.dtype) if numeric else None
             self.dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values, kind)
+        stated = self._stated_sum()
+        if stated is not None and stated != sum_rows(values):
+            raise ConversionError(
+                f"{where}: its rows were edited or damaged; {RESTORE}, or delete its attribute "
+                f"{CHECKSUM} if they were meant to be edited"
+            )
         return values
+
+    def _stated_sum(self) -> int | None:
+        """Return the checksum of an array of ours; HDF5's own takes zeros for that of zeros."""
+        if not h5py.h5a.exists(self.dataset, CHECKSUM.encode()):
+            return None
+        stated = np.empty((), np.uint32)
+        h5py.h5a.open(self.dataset, CHECKSUM.encode()).read(stated)
+        return int(stated)
 
 
 @cache
@@ -153,6 +166,7 @@ def write_array(
     space = h5py.h5s.create_simple(values.shape)
     dataset = h5py.h5d.create(group.id, name.encode(), kind, space, properties)
     dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    h5py.Dataset(dataset).attrs[CHECKSUM] = np.uint32(sum_rows(values))
 
 
 def write_attributes(group: h5py.Group, values: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Cameras of LeRobot datasets: which features are pictures, in videos or in tables."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from reconverge.datasets.formats.pictures.sizes import resize
 
 PREFIXES = ("observation.images.", "observation.")  # of the features of cameras
 VIDEO, IMAGE = PIXELS = ("video", "image")  # types of features: in videos, in tables
+LARGEST = 2**28  # bytes of a picture
 OTHERWISE = f"{RESTORE}, or add pictures=false"
 
 
@@ -59,6 +61,11 @@ def find_cameras(
         if camera is None or name in leave_out:
             continue
         check_name(f"{path}: meta/info.json", name)
+        if math.prod(camera.shape) > LARGEST:
+            raise ConversionError(
+                f"{path}: meta/info.json says that {name} has pictures of {camera.shape}, too "
+                f"large; {OTHERWISE}"
+            )
         if other := found.get(camera.name):
             raise ConversionError(
                 f"{path}: {other.feature} and {name} would both be pictures of {camera.name}; "

@@ -19,6 +19,7 @@ LEGAL = {
     "path": (pa.string(), pa.large_string(), pa.null()),
 }
 FORMATS = ("PNG", "JPEG")
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes that 8 bits would clip
 
 
 def read_images(
@@ -63,6 +64,10 @@ def _decode(path: Path, where: str, entry: Mapping[str, Any]) -> UInt8[np.ndarra
         content = entry.get("bytes")
         content = _read(path, where, entry.get("path") or "") if content is None else content
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
+        if picture.mode in DEEP:
+            raise ConversionError(
+                f"{where} is grey of more than 8 bits ({picture.mode}), as depth is; {OTHERWISE}"
+            )
         return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     except (ConversionError, MemoryError):
         raise

@@ -490,3 +490,28 @@ def test_read_robomimic_finds_every_flipped_byte_of_an_export(store, tmp_path):
         except ConversionError:
             refused += 1
     assert refused > 100
+
+
+def test_read_robomimic_finds_zeros_over_rows_and_their_checksum(store, tmp_path):
+    path = tmp_path / "export.hdf5"
+    write_robomimic(read_store(store.path), path)
+    with h5py.File(path) as file:
+        chunk = file["data/demo_0/actions"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    with pytest.raises(ConversionError, match=r"demo_0: actions: its rows were edited or damaged"):
+        contents(read_robomimic(path))
+
+
+def test_read_robomimic_takes_an_edit_that_was_meant(store, tmp_path):
+    path = tmp_path / "export.hdf5"
+    write_robomimic(read_store(store.path), path)
+    with h5py.File(path, "r+") as file:
+        actions = file["data/demo_0/actions"]
+        actions[...] = 0.25
+        with pytest.raises(ConversionError, match="delete its attribute reconverge_crc32"):
+            contents(read_robomimic(path))
+        del actions.attrs["reconverge_crc32"]
+    (episode, _), *_ = read_robomimic(path).episodes
+    assert (episode.action == 0.25).all()

@@ -120,6 +120,7 @@ def with_damaged_exif(value, place):
     return bytes(content)
 
 
+DEEP = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1_000
 DAMAGED = [
     *(file_of(PICTURES[0])[:60], file_of(PICTURES[0], "JPEG")[:200], b"no picture", b""),
     *(with_damaged_exif(value, place) for value, place in [(0, 29), (13, 29), (1, 31), (2, 31)]),
@@ -137,6 +138,7 @@ DAMAGED = [
             {"bytes": file_of(PICTURES[0][:, :5]), "path": None},
             r"pictures of \(6, 5, 3\), meta/inf",
         ),
+        ({"bytes": file_of(DEEP), "path": None}, "is grey of more than 8 bits"),
         ({"bytes": None, "path": "gone.png"}, "'gone.png' is missing"),
         ({"bytes": None, "path": None}, "its picture is missing"),
         (None, "its picture is missing"),
@@ -156,6 +158,12 @@ def test_a_damaged_picture_is_one_line_and_leaves_nothing(tmp_path, entry, said)
     assert "0x" not in str(raised.value)
     assert [file.name for file in tmp_path.iterdir()] == ["so101"]
     assert_pictures(read_lerobot(path, "push"), [PICTURES[3:5]])  # whose pictures are whole
+
+
+def test_a_size_that_no_memory_holds_is_one_line(tmp_path):
+    path = make_dataset(tmp_path / "so101", shape=[10**6, 10**6, 3])
+    with pytest.raises(ConversionError, match=rf"{FEATURE} has pictures of \(1000000.*too large"):
+        read_lerobot(path, "lift")
 
 
 def change_column(path, column):
