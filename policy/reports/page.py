@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-from collections import deque
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
+import imageio_ffmpeg
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from reconverge.errors import ReconvergeError
 from reconverge.files import write_text
@@ -38,6 +36,8 @@ from reconverge.policy.reports.rows.run_rows import (
 from reconverge.policy.reports.run import Run, read_run, success_curves
 from reconverge.policy.runs import metrics
 from reconverge.policy.runs.summary import Summary
+
+LAST_PICTURE = "-vf reverse -frames:v 1 -q:v 3 -c:v mjpeg -f image2pipe -"  # of the last second
 
 
 @dataclass(frozen=True)
@@ -139,15 +139,14 @@ def _averages(summary: Summary) -> list[float]:
 
 
 def _video(task: str, path: Path) -> Video:
-    try:
-        last = deque(iio.imiter(path), maxlen=1).pop()
-    except (OSError, ValueError, IndexError) as error:
+    source = ["-nostdin", "-sseof", "-1", "-i", f"file:{path}"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *source, *LAST_PICTURE.split()]
+    last = subprocess.run(command, capture_output=True).stdout
+    if not last:
         raise ReconvergeError(
             f"{path}: cannot be read as a video; film it again with tools.export_video"
-        ) from error
-    picture = io.BytesIO()
-    Image.fromarray(last).save(picture, "JPEG", quality=80)
-    return Video(task, _uri("video/mp4", path.read_bytes()), _uri("image/jpeg", picture.getvalue()))
+        )
+    return Video(task, _uri("video/mp4", path.read_bytes()), _uri("image/jpeg", last))
 
 
 def _read(path: Path) -> bytes:
