@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from importlib.resources import files
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from reconverge.configs.store import Command
@@ -50,13 +53,44 @@ def explained(command: Command, error: Exception, overrides: list[str]) -> Recon
         group = found[2].partition(".")[0]
         return ReconvergeError(
             f"experiment={found[1]} sets {found[2]}, which {group}="
-            f"{_choice(command, group, overrides)} does not have; leave experiment= out and give "
-            "the other options of configs/experiment/ one by one"
+            f"{_choice(command, group, overrides)} does not have; in its place, and before yours, "
+            f"give {_in_full(command, found[1], overrides)}"
         )
     cause = error if isinstance(error, ValidationError) else error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         return _wrong_type(command, error, cause, overrides)
     return None
+
+
+def _in_full(command: Command, experiment: str, overrides: list[str]) -> str:
+    """Return, as they are typed, the options of an experiment that the chosen groups have."""
+    known = set(option_names(command.options()))
+    for group in command.groups:
+        known -= {name for name in known if name.startswith(f"{group}.")}
+        known |= set(option_names(_chosen_options(command, group, overrides), f"{group}."))
+    preset = files("reconverge.configs") / "experiment" / f"{experiment}.yaml"
+    options = dict(OmegaConf.create(preset.read_text()))
+    choices = {}
+    for choice in options.pop("defaults", ()):
+        (group, name), *_ = choice.items()
+        choices[group.removeprefix("override /")] = name
+    for typed in overrides:
+        choices.pop(typed.partition("=")[0], None)
+    given = [f"{group}={name}" for group, name in choices.items()]
+    given += [f"{name}={value}" for name, value in _flat(options) if name in known]
+    return " ".join(given)
+
+
+def _flat(options: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name of every option and its value as it is typed."""
+    for name, value in options.items():
+        if isinstance(value, DictConfig):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield (
+                f"{prefix}{name}",
+                ",".join(value) if isinstance(value, ListConfig) else str(value),
+            )
 
 
 def _unreadable(command: Command, override: str, overrides: list[str]) -> ReconvergeError:

@@ -174,6 +174,24 @@ def test_a_preset_that_sets_what_a_choice_lacks_gives_one_line(fails):
     assert "experiment=cw10 sets replay.updates, which replay=demonstrations does not have" in line
 
 
+@pytest.mark.parametrize(
+    ("experiment", "mine", "lacks"),
+    [
+        ("cw10", ["replay=demonstrations", "replay.budget=100"], "replay.updates"),
+        ("cw10_paper", ["method=ewc", "network=mlp"], "method.distillation_weight"),
+    ],
+)
+def test_what_is_said_to_give_in_place_of_a_preset_is_taken(fails, experiment, mine, lacks):
+    line = fails([f"experiment={experiment}", *mine])
+    given = line.partition(" give ")[2].split()
+    assert not any(each.startswith(lacks) for each in given)
+    options = commandline.compose(TRAIN, [*given, *mine])
+    preset = commandline.compose(TRAIN, [f"experiment={experiment}"])
+    assert options.updates_per_task == preset.updates_per_task
+    assert options.diffusion == preset.diffusion
+    assert options.env == preset.env
+
+
 def test_what_is_refused_leaves_its_name_free(fails, tmp_path, demonstrations, monkeypatch):
     folder = tmp_path / "run"
     assert "n_action_steps" in fails(options(demonstrations, folder, "n_action_steps=9"))
