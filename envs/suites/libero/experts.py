@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import atan2, cos, hypot, pi, sin
+from functools import partial
+from math import hypot
 
 import numpy as np
 from jaxtyping import Float
 
+from reconverge.envs.suites.libero.boxes import Box, Frame
+from reconverge.envs.suites.libero.fixtures import DrawerExpert, KnobExpert, PushExpert
 from reconverge.envs.suites.robosuite.motion import (
     METRES,
     RETREAT,
     Grasp,
     Hand,
     Vector,
-    axes,
     blend,
     drive,
-    grasp_turn,
     let_go,
     ramp,
     reach,
@@ -27,10 +28,6 @@ from reconverge.envs.suites.robosuite.motion import (
 from reconverge.envs.task import Expert, Landmarks
 
 ALIGNED = 0.003  # misalignment at which the hand may come down between other objects, metres
-DEPTH = 0.035  # grasp of a tall object below its top, metres
-END = 0.02  # grasp of a long object from its end, metres
-LOWEST = 0.012  # of the grip site over what an object stands on, metres
-WIDEST = 0.074  # object that fits between the fingers, metres
 STICKS = 0.03  # distance below the grasp at which an object has left the fingers, metres
 SQUEEZE = 0.004  # finger opening beyond an object's width at which the lift begins, metres
 CLEARANCE = 0.03  # between a basket's walls and the lower end of what is carried, metres
@@ -44,52 +41,6 @@ CENTRED = 0.008  # distance from a dish's axis at which a bowl is lowered, metre
 LANDED = 0.008  # height over the dish at which a bowl is released, metres
 HIGHEST = 0.26  # height over the dish at which a bowl is carried, metres
 LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from below the cabinet's top
-# direction from a bowl's axis to the grasp, radians about the vertical: within the arm's reach, and
-# between the bowl and the drawer's side
-SIDE = 2.69
-
-Frame = tuple[Vector, Vector, Vector]  # axes of an object, world frame
-
-
-class Box:
-    """The box around an object's collision geoms; of a region its middle alone."""
-
-    def __init__(self, landmarks: Landmarks, name: str):
-        self.name = name
-        self.half = landmarks.get(f"{name}_half", np.zeros(3)).tolist()
-        self.middle = landmarks.get(f"{name}_middle", np.zeros(3)).tolist()
-
-    def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
-        """Return its middle and its axes, world frame."""
-        origin = observation[f"{self.name}_pos"].tolist()
-        frame = axes(observation[f"{self.name}_quat"].tolist())
-        x, y, z = (
-            origin[i] + sum(m * axis[i] for m, axis in zip(self.middle, frame, strict=True))
-            for i in range(3)
-        )
-        return (x, y, z), frame
-
-    def height(self, frame: Frame) -> float:
-        """Return half its size along the vertical, metres."""
-        return sum(s * abs(axis[2]) for s, axis in zip(self.half, frame, strict=True))
-
-    def grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
-        """Return a grasp across two of its upright faces near its top, those that need the least
-        turn; of a long object at its end towards the robot, where fewer others stand.
-        """
-        height = self.height(frame)
-        level = [(s, a) for s, a in zip(self.half, frame, strict=True) if abs(a[2]) < 0.75]
-        choices = [
-            (grasp_turn(hand, atan2(axis[0], -axis[1]), pi), size, *level[i - 1])
-            for i, (size, axis) in enumerate(level)
-            if 2.0 * size < WIDEST
-        ]
-        none = (0.0, min(self.half), 0.0, (0.0, 0.0, 0.0))  # it is too wide every way
-        turn, size, length, along = min(choices, key=lambda choice: abs(choice[0]), default=none)
-        back = -along[0] * max(0.0, length - END)
-        z = middle[2] + max(0.0, height - DEPTH, LOWEST - height)
-        place = (middle[0] + back * along[0], middle[1] + back * along[1], z)
-        return Grasp(place, turn, 2.0 * size)
 
 
 def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
@@ -157,10 +108,8 @@ class BowlExpert:
         return drive(shift, upright(hand.palm), grasp.turn, close)
 
     def _grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
-        radius = self._bowl.half[0] - WALL
-        x, y = middle[0] + radius * cos(SIDE), middle[1] + radius * sin(SIDE)
         z = middle[2] + self._bowl.height(frame) - RIM
-        return Grasp((x, y, z), grasp_turn(hand, SIDE + pi / 2.0, pi), CURVED)
+        return self._bowl.grasp_rim(hand, middle, WALL, z, CURVED)
 
 
 BASKET, BOWL = ("basket", BasketExpert), ("bowl", BowlExpert)
@@ -170,4 +119,7 @@ EXPERTS: dict[str, tuple[str, Callable[..., Expert]]] = {
     **{f"libero_spatial_{i}": BOWL for i in range(10)},
     **{f"libero_goal_{i}": BOWL for i in (1, 4, 8)},  # on the stove, the cabinet, the plate
     "libero_goal_6": BASKET,  # cream cheese into the bowl
+    "libero_goal_0": ("drawer", DrawerExpert),
+    "libero_goal_5": ("push", PushExpert),  # the plate
+    "libero_goal_7": ("knob", partial(KnobExpert, "flat_stove_1_button")),
 }

@@ -1,4 +1,4 @@
-"""What an expert may know of a LIBERO scene: sizes of the objects of interest, metres."""
+"""What an expert may know of a LIBERO scene: sizes of objects, places of handles, metres."""
 
 from __future__ import annotations
 
@@ -12,26 +12,59 @@ def read_landmarks(env: Any, model: mujoco.MjModel) -> dict[str, np.ndarray]:
     """Return for every object that can be grasped or placed on `<name>_half` and `<name>_middle`:
     half sizes and middle of the box around its collision geoms, in its own frame.
     """
-    found = {}
+    found: dict[str, np.ndarray] = {}
+
+    def add(name: str, world: np.ndarray, origin: np.ndarray, rotation: np.ndarray) -> None:
+        corners = (world - origin) @ rotation.reshape(3, 3)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        found[f"{name}_half"], found[f"{name}_middle"] = (high - low) / 2, (high + low) / 2
+
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     for name, body in env.obj_body_id.items():
-        corners = _corners(model, data, body)
-        if len(corners):
-            low, high = corners.min(axis=0), corners.max(axis=0)
-            found[f"{name}_half"], found[f"{name}_middle"] = (high - low) / 2, (high + low) / 2
+        geoms = _solid(model, model.body_rootid == body)
+        if geoms:
+            add(name, _corners(model, data, geoms), data.xpos[body], data.xmat[body])
+    for name in env.obj_of_interest:
+        place = data.body(env.obj_body_id[name]) if name in env.obj_body_id else data.site(name)
+        handle = _handle(env, model, data, name)
+        if handle:
+            add(f"{name}_handle", _corners(model, data, handle), place.xpos, place.xmat)
     return found
 
 
-def _corners(model: mujoco.MjModel, data: mujoco.MjData, body: int) -> np.ndarray:
-    """Return the corners [n, 3] of the boxes around a body's collision geoms, in its frame."""
+def _solid(model: mujoco.MjModel, bodies: np.ndarray) -> list[int]:
+    """Return the collision geoms of the `bodies` [nbody], a mask."""
+    return np.flatnonzero((model.geom_contype > 0) & bodies[model.geom_bodyid]).tolist()
+
+
+def _handle(env: Any, model: mujoco.MjModel, data: mujoco.MjData, name: str) -> list[int]:
+    """Return the geom that stands out farthest from what a joint moves, along the joint's axis as
+    it opens or turns on, if `name` is moved by one joint or has one such part.
+    """
+    region = env.object_sites_dict.get(name)
+    root = env.obj_body_id.get(name)
+    moved = model.body_jntnum > 0
+    if region is None:
+        bodies = moved & (model.body_rootid == root) & (np.arange(model.nbody) != root)
+    else:
+        bodies = moved & (np.arange(model.nbody) == model.site_bodyid[model.site(name).id])
+    if bodies.sum() != 1:
+        return []
+    joint = model.body_jntadr[bodies][0]
+    low, high = model.jnt_range[joint]
+    axis = data.xaxis[joint] * (1.0 if high > -low else -1.0)
+    geoms = _solid(model, bodies)
+    return [max(geoms, key=lambda geom: (_corners(model, data, [geom]) @ axis).max())]
+
+
+def _corners(model: mujoco.MjModel, data: mujoco.MjData, geoms: list[int]) -> np.ndarray:
+    """Return the corners [n, 3] of the boxes around geoms, world frame."""
     unit = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3), axis=-1).reshape(-1, 3)
-    found = [np.zeros((0, 3))]
-    for geom in range(model.ngeom):
-        if model.geom_contype[geom] and model.body_rootid[model.geom_bodyid[geom]] == body:
-            middle, half = model.geom_aabb[geom].reshape(2, 3)
-            world = (
-                data.geom_xpos[geom] + (middle + half * unit) @ data.geom_xmat[geom].reshape(3, 3).T
-            )
-            found.append((world - data.xpos[body]) @ data.xmat[body].reshape(3, 3))
-    return np.concatenate(found)
+    boxes = [model.geom_aabb[geom].reshape(2, 3) for geom in geoms]
+    return np.concatenate(
+        [
+            data.geom_xpos[geom] + (middle + half * unit) @ data.geom_xmat[geom].reshape(3, 3).T
+            for geom, (middle, half) in zip(geoms, boxes, strict=True)
+        ]
+    )

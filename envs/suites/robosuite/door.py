@@ -4,7 +4,7 @@ handle from the front, turns it down and pulls the door open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import atan2, cos, hypot, sin
 from typing import Any
 
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from reconverge.envs.suites.robosuite.motion import (
     OPEN,
     Grasp,
+    Hand,
     Vector,
     axes,
     drive,
@@ -54,17 +55,12 @@ class DoorExpert:
         yaw = self.yaw(seen[:3], handle, angle)
         frame = handle_frame(yaw, angle)
         turn = turn_to(pose, frame)
-        away = [place - goal for place, goal in zip(hand.position, handle, strict=True)]
-        x, y, z = (sum(a * b for a, b in zip(away, axis, strict=True)) for axis in frame)
-        amiss = hypot(*turn) * ramp(hand.opening, self._width, OPEN)  # nothing for closed fingers
-        grasp = Grasp((0.0, 0.0, 0.0), amiss, self._width)
-        shift, close = reach(hand._replace(position=(x, y, z)), grasp)
+        shift, close = approach(hand, handle, frame, turn, self._width)
         if close:
             ahead, pull = self._open(hand.opening, hinge, angle)
             turn = turn_to(pose, handle_frame(yaw, angle + ahead))
             shift = (shift[0], shift[1] + ahead * self._handle[0], shift[2] + pull)
-        x, y, z = (sum(s * axis[i] for s, axis in zip(shift, frame, strict=True)) for i in range(3))
-        return drive((x, y, z), turn, turn[2], close)
+        return drive(to_world(shift, frame), turn, turn[2], close)
 
     def yaw(self, door: list[float], handle: list[float], angle: float) -> float:
         """Return the door's yaw, radians, from the places of its middle and of its handle, which is
@@ -94,6 +90,24 @@ def handle_frame(yaw: float, angle: float) -> Frame:
         (-c * down, -s * down, -along),
         (s, -c, 0.0),
     )
+
+
+def approach(
+    hand: Hand, handle: Sequence[float], frame: Frame, turn: Vector, width: float
+) -> tuple[Vector, bool]:
+    """Return the position error in the axes `frame` that leads open fingers around a handle from
+    the front, where `turn` is missing, and True if they should close.
+    """
+    away = [place - goal for place, goal in zip(hand.position, handle, strict=True)]
+    x, y, z = (sum(a * b for a, b in zip(away, axis, strict=True)) for axis in frame)
+    amiss = hypot(*turn) * ramp(hand.opening, width, OPEN)  # nothing for closed fingers
+    return reach(hand._replace(position=(x, y, z)), Grasp((0.0, 0.0, 0.0), amiss, width))
+
+
+def to_world(vector: Vector, frame: Frame) -> Vector:
+    """Return a vector in the world's axes of one in those of `frame`."""
+    x, y, z = (sum(v * axis[i] for v, axis in zip(vector, frame, strict=True)) for i in range(3))
+    return (x, y, z)
 
 
 def turn_to(hand: Frame, handle: Frame) -> Vector:

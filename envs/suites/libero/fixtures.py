@@ -1,0 +1,100 @@
+"""Scripted experts for LIBERO's fixtures: turn a knob, open a drawer; push a dish to its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import atan2, hypot, pi
+
+import numpy as np
+from jaxtyping import Float
+
+from reconverge.envs.suites.libero.boxes import HANDLE, Box, Frame
+from reconverge.envs.suites.robosuite.door import approach, to_world, turn_to
+from reconverge.envs.suites.robosuite.motion import (
+    Grasp,
+    axes,
+    drive,
+    grasp_turn,
+    ramp,
+    reach,
+    read_hand,
+    upright,
+)
+from reconverge.envs.task import Landmarks
+
+ALIGNED = 0.005  # misalignment at which the fingers come down around a knob, metres
+DEEP = 0.015  # grasp of a knob below its top, metres
+FIRM = (0.012, 0.004)  # finger opening beyond a handle's width at which it is moved: none, full
+AHEAD = 0.4  # angle by which the hand is ahead of the knob that it turns, radians
+PULL = 0.05  # position error that pulls a drawer, metres
+PUSH = 0.08  # position error that pushes a dish, metres
+LOW = 0.02  # of the grip site over a region of the table, metres
+WALL = 0.008  # from a flat dish's outer rim to between the fingers, metres
+SLANTED = 0.03  # finger opening on its rim, which leans outwards, metres
+
+
+class KnobExpert:
+    """Grasp a knob from above and turn it on; act as a function of the observation alone."""
+
+    def __init__(self, joint: str, owner: str, landmarks: Landmarks):
+        self._joint, self._knob = joint, Box(landmarks, owner, HANDLE)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        hand = read_hand(observation)
+        middle, frame = self._knob.read(observation)
+        x, y, _ = observation[f"{self._knob.name}_pos"].tolist()  # its axis
+        z = middle[2] + self._knob.height(frame) - DEEP
+        width = 2.0 * min(self._knob.half[:2])
+        yaw = atan2(frame[0][1], frame[0][0]) + observation[self._joint].item()
+        grasp = Grasp((x, y, z), grasp_turn(hand, yaw, pi), width)
+        shift, close = reach(hand, grasp, ALIGNED)
+        ahead = AHEAD * ramp(hand.opening - width, *FIRM) if close else 0.0
+        return drive(shift, upright(hand.palm), grasp.turn + ahead, close)
+
+
+class DrawerExpert:
+    """Grasp a drawer's handle from the front and pull; act as a function of the observation
+    alone.
+    """
+
+    def __init__(self, drawer: str, landmarks: Landmarks):
+        self._handle = Box(landmarks, drawer, HANDLE)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        hand, pose = read_hand(observation), axes(observation["robot0_eef_quat"].tolist())
+        handle, drawer = self._handle.read(observation)
+        frame = self._front(drawer)
+        width = 2.0 * self._handle.height(drawer)
+        turn = turn_to(pose, frame)
+        (x, y, z), close = approach(hand, handle, frame, turn, width)
+        if close:
+            z += PULL * ramp(hand.opening - width, *FIRM)
+        return drive(to_world((x, y, z), frame), turn, turn[2], close)
+
+    def _front(self, drawer: Frame) -> Frame:
+        """Return axes along the handle, down, and out of the drawer, towards its handle."""
+        parts = zip(self._handle.middle, drawer, strict=True)
+        away, (x, y, _) = max(parts, key=lambda part: abs(part[0]))
+        sign = 1.0 if away > 0.0 else -1.0
+        return (sign * y, -sign * x, 0.0), (0.0, 0.0, -1.0), (sign * x, sign * y, 0.0)
+
+
+class PushExpert:
+    """Push a dish over the table to a region, its rim between the fingers; act as a function of
+    the observation alone.
+    """
+
+    def __init__(self, dish: str, region: str, landmarks: Landmarks):
+        self._dish, self._region = Box(landmarks, dish), Box(landmarks, region)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        hand = read_hand(observation)
+        dish, _ = self._dish.read(observation)
+        region, _ = self._region.read(observation)
+        x, y = region[0] - dish[0], region[1] - dish[1]
+        grasp = self._dish.grasp_rim(hand, dish, WALL, region[2] + LOW, SLANTED)
+        shift, close = reach(hand, grasp, ALIGNED)
+        if close:
+            push = PUSH / max(hypot(x, y), PUSH) * ramp(hand.opening - SLANTED, *FIRM)
+            shift = (shift[0] + push * x, shift[1] + push * y, shift[2])
+        return drive(shift, upright(hand.palm), grasp.turn, close)
