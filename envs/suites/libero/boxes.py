@@ -15,9 +15,6 @@ END = 0.02  # grasp of a long object from its end, metres
 LOWEST = 0.012  # of the grip site over what an object stands on, metres
 WIDEST = 0.074  # object that fits between the fingers, metres
 
-# direction from a dish's axis to the grasp of its rim, radians about the vertical: within the arm's
-# reach, and between a bowl in a drawer and the drawer's side
-SIDE = 2.69
 HANDLE = "_handle"  # in the names of landmarks
 
 Frame = tuple[Vector, Vector, Vector]  # axes of an object, world frame
@@ -65,8 +62,12 @@ class Box:
         place = (middle[0] + back * along[0], middle[1] + back * along[1], z)
         return Grasp(place, turn, 2.0 * size)
 
-    def grasp_rim(self, hand: Hand, middle: Vector, wall: float, z: float, width: float) -> Grasp:
-        """Return a grasp of a round dish by its rim, `wall` inside its edge, at the height `z`."""
+    def grasp_rim(
+        self, hand: Hand, middle: Vector, side: float, wall: float, z: float, width: float
+    ) -> Grasp:
+        """Return a grasp of a round dish by its rim: in the direction `side` from its axis (radians
+        about the vertical), `wall` inside its edge, at the height `z`.
+        """
         radius = self.half[0] - wall
-        x, y = middle[0] + radius * cos(SIDE), middle[1] + radius * sin(SIDE)
-        return Grasp((x, y, z), grasp_turn(hand, SIDE + pi / 2.0, pi), width)
+        x, y = middle[0] + radius * cos(side), middle[1] + radius * sin(side)
+        return Grasp((x, y, z), grasp_turn(hand, side + pi / 2.0, pi), width)

@@ -41,6 +41,9 @@ CENTRED = 0.008  # distance from a dish's axis at which a bowl is lowered, metre
 LANDED = 0.008  # height over the dish at which a bowl is released, metres
 HIGHEST = 0.26  # height over the dish at which a bowl is carried, metres
 LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from below the cabinet's top
+# direction from a bowl's axis to the grasp, radians about the vertical: within the arm's reach, and
+# between the bowl and the drawer's side
+SIDE = 2.69
 
 
 def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
@@ -109,7 +112,7 @@ class BowlExpert:
 
     def _grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
         z = middle[2] + self._bowl.height(frame) - RIM
-        return self._bowl.grasp_rim(hand, middle, WALL, z, CURVED)
+        return self._bowl.grasp_rim(hand, middle, SIDE, WALL, z, CURVED)
 
 
 BASKET, BOWL = ("basket", BasketExpert), ("bowl", BowlExpert)

@@ -26,11 +26,11 @@ ALIGNED = 0.005  # misalignment at which the fingers come down around a knob, me
 DEEP = 0.015  # grasp of a knob below its top, metres
 FIRM = (0.012, 0.004)  # finger opening beyond a handle's width at which it is moved: none, full
 AHEAD = 0.4  # angle by which the hand is ahead of the knob that it turns, radians
-PULL = 0.05  # position error that pulls a drawer, metres
-PUSH = 0.08  # position error that pushes a dish, metres
-LOW = 0.02  # of the grip site over a region of the table, metres
+PULL = 0.03  # position error that pulls a drawer, metres
+PUSH = 0.05  # position error that pushes a dish, metres
+LOW = 0.018  # of the grip site over a region of the table, metres
 WALL = 0.008  # from a flat dish's outer rim to between the fingers, metres
-SLANTED = 0.03  # finger opening on its rim, which leans outwards, metres
+SLANTED = 0.035  # finger opening on its rim, which leans outwards, metres
 
 
 class KnobExpert:
@@ -68,7 +68,7 @@ class DrawerExpert:
         turn = turn_to(pose, frame)
         (x, y, z), close = approach(hand, handle, frame, turn, width)
         if close:
-            z += PULL * ramp(hand.opening - width, *FIRM)
+            z += PULL * ramp(hand.opening - width, *FIRM) * ramp(z, -0.015, -0.005)
         return drive(to_world((x, y, z), frame), turn, turn[2], close)
 
     def _front(self, drawer: Frame) -> Frame:
@@ -92,9 +92,9 @@ class PushExpert:
         dish, _ = self._dish.read(observation)
         region, _ = self._region.read(observation)
         x, y = region[0] - dish[0], region[1] - dish[1]
-        grasp = self._dish.grasp_rim(hand, dish, WALL, region[2] + LOW, SLANTED)
+        grasp = self._dish.grasp_rim(hand, dish, atan2(y, x), WALL, region[2] + LOW, SLANTED)
         shift, close = reach(hand, grasp, ALIGNED)
         if close:
             push = PUSH / max(hypot(x, y), PUSH) * ramp(hand.opening - SLANTED, *FIRM)
             shift = (shift[0] + push * x, shift[1] + push * y, shift[2])
-        return drive(shift, upright(hand.palm), grasp.turn, close)
+        return drive(shift, upright(hand.palm), grasp.turn, close and hand.opening > SLANTED)
