@@ -26,6 +26,8 @@ ALIGNED = 0.005  # misalignment at which the fingers come down around a knob, me
 DEEP = 0.015  # grasp of a knob below its top, metres
 FIRM = (0.012, 0.004)  # finger opening beyond a handle's width at which it is moved: none, full
 AHEAD = 0.4  # angle by which the hand is ahead of the knob that it turns, radians
+OVER = 0.1  # height from which the hand comes down before a drawer, over what stands there, metres
+BESIDE = (0.02, 0.06)  # distance along a handle at which it is down, and up, metres
 PULL = 0.03  # position error that pulls a drawer, metres
 PUSH = 0.05  # position error that pushes a dish, metres
 LOW = 0.018  # of the grip site over a region of the table, metres
@@ -66,9 +68,11 @@ class DrawerExpert:
         frame = self._front(drawer)
         width = 2.0 * self._handle.height(drawer)
         turn = turn_to(pose, frame)
-        (x, y, z), close = approach(hand, handle, frame, turn, width)
+        along = sum((a - b) * c for a, b, c in zip(hand.position, handle, frame[0], strict=True))
+        over = (handle[0], handle[1], handle[2] + OVER * ramp(abs(along), *BESIDE))
+        (x, y, z), close = approach(hand, over, frame, turn, width)
         if close:
-            z += PULL * ramp(hand.opening - width, *FIRM) * ramp(z, -0.015, -0.005)
+            z += PULL * ramp(hand.opening - width, *FIRM)
         return drive(to_world((x, y, z), frame), turn, turn[2], close)
 
     def _front(self, drawer: Frame) -> Frame:
