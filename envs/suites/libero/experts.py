@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from math import hypot
+from math import hypot, pi
 
 import numpy as np
 from jaxtyping import Float
 
-from reconverge.envs.suites.libero.boxes import Box, Frame
+from reconverge.envs.suites.libero.boxes import DEPTH, Box, Frame
 from reconverge.envs.suites.libero.fixtures import DrawerExpert, KnobExpert, PushExpert
 from reconverge.envs.suites.robosuite.motion import (
     METRES,
@@ -19,6 +19,7 @@ from reconverge.envs.suites.robosuite.motion import (
     Vector,
     blend,
     drive,
+    grasp_turn,
     let_go,
     ramp,
     reach,
@@ -44,6 +45,9 @@ LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from belo
 # direction from a bowl's axis to the grasp, radians about the vertical: within the arm's reach, and
 # between the bowl and the drawer's side
 SIDE = 2.69
+NECK = 0.016  # of a bottle, metres
+# where a bottle is put on a rack, in the frame of its region: on the board, beside the ridge
+RACK = (-0.05, 0.0, 0.035)
 
 
 def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
@@ -115,6 +119,20 @@ class BowlExpert:
         return self._bowl.grasp_rim(hand, middle, SIDE, WALL, z, CURVED)
 
 
+class BottleExpert(BowlExpert):
+    """Grasp a bottle by its neck and put it on a region, at `place` in the region's frame; act as a
+    function of the observation alone.
+    """
+
+    def __init__(self, place: Vector, bottle: str, region: str, landmarks: Landmarks):
+        super().__init__(bottle, region, landmarks)
+        self._dish.middle = list(place)
+
+    def _grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
+        z = middle[2] + self._bowl.height(frame) - DEPTH
+        return Grasp((middle[0], middle[1], z), grasp_turn(hand, 0.0, pi), NECK)
+
+
 BASKET, BOWL = ("basket", BasketExpert), ("bowl", BowlExpert)
 # Of tasks: the expert's name in stores, and what makes it of objects of interest and landmarks.
 EXPERTS: dict[str, tuple[str, Callable[..., Expert]]] = {
@@ -123,6 +141,8 @@ EXPERTS: dict[str, tuple[str, Callable[..., Expert]]] = {
     **{f"libero_goal_{i}": BOWL for i in (1, 4, 8)},  # on the stove, the cabinet, the plate
     "libero_goal_6": BASKET,  # cream cheese into the bowl
     "libero_goal_0": ("drawer", DrawerExpert),
+    "libero_goal_2": ("bottle", partial(BottleExpert, (0.0, 0.0, 0.0))),  # on the cabinet
+    "libero_goal_9": ("bottle", partial(BottleExpert, RACK)),
     "libero_goal_5": ("push", PushExpert),  # the plate
     "libero_goal_7": ("knob", partial(KnobExpert, "flat_stove_1_button")),
 }
