@@ -10,7 +10,8 @@ import numpy as np
 
 def read_landmarks(env: Any, model: mujoco.MjModel) -> dict[str, np.ndarray]:
     """Return for every object that can be grasped or placed on `<name>_half` and `<name>_middle`:
-    half sizes and middle of the box around its collision geoms, in its own frame.
+    half sizes and middle of the box around its collision geoms, in its own frame. For an object of
+    interest with a handle or a knob on `<name>_handle_half` and `<name>_handle_middle` as well.
     """
     found: dict[str, np.ndarray] = {}
 
@@ -55,7 +56,8 @@ def _handle(env: Any, model: mujoco.MjModel, data: mujoco.MjData, name: str) -> 
     low, high = model.jnt_range[joint]
     axis = data.xaxis[joint] * (1.0 if high > -low else -1.0)
     geoms = _solid(model, bodies)
-    return [max(geoms, key=lambda geom: (_corners(model, data, [geom]) @ axis).max())]
+    reach = [(_corners(model, data, [geom]) @ axis).max() for geom in geoms]
+    return [geoms[int(np.argmax(reach))]] if geoms else []
 
 
 def _corners(model: mujoco.MjModel, data: mujoco.MjData, geoms: list[int]) -> np.ndarray:
