@@ -90,6 +90,13 @@ STARTED = [
 ]
 
 
+def hears_sigterm(process):
+    """Whether a process that has not ended has a handler of SIGTERM, as it first of all sets."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return process.poll() is not None or caught >> (signal.SIGTERM - 1) & 1
+
+
 @pytest.mark.parametrize(("module", "number", "arguments"), STARTED)
 def test_a_signal_while_it_imports_leaves_no_traceback(tmp_path, module, number, arguments):
     process = subprocess.Popen(
@@ -100,7 +107,9 @@ def test_a_signal_while_it_imports_leaves_no_traceback(tmp_path, module, number,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(random.Random(f"{module} {number}").uniform(1, 2))
+    while not hears_sigterm(process):  # Python itself has started
+        time.sleep(0.01)
+    time.sleep(random.Random(f"{module} {number}").uniform(0, 1))
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert "Traceback" not in err
