@@ -87,10 +87,8 @@ def _flat(options: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value, DictConfig):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield (
-                f"{prefix}{name}",
-                ",".join(value) if isinstance(value, ListConfig) else str(value),
-            )
+            typed = ",".join(value) if isinstance(value, ListConfig) else str(value)
+            yield f"{prefix}{name}", typed
 
 
 def _unreadable(command: Command, override: str, overrides: list[str]) -> ReconvergeError:

@@ -19,7 +19,6 @@ LEGAL = {
     "path": (pa.string(), pa.large_string(), pa.null()),
 }
 FORMATS = ("PNG", "JPEG")
-DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # Pillow's modes that 8 bits would clip
 
 
 def read_images(
@@ -64,7 +63,7 @@ def _decode(path: Path, where: str, entry: Mapping[str, Any]) -> UInt8[np.ndarra
         content = entry.get("bytes")
         content = _read(path, where, entry.get("path") or "") if content is None else content
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
-        if picture.mode in DEEP:
+        if picture.mode.startswith("I"):  # 16 or 32 bits, which RGB would clip
             raise ConversionError(
                 f"{where} is grey of more than 8 bits ({picture.mode}), as depth is; {OTHERWISE}"
             )
