@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from reconverge.datasets.frames import Frames, moved
 from reconverge.errors import ReconvergeError
 
 
@@ -16,6 +17,9 @@ class Windows:
 
     Beyond the episode its first or last frame repeats, as in diffusion_policy's sampler. `first`
     and `last` are the steps that begin and end the episode of each step.
+
+    With `frames` an observation ends with pixels, 0 to 255: those of the store's step that `shown`
+    names, moved at random by up to `crop` pixels in `sample`.
     """
 
     observations: Float[Tensor, "T Do"]
@@ -24,6 +28,9 @@ class Windows:
     last: Int[Tensor, " T"]
     n_obs_steps: int
     horizon: int
+    shown: Int[Tensor, " T"]
+    frames: Frames | None = None
+    crop: int = 0
 
     @classmethod
     def from_episodes(
@@ -34,6 +41,8 @@ class Windows:
         n_obs_steps: int,
         horizon: int,
         device: torch.device | str = "cpu",
+        frames: Frames | None = None,
+        crop: int = 0,
     ) -> "Windows":
         """Copy episodes laid end to end to the device; episode i ends before episode_ends[i].
 
@@ -50,6 +59,9 @@ class Windows:
             last=torch.tensor(np.repeat(ends - 1, lengths), device=device),
             n_obs_steps=n_obs_steps,
             horizon=horizon,
+            shown=torch.arange(len(observations), device=device),
+            frames=frames,
+            crop=crop,
         )
 
     def __len__(self) -> int:
@@ -69,27 +81,43 @@ class Windows:
         steps = torch.arange(len(first), device=first.device)
         rows = steps - first + starts.repeat_interleave(counts)
         last = (ends - 1).repeat_interleave(counts)
-        observations, actions = self.observations[rows], self.actions[rows]
-        return replace(self, observations=observations, actions=actions, first=first, last=last)
+        return replace(
+            self,
+            observations=self.observations[rows],
+            actions=self.actions[rows],
+            first=first,
+            last=last,
+            shown=self.shown[rows],
+        )
 
     def gather(
-        self, indices: Int[Tensor, " B"]
+        self, indices: Int[Tensor, " B"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "B To Do"], Float[Tensor, "B Tp Da"]]:
-        """Return the windows of these steps, each in 0..len-1, in their order."""
+        """Return the windows of these steps, each in 0..len-1, in their order.
+
+        A generator moves their pictures.
+        """
         steps = indices.to(self.observations.device)[:, None]
         history = torch.arange(1 - self.n_obs_steps, 1, device=steps.device)
         chunk = torch.arange(self.horizon, device=steps.device)
         observed = torch.maximum(steps + history, self.first[steps])
         acted = torch.minimum(steps + chunk, self.last[steps])
-        return self.observations[observed], self.actions[acted]
+        seen = self.observations[observed]
+        if self.frames is not None:
+            pictures = self.frames.gather(self.shown[observed])
+            if generator is not None and self.crop:
+                pictures = moved(pictures, self.crop, generator)
+            seen = torch.cat([seen, pictures.flatten(2).float()], dim=2)
+        return seen, self.actions[acted]
 
     def sample(
         self, batch_size: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "B To Do"], Float[Tensor, "B Tp Da"]]:
         """Draw windows uniformly with replacement, on the generator's device."""
-        return self.gather(
-            torch.randint(len(self), (batch_size,), generator=generator, device=generator.device)
+        steps = torch.randint(
+            len(self), (batch_size,), generator=generator, device=generator.device
         )
+        return self.gather(steps, generator)
 
 
 def _check(

@@ -1,5 +1,5 @@
-"""Observations of pictures: what an encoder says of each camera's picture takes the place of the
-objects' poses, or comes beside them.
+"""Observations of pictures: what an encoder says of each camera's picture, or the picture itself,
+takes the place of the objects' poses, or comes beside them.
 """
 
 from __future__ import annotations
@@ -34,22 +34,25 @@ class Encoder(Protocol):
 class Sight:
     """How a policy sees: the pictures, what is made of them, and whether it is told the state too.
 
-    `state` is what the simulator of the task observes (`of` fills it in).
+    Without an encoder the policy itself learns to see, and observes every pixel, 0 to 255. `state`
+    is what the simulator of the task observes (`of` fills it in).
     """
 
     view: View
-    encoder: Encoder
+    encoder: Encoder | None
     keeps_state: bool  # beside the pictures; else of the state only what the robot measures
     state: Mapping[str, Bounds] = field(default_factory=dict)
 
     def of(self, task: Task) -> Task:
-        """Return the task as it is seen: its observations end with the features of each camera.
+        """Return the task as it is seen: its observations end with the features, or the pixels, of
+        each camera.
 
         ReconvergeError for a camera that the task's suite lacks.
         """
         own = SUITES[task.suite].proprioception
         kept = {key: at for key, at in task.observations.items() if self.keeps_state or key in own}
-        one: Bounds = ((-1.0,) * self.encoder.size, (1.0,) * self.encoder.size)
+        low, high = (0.0, 255.0) if self.encoder is None else (-1.0, 1.0)
+        one: Bounds = ((low,) * self.size, (high,) * self.size)
         self.view.in_suite(task)
         seen = dict.fromkeys(self.keys, one)
         sight = replace(self, state=task.observations)
@@ -57,13 +60,19 @@ class Sight:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Names of the features, the last of the observations."""
-        return tuple(f"{camera}_features" for camera in self.view.cameras)
+        """Names of the features or pictures, the last of the observations."""
+        kind = "image" if self.encoder is None else "features"
+        return tuple(f"{camera}_{kind}" for camera in self.view.cameras)
+
+    @property
+    def size(self) -> int:
+        """Numbers that stand for one picture in an observation."""
+        return 3 * self.view.size**2 if self.encoder is None else self.encoder.size
 
     @property
     def features_size(self) -> int:
         """Of all cameras together, the last numbers of an observation."""
-        return self.encoder.size * len(self.view.cameras)
+        return self.size * len(self.view.cameras)
 
     def told(self, task: Task) -> Task:
         """Return a task that `of` gave with the observations that its simulator makes."""
@@ -76,8 +85,12 @@ class Sight:
         return np.concatenate([entries[key] for key in task.observations if key in entries])
 
     def features(self, pictures: UInt8[np.ndarray, "n C H W 3"]) -> Float[np.ndarray, "n CF"]:
-        """Return what the encoder says of the pictures of every camera, one after another."""
+        """Return what the encoder says of the pictures of every camera, one after another, or
+        their pixels.
+        """
         count = len(pictures)
+        if self.encoder is None:
+            return pictures.reshape(count, -1).astype(np.float32)
         return self.encoder(pictures.reshape(-1, *pictures.shape[2:])).reshape(count, -1)
 
     def whole(self, task: Task) -> Task:
@@ -94,4 +107,16 @@ class Sight:
     def fingerprint(self) -> dict[str, Any]:
         """What decides the features of a picture, and which pictures they are: JSON's types."""
         cameras, size = list(self.view.cameras), self.view.size
-        return {"cameras": cameras, "size": size, "encoder": dict(self.encoder.fingerprint)}
+        encoder = None if self.encoder is None else dict(self.encoder.fingerprint)
+        return {"cameras": cameras, "size": size, "encoder": encoder}
+
+
+def learns_to_see(task: Task) -> bool:
+    """Return whether pixels are among a task's observations, for a policy that learns to see."""
+    return task.sight is not None and task.sight.encoder is None
+
+
+def numbers_of(task: Task) -> dict[str, int]:
+    """Return the sizes of a task's observations that are no pixels, by key."""
+    shown = task.sight.keys if learns_to_see(task) else ()
+    return {key: size for key, size in task.sizes.items() if key not in shown}

@@ -5,7 +5,7 @@ Nothing here knows what a sample is: a denoiser says how a batch becomes x_0 and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from reconverge.policy.model.batch import join
 from reconverge.policy.model.diffusion import Diffusion, mean_square
 
 Batch = Any
@@ -28,6 +29,24 @@ class Source(Protocol):
     """Samples of one task, or of several, to draw batches from."""
 
     def sample(self, size: int, generator: torch.Generator) -> Batch: ...
+
+
+@dataclass(frozen=True)
+class JointSource:
+    """Samples of several sources, as many of each."""
+
+    sources: Sequence[Source]
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        n = len(self.sources)
+        counts = [size // n + (i < size % n) for i in range(n)]
+        drawn = zip(self.sources, counts, strict=True)
+        return join([source.sample(count, generator) for source, count in drawn if count])
+
+
+def mixture(parts: Sequence[Source]) -> Source:
+    """Return samples that are in memory as one batch, others as a source of as many of each."""
+    return join(parts) if all(isinstance(part, Sized) for part in parts) else JointSource(parts)
 
 
 class Denoiser(Protocol):

@@ -17,6 +17,7 @@ from reconverge.policy.continual.denoising import (
     Source,
     corrupt,
     errors,
+    mixture,
     random_stream,
     taught_by,
 )
@@ -96,7 +97,7 @@ class Learner:
         self.optimization: Optimization = Optimization(setting.denoiser, setting.optimizer)
         self.teacher = copy.deepcopy(self.optimization.average)
         self.task = 0
-        self._old: Batch | None = None  # replayed samples of earlier tasks
+        self._old: Source | None = None  # replayed samples of earlier tasks
 
     @property
     def uses_replay(self) -> bool:
@@ -220,9 +221,9 @@ class Learner:
         """Make the random stream of a `Purpose`, then any other key, within the current task."""
         return random_stream(self.optimization.vector.device, self.seed, self.task, *purpose)
 
-    def _draw_replay(self) -> Batch | None:
+    def _draw_replay(self) -> Source | None:
         if self.replay is None or self.task == 0:
             return None
         stream, replay = self.stream(Purpose.REPLAY), self.replay
         drawn = [replay.source.draw(self.teacher, i, replay.pool, stream) for i in range(self.task)]
-        return join(drawn)
+        return mixture(drawn)

@@ -30,14 +30,14 @@ GeneratorUpdate = tuple[int, int, float]
 
 BUDGET_UNITS = ("episodes", "bytes")
 
-Draw = Callable[[Any, int, int, torch.Generator], Batch]
+Draw = Callable[[Any, int, int, torch.Generator], Source]
 """draw(teacher, task, count, generator): samples of a task; the teacher is the model so far"""
 
 
 class ReplaySource(Protocol):
     """`draw` is called for every earlier task as a task begins, `end_task` when it is learned."""
 
-    def draw(self, teacher: Any, task: int, count: int, generator: torch.Generator) -> Batch: ...
+    def draw(self, teacher: Any, task: int, count: int, generator: torch.Generator) -> Source: ...
     def end_task(
         self, task: int, data: Source, generator: torch.Generator
     ) -> Iterator[GeneratorUpdate]: ...
@@ -92,6 +92,7 @@ class Recording(Source, Protocol):
     @property
     def episode_bytes(self) -> Int[Tensor, " E"]: ...
     def select(self, episodes: Int[Tensor, " n"]) -> Recording: ...
+    def pool(self, size: int, generator: torch.Generator) -> Source: ...  # as many samples, or all
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ class EpisodicMemory:
             return recording
         return recording.select(self.budget.keep(task, self.learned, recording.episode_bytes))
 
-    def draw(self, teacher: Any, task: int, count: int, generator: torch.Generator) -> Batch:
-        return self.kept(task).sample(count, generator)
+    def draw(self, teacher: Any, task: int, count: int, generator: torch.Generator) -> Source:
+        return self.kept(task).pool(count, generator)
 
     def end_task(
         self, task: int, data: Source, generator: torch.Generator

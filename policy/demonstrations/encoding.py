@@ -41,7 +41,7 @@ def encoded(source: DemonstrationStore, task: Task, path: Path) -> Demonstration
                     f"{path}: was recorded by the expert, and {source.path} has pictures of its "
                     "own; move one of them away"
                 )
-        _require(source, task)
+        require_pictures(source, task)
         _encode(source, task, path, checksum)
     return DemonstrationStore.open(path)
 
@@ -65,10 +65,13 @@ def _encode(source: DemonstrationStore, task: Task, path: Path, checksum: int) -
             store.extend(episode for episode, _ in batch)
 
 
-def _require(source: DemonstrationStore, task: Task) -> None:
+def require_pictures(source: DemonstrationStore, task: Task) -> None:
+    """Raise StoreError unless a store has the pictures that the task's sight wants, and what is
+    observed beside them.
+    """
     if "extra_sizes" not in source.attributes:
         raise StoreError(
-            f"{source.path}: is a zarr v2 directory, which is not encoded; convert it first: "
+            f"{source.path}: is a zarr v2 directory, whose pictures are not read; convert it first: "
             "python -m tools.convert source=... target=..."
         )
     view = task.sight.view

@@ -14,6 +14,7 @@ from reconverge.datasets.formats.env_args import convention
 from reconverge.datasets.formats.exchange import dictionary
 from reconverge.datasets.store import DemonstrationStore, StoreError
 from reconverge.envs.catalog import TASKS, find_task, simulated_by
+from reconverge.envs.render.sight import numbers_of
 from reconverge.envs.suites import SUITES, in_frame
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
@@ -122,7 +123,7 @@ def require_fit(store: DemonstrationStore, task: Task) -> None:
     recorded = store.attributes.get("versions", {})
     running = {name: version(name) for name in SIMULATORS if name in recorded}
     store.require(action_size=task.action_size, versions=running)
-    for key, size in task.sizes.items():
+    for key, size in numbers_of(task).items():
         found = store.observation_sizes.get(key)
         if found != size:
             has = "is missing" if found is None else f"has {found} numbers"

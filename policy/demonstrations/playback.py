@@ -15,6 +15,7 @@ import numpy as np
 
 from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
 from reconverge.datasets.sums import checksum
+from reconverge.envs.render.sight import numbers_of
 from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
@@ -165,11 +166,12 @@ def play_episodes(store: DemonstrationStore, env: VectorEnv, count: int) -> Stor
 
 
 def _recording(task: Task, episode: Episode) -> Recording:
-    seen = np.concatenate([episode.observations[key] for key in task.observations], axis=1)
+    seen = np.concatenate([episode.observations[key] for key in numbers_of(task)], axis=1)
+    told = seen.shape[1]
     states = episode.extras.get(STATES)
     return Recording(
         actions=episode.extras.get("executed_action", episode.action),
-        observations=np.clip(seen, task.low, task.high),  # as the simulator's are
+        observations=np.clip(seen, task.low[:told], task.high[:told]),  # as the simulator's are
         seed=int(episode.scalars.get("seed", -1)),
         state=None if states is None else states[0].astype(np.float64),
     )

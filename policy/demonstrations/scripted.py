@@ -13,6 +13,7 @@ import numpy as np
 from reconverge.datasets.layout import StoreWarning
 from reconverge.datasets.store import EXPERT, DemonstrationStore, Episode, StoreError
 from reconverge.envs.cameras import View
+from reconverge.envs.render.sight import learns_to_see
 from reconverge.envs.rollout import Rollout, rollout
 from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Expert, Task
@@ -200,7 +201,9 @@ def collect(
     ReconvergeError if the expert hardly ever succeeds.
     """
     task.require_expert()
-    if task.sight:
+    if learns_to_see(task):
+        task, view = task.sight.told(task), task.sight.view
+    elif task.sight:
         task = task.sight.whole(task)  # the expert reads the state
     slots = min(SLOTS, episodes)
     if view is not None:

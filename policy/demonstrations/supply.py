@@ -11,11 +11,12 @@ from typing import Any
 from tqdm import tqdm
 
 from reconverge.datasets.store import EXPERT, DemonstrationStore
+from reconverge.envs.render.sight import learns_to_see, numbers_of
 from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.demonstrations.encoding import encoded
+from reconverge.policy.demonstrations.encoding import PICTURES_AT_ONCE, encoded, require_pictures
 from reconverge.policy.demonstrations.fit import require_fit
 from reconverge.policy.demonstrations.scripted import collect_with_bar, store_path
 
@@ -55,11 +56,16 @@ def identity(store: DemonstrationStore, task: Task, episodes: int) -> dict[str, 
     `sha256` is of their observations and actions, wherever the store lies and however it grows.
     """
     ends = store.episode_ends[:episodes]
+    steps = int(ends[-1]) if len(ends) else 0
     digest = hashlib.sha256(ends.tobytes())
-    for name, rows in store.read([*task.observations, "action"]).items():
-        used = rows[: ends[-1]] if len(ends) else rows[:0]
-        digest.update(f"{name} {used.dtype} {used.shape}".encode())
-        digest.update(used.tobytes())
+    for name, rows in store.read([*numbers_of(task), "action"]).items():
+        digest.update(f"{name} {rows.dtype} {rows[:steps].shape}".encode())
+        digest.update(rows[:steps].tobytes())
+    for camera in task.sight.view.cameras if learns_to_see(task) else ():
+        digest.update(f"{camera} {store.pictures[camera]}".encode())
+        for start in range(0, steps, PICTURES_AT_ONCE):
+            stop = min(start + PICTURES_AT_ONCE, steps)
+            digest.update(store.read_pictures(camera, start, stop).tobytes())
     return {
         **store.identity(),
         "episodes": len(ends),
@@ -86,7 +92,7 @@ def find_stores(tasks: Sequence[Task], folder: Path) -> dict[str, DemonstrationS
     """
     found = {}
     for task in tasks:
-        store = None if task.name in found else _find_store(task, folder)
+        store = None if task.name in found else find_store(task, folder)
         if store is not None:
             found[task.name] = store
             if EXPERT not in store.attributes:
@@ -94,12 +100,22 @@ def find_stores(tasks: Sequence[Task], folder: Path) -> dict[str, DemonstrationS
     return found
 
 
-def _find_store(task: Task, folder: Path) -> DemonstrationStore | None:
-    """Open the task's store, made of the pictures of one from elsewhere if there is one."""
+def open_store(task: Task, folder: Path) -> DemonstrationStore:
+    """Open the task's store; StoreError where there is none."""
+    return find_store(task, folder) or DemonstrationStore.open(store_path(folder, task))
+
+
+def find_store(task: Task, folder: Path) -> DemonstrationStore | None:
+    """Open the task's store if there is one; one from elsewhere whose pictures are to be seen is
+    encoded, or taken as it is by a policy that learns to see.
+    """
     path, plain = store_path(folder, task), folder / f"{task.name}.zarr"
     if task.sight and plain.exists():
         source = DemonstrationStore.open(plain)
         if EXPERT not in source.attributes:
+            if learns_to_see(task):
+                require_pictures(source, task)
+                return source
             return encoded(source, task, path)
     return DemonstrationStore.open(path) if path.exists() else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reconverge.envs.render.sight import learns_to_see
 from reconverge.envs.suites import SUITES, in_frame
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
@@ -30,7 +31,8 @@ class ObservationEntry:
 class PictureEntry:
     """One picture of the observation: uint8 [`height`, `width`, RGB], the top row first.
 
-    `features` numbers that the encoder makes of it stand in its place in the flat observation.
+    `features` numbers that the encoder makes of it stand in its place in the flat observation, or
+    where `as_pixels` its own: row by row, red, green and blue, 0 to 255.
     """
 
     key: str
@@ -38,6 +40,7 @@ class PictureEntry:
     width: int
     features: int
     meaning: str
+    as_pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Contract:
     index: int  # the sampler's input `task`
     control_hz: int
     n_obs_steps: int
-    padded_observation_size: int  # of the flat observation, with zeros at its end
+    padded_observation_size: int  # of the flat observation, with zeros at its end, before pixels
     horizon: int
     n_action_steps: int
     action_size: int
@@ -72,6 +75,11 @@ class Contract:
         """Of the flat observation without the zeros at its end."""
         told = sum(entry.size for entry in self.observation)
         return told + sum(picture.features for picture in self.pictures)
+
+    @property
+    def ends_with_pixels(self) -> bool:
+        """Whether pictures stand in an observation as they are, after its zeros."""
+        return any(picture.as_pixels for picture in self.pictures)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -122,10 +130,10 @@ def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
 def _pictures(task: Task) -> tuple[PictureEntry, ...]:
     if task.sight is None:
         return ()
-    size, features = task.sight.view.size, task.sight.encoder.size
+    size, features, raw = task.sight.view.size, task.sight.size, learns_to_see(task)
     meaning = "picture of {}: uint8, red, green and blue, the top row first"
     return tuple(
-        PictureEntry(f"{camera}_image", size, size, features, meaning.format(camera))
+        PictureEntry(f"{camera}_image", size, size, features, meaning.format(camera), raw)
         for camera in task.sight.view.cameras
     )
 
@@ -154,22 +162,9 @@ def to_markdown(contract: Contract) -> str:
         "|---|---|---|---|---|",
     ]
     start = 0
-    for part in contract.observation:
-        low, high = _numbers(part.low), _numbers(part.high)
-        lines.append(
-            f"| {_range(start, part.size)} | `{part.key}` | {part.meaning} | {low} | {high} |"
-        )
-        start += part.size
-    for picture in contract.pictures:
-        shape = f"[{picture.height}, {picture.width}, 3]"
-        lines.append(
-            f"| {_range(start, picture.features)} | `{picture.key}` | features of the "
-            f"{picture.meaning}, {shape} | -1 | 1 |"
-        )
-        start += picture.features
-    padding = contract.padded_observation_size - start
-    if padding:
-        lines.append(f"| {_range(start, padding)} | | padding: zeros | | |")
+    for size, meaning in _rows(contract):
+        lines.append(f"| {_range(start, size)} | {meaning} |")
+        start += size
     lines += ["", "| entries | action, in [-1, 1] |", "|---|---|"]
     start = 0
     for action in contract.action:
@@ -179,6 +174,29 @@ def to_markdown(contract: Contract) -> str:
     if padding:
         lines.append(f"| {_range(start, padding)} | padding: zeros, not for the robot |")
     return "\n".join(lines)
+
+
+def _rows(contract: Contract) -> list[tuple[int, str]]:
+    """Return how many entries of an observation each row of the table is about, and the rest of
+    the row.
+    """
+    told = [
+        (
+            part.size,
+            f"`{part.key}` | {part.meaning} | {_numbers(part.low)} | {_numbers(part.high)}",
+        )
+        for part in contract.observation
+    ]
+    shown = []
+    for picture in contract.pictures:
+        what = "pixels of the" if picture.as_pixels else "features of the"
+        bounds = "0 | 255" if picture.as_pixels else "-1 | 1"
+        shape = f"[{picture.height}, {picture.width}, 3]"
+        row = f"`{picture.key}` | {what} {picture.meaning}, {shape} | {bounds}"
+        shown.append((picture.features, row))
+    lacking = contract.padded_observation_size - contract.own_observation_size
+    padding = [(lacking, " | padding: zeros | |")] if lacking else []
+    return told + padding + shown if contract.ends_with_pixels else told + shown + padding
 
 
 def _range(start: int, size: int) -> str:

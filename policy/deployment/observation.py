@@ -29,7 +29,8 @@ class Reader:
     sight: Sight | None = None
 
     def read(self, observation: Any) -> Float[np.ndarray, " Do"]:
-        """Return the flat observation, clipped to its bounds, with features for the pictures.
+        """Return the flat observation, clipped to its bounds, with features for the pictures, or
+        their pixels.
 
         RequestError names the key that differs from the contract.
         """

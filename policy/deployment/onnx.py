@@ -42,8 +42,9 @@ class Sampler(nn.Module):
         noise: Float[Tensor, "B Tp Da"],
     ) -> Float[Tensor, "B Tp Da"]:
         diffusion = self.policy.diffusion
-        condition, mask = self.policy.condition(observations, task), self.policy.mask(task)
-        network = masked(self.policy.network, mask)
+        mask = self.policy.mask(task)
+        informed, condition = self.policy.informed(observations, task)
+        network = masked(informed, mask)
 
         def step(x: Tensor, row: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             return diffusion.denoise(network, x, *row, condition).contiguous(), row[0].clone()

@@ -26,6 +26,15 @@ ENCODING = (
     "- **Pictures.** `encoder.onnx` makes of `pictures`, uint8 [B, {height}, {width}, 3], their "
     "`features`, float32 [B, {features}].\n"
 )
+SEEN = {
+    False: ", of pictures their features",
+    True: ", of pictures the pixels, row by row: red, green and blue, 0 to 255",
+}
+PADDING = {
+    False: ", then zeros up to {} entries",
+    True: "; zeros before the pixels, up to {} entries with them",
+}
+"""What a README says where a policy has a frozen encoder, and where it learned to see."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Package:
 
     `sampler.run(None, {"observations": [B, To, Do], "task": [B], "noise": [B, Tp, Da]})` returns a
     list of one array: actions [B, Tp, Da]. Da is the contracts' `padded_action_size`, a task's own
-    numbers are the first. Of a policy that sees, `encoder.run(None, {"pictures": [B, H, W, 3]})`
+    numbers are the first. Of a policy with a frozen encoder, `encoder.run(None, {"pictures": [B, H, W, 3]})`
     returns the features [B, F] that come after the other numbers of an observation, a camera at a
     time in the order of the contract's `pictures`.
     """
@@ -57,10 +66,11 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
         raise ReconvergeError(f"output={target} is there already; name another folder or remove it")
     contracts = [make_contract(task, loaded.policy) for task in loaded.tasks]
     sight = loaded.tasks[0].sight
-    with replacing(target) as folder, progress_bar("export", "file", 3 + bool(sight)) as bar:
+    encoded = sight is not None and sight.encoder is not None
+    with replacing(target) as folder, progress_bar("export", "file", 3 + encoded) as bar:
         folder.mkdir()
         difference = 0.0
-        if sight is not None:
+        if encoded:
             difference = export_encoder(sight, folder / ENCODER)
             bar.update()
         onnx.export_denoiser(loaded.policy, folder / "denoiser.onnx")
@@ -110,6 +120,7 @@ def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: f
     """Return the README of a package, which says how to act with its ONNX files alone."""
     size, pictures = spec.observation_size, contracts[0].pictures
     padded = any(c.own_observation_size < size for c in contracts)
+    raw = contracts[0].ends_with_pixels
     narrow = any(c.action_size < spec.action_size for c in contracts)
     embedded = spec.task_conditioning == "embedding"
     template = HERE / "templates" / "README.md"
@@ -117,9 +128,10 @@ def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: f
         names=", ".join(contract.task for contract in contracts),
         first=contracts[0].task,
         shown=" or to a picture, uint8 [H, W, 3]" if pictures else "",
-        but_encoder=" but its encoder" if pictures else "",
-        seen=", of pictures their features" if pictures else "",
-        encoder=ENCODING.format(**asdict(pictures[0])) if pictures else "",
+        but_encoder=" but its encoder" if pictures and not raw else "",
+        seen=SEEN[raw] if pictures else "",
+        encoder=ENCODING.format(**asdict(pictures[0])) if pictures and not raw else "",
+        pixels=", and the pixels" if raw else "",
         to=spec.n_obs_steps,
         do=size,
         tp=spec.horizon,
@@ -128,7 +140,7 @@ def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: f
         conditioning=""
         if embedded
         else "; it only selects the bounds that normalise the observations",
-        padding=f", then zeros up to {size} entries" if padded else "",
+        padding=PADDING[raw].format(size) if padded else "",
         narrow="; a task's own numbers, as below, then zeros" if narrow else "",
         unused="; entries that a task's action lacks are zero in both" if narrow else "",
         prediction=spec.diffusion["prediction_type"],

@@ -41,7 +41,7 @@ class Policy:
             raise ValueError(f"task={task}: must be one of {', '.join(contracts)}")
         self.contract: dict[str, Any] = contracts[task]
         self._sampler = _open(folder / "sampler.onnx", threads)
-        if self.contract["pictures"]:
+        if any(not picture["as_pixels"] for picture in self.contract["pictures"]):
             self._encoder = _open(folder / "encoder.onnx", threads)
         self.reset(seed=0)
 
@@ -69,7 +69,9 @@ class Policy:
         return actions[0, : self.contract["n_action_steps"], : self.contract["action_size"]]
 
     def flatten(self, observation: Mapping[str, Any]) -> np.ndarray:
-        """Return [Do]: numbers clipped to their bounds, features of the pictures, zeros."""
+        """Return [Do]: numbers clipped to their bounds, features of the pictures, zeros; or zeros,
+        and the pictures themselves.
+        """
         entries, wanted = self.contract["observation"], self.contract["pictures"]
         keys = [entry["key"] for entry in (*entries, *wanted)]
         if not isinstance(observation, Mapping):
@@ -78,12 +80,18 @@ class Policy:
         missing = [key for key in keys if key not in observation]
         if missing:
             raise ValueError(f"observation lacks {', '.join(missing)}; give {', '.join(keys)}")
-        parts = [_numbers(observation[entry["key"]], entry) for entry in entries]
-        if wanted:
-            pictures = np.stack([_picture(observation[entry["key"]], entry) for entry in wanted])
-            parts += list(self._encoder.run(None, {"pictures": pictures})[0])
-        flat = np.concatenate(parts)
-        return np.pad(flat, (0, self.contract["padded_observation_size"] - len(flat)))
+        told = [_numbers(observation[entry["key"]], entry) for entry in entries]
+        pictures = [_picture(observation[entry["key"]], entry) for entry in wanted]
+        if any(entry["as_pixels"] for entry in wanted):
+            shown = [picture.ravel().astype(np.float32) for picture in pictures]
+        elif wanted:
+            shown = list(self._encoder.run(None, {"pictures": np.stack(pictures)})[0])
+        else:
+            shown = []
+        size = self.contract["padded_observation_size"] - sum(map(len, (*told, *shown)))
+        zeros = np.zeros(size, np.float32)
+        last = [zeros, *shown] if any(entry["as_pixels"] for entry in wanted) else [*shown, zeros]
+        return np.concatenate([*told, *last])
 
 
 def _numbers(value: Any, entry: dict[str, Any]) -> np.ndarray:

@@ -16,7 +16,7 @@ ENCODER = (("pictures",), "features")
 
 
 def export_encoder(sight: Sight, path: Path) -> float:
-    """Write the encoder as a file that takes pictures uint8 [B, H, W, 3] of the size of `sight`.
+    """Write the frozen encoder as a file that takes pictures uint8 [B, H, W, 3] of the size of `sight`.
 
     Returns the largest difference of its features [B, F], which are in [-1, 1]. ReconvergeError if
     that is too much, and for an encoder that ONNX cannot hold.

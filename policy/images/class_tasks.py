@@ -101,6 +101,10 @@ class TaskPictures:
         task = torch.full((size,), self.task, device=device)
         return PictureBatch(as_values(self.pictures[index]), self.labels[index], task)
 
+    def pool(self, size: int, generator: torch.Generator) -> PictureBatch:
+        """Draw what is rehearsed for a task."""
+        return self.sample(size, generator)
+
 
 def task_pictures(
     found: LabelledPictures, task: ClassTask, device: torch.device | str

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from reconverge.policy.model.batch import Batch
+from reconverge.policy.model.batch import Batch, widened
 from reconverge.policy.model.policy import DiffusionPolicy
 
 ROWS = 16
@@ -54,8 +54,8 @@ class PolicyActor:
         noise = np.zeros((count + filled, self.policy.horizon, self.policy.action_size), np.float32)
         for row, slot in enumerate(slots):
             noise[row] = self._rng[slot].standard_normal(noise.shape[1:], dtype=np.float32)
-        padding = self.policy.normalizer.low.shape[1] - history.shape[2]
-        padded = np.pad(history, [(0, filled), (0, 0), (0, padding)])
+        wide = widened(history, self.policy.normalizer.low.shape[1], self.policy.pixels)
+        padded = np.pad(wide, [(0, filled), (0, 0), (0, 0)])
         seen, start = (
             torch.from_numpy(padded).to(self._device),
             torch.from_numpy(noise).to(self._device),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,7 +18,7 @@ AnyBatch = TypeVar("AnyBatch", bound=Any)
 class Batch:
     """Windows of one or several tasks.
 
-    Observations and actions are padded with zeros to the policy's Do and Da.
+    Observations and actions are padded with zeros to the policy's Do and Da (`widened`).
     """
 
     observations: Float[Tensor, "B To Do"]
@@ -38,3 +39,12 @@ def join(parts: Sequence[AnyBatch]) -> AnyBatch:
     names = [spec.name for spec in fields(parts[0])]
     columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     return type(parts[0])(**columns)
+
+
+def widened(vectors: np.ndarray, size: int, pixels: int = 0) -> np.ndarray:
+    """Return observations or actions [..., D] as [..., size]: with zeros at their end, but before
+    the `pixels` that an observation ends with.
+    """
+    told = vectors.shape[-1] - pixels
+    zeros = np.zeros((*vectors.shape[:-1], size - vectors.shape[-1]), vectors.dtype)
+    return np.concatenate([vectors[..., :told], zeros, vectors[..., told:]], axis=-1)

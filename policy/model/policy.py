@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.options import check_options, option
 from reconverge.policy.model.batch import Batch
 from reconverge.policy.model.diffusion import Diffusion, masked
+from reconverge.policy.model.encoders.learned import Eye, Seeing
 from reconverge.policy.model.networks import NetworkOptions
 from reconverge.policy.model.normalizer import Normalizer
 
@@ -53,6 +55,9 @@ class DiffusionPolicy(nn.Module):
     task_conditioning=none the observation alone must tell (normalisation still uses the bounds
     that the task's own row declares).
 
+    With `eyes`, one a camera, the policy learns to see: an observation ends with the pixels of
+    pictures of `picture_size`, 0 to 255, and the network looks at them.
+
     Row k of `action_mask` is 1 for the entries that an action of task k has, and 0 for those after
     them, where noise, answers and plans are zero.
     """
@@ -66,6 +71,8 @@ class DiffusionPolicy(nn.Module):
         diffusion: Diffusion,
         normalizer: Normalizer,
         action_mask: Float[Tensor, "K Da"],
+        eyes: Sequence[Eye] = (),
+        picture_size: int = 0,
     ):
         super().__init__()
         check_options(options)
@@ -81,12 +88,17 @@ class DiffusionPolicy(nn.Module):
         self.register_buffer("action_mask", action_mask, persistent=False)
         n_tasks, observation_size = normalizer.low.shape
         self.n_tasks = n_tasks if options.task_conditioning == "embedding" else 0
-        features = 1 + 2 * options.fourier_octaves
+        self.pixels = len(eyes) * 3 * picture_size**2
+        told = (observation_size - self.pixels) * (1 + 2 * options.fourier_octaves)
+        seen = sum(eye.size for eye in eyes)
         self.network = network.build(
             sample_steps=options.horizon,
             sample_size=self.action_size,
-            condition_size=options.n_obs_steps * observation_size * features + self.n_tasks,
+            condition_size=options.n_obs_steps * (told + seen) + self.n_tasks,
         )
+        if eyes:
+            shape = (options.n_obs_steps, picture_size, picture_size)
+            self.network = Seeing(eyes, self.network, shape)
 
     def clean(self, batch: Batch) -> Float[Tensor, "B Tp Da"]:
         """Return x_0 of a batch: its action chunks."""
@@ -99,20 +111,32 @@ class DiffusionPolicy(nn.Module):
     def condition(
         self, observations: Float[Tensor, "B To Do"], task: Int[Tensor, " B"]
     ) -> Float[Tensor, "B C"]:
-        """Return the normalised history, flattened, its Fourier features, and the task.
+        """Return the normalised history, flattened, its Fourier features, the task, and pixels.
 
         A network learns low frequencies first; sin and cos of 2^i pi times every entry let it tell
         millimetres within bounds of a metre (Tancik et al. 2020, arXiv 2006.10739).
         """
-        history = self.normalizer.normalize(observations, task).flatten(1)
+        normalised = self.normalizer.normalize(observations, task)
+        told = normalised.shape[2] - self.pixels
+        history = normalised[:, :, :told].flatten(1)
         angles = [history * (math.pi * 2**octave) for octave in range(self.options.fourier_octaves)]
-        history = torch.cat(
-            [history, *(wave(a) for a in angles for wave in (torch.sin, torch.cos))], dim=1
-        )
-        if not self.n_tasks:
-            return history
-        one_hot = nn.functional.one_hot(task, self.n_tasks).to(history.dtype)
-        return torch.cat([history, one_hot], dim=1)
+        parts = [history, *(wave(a) for a in angles for wave in (torch.sin, torch.cos))]
+        if self.n_tasks:
+            parts.append(nn.functional.one_hot(task, self.n_tasks).to(history.dtype))
+        if self.pixels:
+            parts.append(normalised[:, :, told:].flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def informed(
+        self, observations: Float[Tensor, "B To Do"], task: Int[Tensor, " B"]
+    ) -> tuple[nn.Module, Float[Tensor, "B C"]]:
+        """Return a network to sample with and its condition: pictures are looked at once, and not
+        at every diffusion step.
+        """
+        condition = self.condition(observations, task)
+        if isinstance(self.network, Seeing):
+            return self.network.denoiser, self.network.look(condition)
+        return self.network, condition
 
     def masks(self, batch: Batch) -> Float[Tensor, "B 1 Da"]:
         """Return `mask` of a batch."""
@@ -137,6 +161,6 @@ class DiffusionPolicy(nn.Module):
 
         The first `n_action_steps` of a chunk are executed.
         """
-        condition, mask = self.condition(observations, task), self.mask(task)
-        network = masked(self.network, mask)
-        return self.diffusion.sample(network, mask * noise, condition).clamp(-1.0, 1.0)
+        mask = self.mask(task)
+        network, condition = self.informed(observations, task)
+        return self.diffusion.sample(masked(network, mask), mask * noise, condition).clamp(-1, 1)

@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 
-from reconverge.datasets.store import DemonstrationStore
 from reconverge.envs.evaluator import Evaluator
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import Denoiser, Source
 from reconverge.policy.continual.rehearsal import ReplaySource
 from reconverge.policy.demonstrations.fit import in_frames_of
-from reconverge.policy.demonstrations.scripted import store_path
+from reconverge.policy.demonstrations.supply import open_store
 from reconverge.policy.images.picture_options import IMAGES, generates_pictures
 from reconverge.policy.images.picture_run import load_generator, make_run, read_spec, supplied
 from reconverge.policy.runs.build import make_method, make_replay, make_spec, make_windows
@@ -68,7 +67,7 @@ def _read_policies(run: Path) -> LearnedRun:
     names = task_labels(options)
     found = _learned(run, names)
     tasks, folder = check_train_options(options), Path(options.demonstrations.path)
-    stores = [DemonstrationStore.open(store_path(folder, task)) for task in tasks]
+    stores = [open_store(task, folder) for task in tasks]
     tasks = in_frames_of(tasks, stores)
     loaded = [load_policy(each) for each in found]
     policies = [each.policy for each in loaded]

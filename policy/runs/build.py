@@ -12,16 +12,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from reconverge.datasets.frames import open_frames
 from reconverge.datasets.store import DemonstrationStore
 from reconverge.datasets.windows import Windows
 from reconverge.envs.catalog import widest
 from reconverge.envs.evaluator import Evaluator
+from reconverge.envs.render.sight import numbers_of
 from reconverge.envs.seeds import REPLAY
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.files import write_json
 from reconverge.policy.continual.learner import Method, Setting
-from reconverge.policy.continual.loop import JointSource
+from reconverge.policy.continual.denoising import JointSource, Source
 from reconverge.policy.continual.optimization import OptimizerOptions
 from reconverge.policy.continual.rehearsal import (
     Budget,
@@ -42,7 +44,7 @@ from reconverge.policy.demonstrations.supply import (
     require_same,
 )
 from reconverge.policy.model.actor import PolicyActor
-from reconverge.policy.model.batch import Batch, join
+from reconverge.policy.model.batch import Batch, join, widened
 from reconverge.policy.model.diffusion import Diffusion
 from reconverge.policy.model.generator import WindowGenerator
 from reconverge.policy.model.normalizer import Normalizer
@@ -72,9 +74,17 @@ class TaskWindows:
 
     @property
     def episode_bytes(self) -> Int[Tensor, " E"]:
-        """Return the bytes of each episode's observations and actions, float32 without padding."""
+        """Return the bytes of each episode's observations and actions, float32 without padding,
+        and of pictures that the policy learns from, uint8.
+        """
         entries = self.windows.observations.shape[1] + self.windows.actions.shape[1]
-        return self.windows.lengths.cpu() * 4 * (entries - self.padding)
+        frames = self.windows.frames
+        step = 4 * (entries - self.padding) + (0 if frames is None else frames.step_bytes)
+        return self.windows.lengths.cpu() * step
+
+    def pool(self, size: int, generator: torch.Generator) -> Source:
+        """Return `size` windows, or all of them where pictures would not fit into memory."""
+        return self if self.windows.frames is not None else self.sample(size, generator)
 
     def select(self, episodes: Int[Tensor, " n"]) -> TaskWindows:
         """Return the windows of some episodes."""
@@ -105,7 +115,7 @@ def check_memory(options: TrainOptions, spec: PolicySpec) -> None:
         makers: dict[str, Callable[[], torch.nn.Module]] = {
             "network": lambda: make_policy(spec, normalizer)
         }
-        if options.replay.name == "generator":
+        if options.replay.name == "generator" and not spec.learns_to_see:
             makers["replay.network"] = lambda: make_generator(options, spec, normalizer)
         for name, make in makers.items():
             try:
@@ -202,21 +212,21 @@ def make_windows(
 
     def read() -> TaskWindows:
         ends = store.episode_ends[: options.demonstrations.episodes]
-        seen = store.observations(list(task.observations))[: ends[-1]]
-        observations = pad(np.clip(seen, task.low, task.high), spec.observation_size)
-        actions = pad(store.read(["action"])["action"][: ends[-1]], spec.action_size)
+        told = task.observation_size - spec.pixels
+        seen = store.observations(list(numbers_of(task)))[: ends[-1]]
+        seen = np.clip(seen, task.low[:told], task.high[:told])
+        observations = widened(seen, spec.observation_size - spec.pixels)
+        actions = widened(store.read(["action"])["action"][: ends[-1]], spec.action_size)
         steps = (spec.n_obs_steps, spec.horizon)
-        windows = Windows.from_episodes(observations, actions, ends, *steps, device)
+        pictures = {}
+        if spec.learns_to_see:
+            frames = open_frames(store, task.sight.view.cameras)
+            pictures = {"frames": frames, "crop": options.encoder.crop}
+        windows = Windows.from_episodes(observations, actions, ends, *steps, device, **pictures)
         padding = spec.observation_size - task.observation_size
         return TaskWindows(windows, task.index, padding + spec.action_size - task.action_size)
 
     return read
-
-
-def pad(vectors: np.ndarray, size: int) -> np.ndarray:
-    """Append zeros to observations or actions [..., D] up to `size`."""
-    width = [(0, 0)] * (vectors.ndim - 1) + [(0, size - vectors.shape[-1])]
-    return np.pad(vectors, width)
 
 
 def make_replay(
@@ -236,7 +246,7 @@ def make_replay(
         source = EpisodicMemory(lambda task: windows[task](), budget)
         if chosen.budget is not None:
             budget.check(_episode_bytes(windows, len(spec.tasks))[:-1])
-    elif chosen.name == "rollout":
+    elif chosen.name == "rollout" or spec.learns_to_see:  # a generator makes no pictures
         source = DrawnReplay(_rollouts(evaluator))
     else:
         source = GeneratedReplay(
@@ -287,6 +297,12 @@ def make_method(
         seed=options.seed,
     )
     method: Method = options.method.build(setting)
+    if method.uses_replay and spec.learns_to_see and options.replay.name != "demonstrations":
+        raise ReconvergeError(
+            f"replay={options.replay.name}: has no pictures, from which encoder="
+            f"{options.encoder.name} learns; add replay=demonstrations replay.budget=<episodes>, "
+            "or choose a frozen encoder, such as encoder=efficientnet_lite0"
+        )
     few = options.batch_size < setting.tasks
     if method.uses_replay and options.replay.name == "generator" and few:
         raise ReconvergeError(

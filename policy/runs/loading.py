@@ -18,7 +18,8 @@ from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import choose
 from reconverge.policy.model.actor import ROWS, PolicyActor
 from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
-from reconverge.policy.model.encoders import make_sight
+from reconverge.policy.model.batch import widened
+from reconverge.policy.model.encoders import LEARNED, make_sight
 from reconverge.policy.model.networks import NETWORKS
 from reconverge.policy.model.normalizer import Normalizer
 from reconverge.policy.model.policy import DiffusionPolicy, PolicyOptions
@@ -48,6 +49,18 @@ class PolicySpec:
     input_frames: dict[str, str] = field(default_factory=dict)  # of tasks not acted on in "base"
     action_sizes: dict[str, int] = field(default_factory=dict)  # of tasks with smaller actions
     sight: dict[str, Any] | None = None  # of a policy that sees, from `seen_by`
+
+    @property
+    def learns_to_see(self) -> bool:
+        """Whether the encoder is a part of the policy's network, and observations hold pixels."""
+        return self.sight is not None and self.sight["encoder"]["name"] in LEARNED
+
+    @property
+    def pixels(self) -> int:
+        """Numbers of the pictures that an observation ends with."""
+        if self.sight is None or not self.learns_to_see:
+            return 0
+        return len(self.sight["cameras"]) * 3 * self.sight["picture_size"] ** 2
 
     def task(self, name: str) -> Task:
         """Return the task with its index in the sequence and the frame of the policy's actions."""
@@ -207,7 +220,12 @@ def make_policy(spec: PolicySpec, normalizer: Normalizer) -> DiffusionPolicy:
     network = choose("network", NETWORKS, spec.network)
     diffusion = Diffusion(DiffusionOptions(**spec.diffusion), device)
     mask = make_action_mask(spec)
-    return DiffusionPolicy(policy, network, diffusion, normalizer, mask).to(device)
+    if spec.sight is None or not spec.learns_to_see:
+        return DiffusionPolicy(policy, network, diffusion, normalizer, mask).to(device)
+    encoder = choose("encoder", LEARNED, spec.sight["encoder"])
+    size = spec.sight["picture_size"]
+    eyes = [encoder.eye(size) for _ in spec.sight["cameras"]]
+    return DiffusionPolicy(policy, network, diffusion, normalizer, mask, eyes, size).to(device)
 
 
 def make_action_mask(spec: PolicySpec) -> Float[Tensor, "K Da"]:
@@ -222,7 +240,8 @@ def make_normalizer(spec: PolicySpec, tasks: Sequence[Task]) -> Normalizer:
     """Build the normaliser of a policy, with the declared bounds of these tasks, its first ones."""
     normalizer = Normalizer(_rows(spec), spec.observation_size)
     for row, task in enumerate(tasks):
-        normalizer.set_task(row, task.low, task.high)
+        bounds = (widened(bound, spec.observation_size, spec.pixels) for bound in (task.low, task.high))
+        normalizer.set_task(row, *bounds)
     return normalizer
 
 

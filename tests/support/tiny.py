@@ -6,7 +6,7 @@ import torch
 
 from reconverge.policy.continual.fisher import FISHERS
 from reconverge.policy.continual.learner import Setting
-from reconverge.policy.continual.loop import JointSource
+from reconverge.policy.continual.denoising import JointSource
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import OptimizerOptions
 from reconverge.policy.continual.rehearsal import (
@@ -100,6 +100,9 @@ class Episodes:
         index = torch.tensor([50 * i + j for i in self.numbers for j in range(50)])
         kept = Batch(*(part[index] for part in vars(self.windows).values()))
         return kept.sample(size, generator)
+
+    def pool(self, size, generator):
+        return self.sample(size, generator)
 
 
 def make_replay(source="demonstrations", *, updates=5, pool=32):

@@ -20,7 +20,7 @@ from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.continual.learner import Method
 from reconverge.policy.continual.methods.replay import ReplayOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
-from reconverge.policy.runs.build import TaskWindows, make_method, make_replay, make_spec, pad
+from reconverge.policy.runs.build import TaskWindows, make_method, make_replay, make_spec
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.loading import find_device, make_normalizer, make_policy
 from reconverge.policy.runs.provenance import hardware
@@ -95,7 +95,7 @@ def _windows(options: TrainOptions, task: int, device: torch.device) -> TaskWind
     rng = np.random.default_rng(task)
     row = task_sequence(SEQUENCE)[task]
     seen = rng.uniform(row.low, row.high, (EPISODES * STEPS, row.observation_size))
-    observations = pad(seen.astype(np.float32), widest(row.suite)[0])
+    observations = widened(seen.astype(np.float32), widest(row.suite)[0])
     actions = rng.uniform(-1, 1, (EPISODES * STEPS, row.action_size)).astype(np.float32)
     ends = np.arange(1, EPISODES + 1) * STEPS
     steps = options.n_obs_steps, options.horizon

@@ -1,7 +1,8 @@
 """The table of encoders, encoder(pictures [n, H, W, 3]) -> [n, F], and what a policy observes.
 
-A row is the options of an encoder, a frozen dataclass whose first field is `name`. Its `build()`
-makes the encoder (`envs.render.sight.Encoder`).
+A row is the options of an encoder, a frozen dataclass whose first field is `name`. The `build()` of
+one that is FROZEN makes the encoder (`envs.render.sight.Encoder`), the `eye()` of one that is
+LEARNED makes what looks at a camera's pictures inside the policy's network.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import Any
 from reconverge.envs.cameras import LARGEST, SMALLEST, View
 from reconverge.envs.render.sight import Encoder, Sight
 from reconverge.options import choose, option
+from reconverge.policy.model.encoders.learned import ResNet18Options
 from reconverge.policy.model.encoders.pretrained import EfficientNetOptions, TimmOptions
 
-ENCODERS: dict[str, type] = {"efficientnet_lite0": EfficientNetOptions, "timm": TimmOptions}
+FROZEN: dict[str, type] = {"efficientnet_lite0": EfficientNetOptions, "timm": TimmOptions}
+LEARNED: dict[str, type] = {"resnet18": ResNet18Options}
+ENCODERS = FROZEN | LEARNED
 OBSERVATIONS = ("state", "pixels", "both")
 
 
@@ -43,10 +47,11 @@ def make_sight(
 ) -> Sight:
     """Return what looks at the simulator, by SightOptions and the options of the encoder."""
     view = View(tuple(cameras), picture_size)
-    return Sight(view, _built(tuple(encoder.items())), keeps_state=observations == "both")
+    frozen = None if encoder["name"] in LEARNED else _built(tuple(encoder.items()))
+    return Sight(view, frozen, keeps_state=observations == "both")
 
 
 @lru_cache
 def _built(values: tuple[tuple[str, Any], ...]) -> Encoder:
-    """Return the encoder of these options, one in the process."""
+    """Return the frozen encoder of these options, one in the process."""
     return choose("encoder", ENCODERS, dict(values)).build()

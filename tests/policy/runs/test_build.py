@@ -26,7 +26,6 @@ from reconverge.policy.runs.build import (
     make_replay,
     make_spec,
     make_windows,
-    pad,
 )
 from reconverge.policy.runs.configuration import (
     GROUPS,
@@ -37,6 +36,7 @@ from reconverge.policy.runs.configuration import (
     RolloutReplayOptions,
 )
 from reconverge.policy.runs.loading import TASK_ROWS, make_normalizer, make_policy
+from support.tiny import Episodes
 from support.tiny import make_normalizer as make_tiny_normalizer
 from support.tiny import make_policy as make_tiny_policy
 from support.tiny import make_windows as make_tiny_windows
@@ -57,13 +57,6 @@ def test_task_windows_sample_batches_of_their_task():
     now = batch.observations[:, -1, 0]
     assert set(now.tolist()) == {0, 1, 2, 3, 4}
     assert torch.equal(batch.actions[:, 0, 0], now)
-
-
-def test_pad_appends_zeros_to_the_last_axis():
-    padded = pad(np.ones((2, 4, 3), np.float32), 5)
-    assert padded.shape == (2, 4, 5)
-    assert padded[..., :3].all()
-    assert not padded[..., 3:].any()
 
 
 def test_make_spec_describes_the_policy_that_make_policy_builds():
@@ -174,7 +167,7 @@ def test_make_replay_makes_every_source(name):
 
 def test_make_replay_of_demonstrations_draws_from_the_stores():
     options = make_options(replay=DemonstrationReplayOptions())
-    windows = [lambda task=task: make_tiny_windows(task) for task in (0, 1)]
+    windows = [lambda task=task: Episodes(task) for task in (0, 1)]
     replay = make_replay(options, TINY, make_tiny_normalizer(), windows, None)
     stream = torch.Generator().manual_seed(0)
     drawn = replay.source.draw(None, 1, 5, stream)
