@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reconverge.datasets.frames import Frames, moved
+from reconverge.datasets.uncompressed import Frames, moved
 from reconverge.errors import ReconvergeError
 
 

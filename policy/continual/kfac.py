@@ -95,12 +95,22 @@ def _visit(
     layers: Mapping[str, Layer],
     accumulate: Accumulate,
 ) -> int:
-    """Show the inputs and output gradients of every layer and batch; return the samples met."""
-    hooks = [layer.register_forward_hook(_show(name, accumulate)) for name, layer in layers.items()]
+    """Show the inputs and output gradients of every layer and batch; return the samples met.
+
+    What a layer is shown of a sample in several rows, one after another, counts as positions.
+    """
+    samples = 0
+
+    def by_sample(name: str, a: Tensor, g: Tensor) -> None:
+        a, g = (rows.unflatten(0, (samples, -1)).flatten(1, 2) for rows in (a, g))
+        accumulate(name, a, g)
+
+    hooks = [layer.register_forward_hook(_show(name, by_sample)) for name, layer in layers.items()]
     leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
     count = 0
     try:
         for batch in batches:
+            samples = len(batch[0])
             with torch.enable_grad():
                 losses = per_sample_loss(leaves, batch)
                 torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)

@@ -60,6 +60,7 @@ PENALTY_EVERY = 4
 
 A probe that falls between two of them sees a policy that is up to three updates past the last."""
 FISHER_BATCH = 512
+"""Samples whose gradients are taken at once, unless the network says fewer (`fisher_batch`)."""
 
 
 class TrustRegion:
@@ -177,7 +178,8 @@ class TrustRegion:
         Wang et al. 2025, arXiv 2509.23593.
         """
         samples = self.fisher.samples
-        counts = [min(FISHER_BATCH, samples - i) for i in range(0, samples, FISHER_BATCH)]
+        most = getattr(denoiser.network, "fisher_batch", FISHER_BATCH)
+        counts = [min(most, samples - i) for i in range(0, samples, most)]
         drawn = [corrupt(denoiser, data.sample(count, stream), stream) for count in counts]
         if self.fisher.targets == "policy":
             drawn = [imagined(denoiser, sample, stream) for sample in drawn]

@@ -71,8 +71,8 @@ def require_pictures(source: DemonstrationStore, task: Task) -> None:
     """
     if "extra_sizes" not in source.attributes:
         raise StoreError(
-            f"{source.path}: is a zarr v2 directory, whose pictures are not read; convert it first: "
-            "python -m tools.convert source=... target=..."
+            f"{source.path}: is a zarr v2 directory, whose pictures are not read; convert it "
+            "first: python -m tools.convert source=... target=..."
         )
     view = task.sight.view
     for camera in view.cameras:
@@ -111,6 +111,7 @@ def features(
     source: DemonstrationStore, sight: Sight, camera: str, start: int, stop: int
 ) -> Float[np.ndarray, "T F"]:
     """Encode a camera's pictures of steps `start` to `stop`, some of them at a time."""
+    assert sight.encoder is not None, "a policy that learns to see takes pictures as they are"
     starts = range(start, stop, PICTURES_AT_ONCE)
     parts = [
         sight.encoder(source.read_pictures(camera, at, min(at + PICTURES_AT_ONCE, stop)))

@@ -43,9 +43,9 @@ class Package:
 
     `sampler.run(None, {"observations": [B, To, Do], "task": [B], "noise": [B, Tp, Da]})` returns a
     list of one array: actions [B, Tp, Da]. Da is the contracts' `padded_action_size`, a task's own
-    numbers are the first. Of a policy with a frozen encoder, `encoder.run(None, {"pictures": [B, H, W, 3]})`
-    returns the features [B, F] that come after the other numbers of an observation, a camera at a
-    time in the order of the contract's `pictures`.
+    numbers are the first. Of a policy with a frozen encoder,
+    `encoder.run(None, {"pictures": [B, H, W, 3]})` returns the features [B, F] that come after the
+    other numbers of an observation, a camera at a time in the order of the contract's `pictures`.
     """
 
     spec: PolicySpec
@@ -66,11 +66,11 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
         raise ReconvergeError(f"output={target} is there already; name another folder or remove it")
     contracts = [make_contract(task, loaded.policy) for task in loaded.tasks]
     sight = loaded.tasks[0].sight
-    encoded = sight is not None and sight.encoder is not None
-    with replacing(target) as folder, progress_bar("export", "file", 3 + encoded) as bar:
+    frozen = sight is not None and sight.encoder is not None
+    with replacing(target) as folder, progress_bar("export", "file", 3 + frozen) as bar:
         folder.mkdir()
         difference = 0.0
-        if encoded:
+        if frozen:
             difference = export_encoder(sight, folder / ENCODER)
             bar.update()
         onnx.export_denoiser(loaded.policy, folder / "denoiser.onnx")

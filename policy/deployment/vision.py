@@ -16,12 +16,14 @@ ENCODER = (("pictures",), "features")
 
 
 def export_encoder(sight: Sight, path: Path) -> float:
-    """Write the frozen encoder as a file that takes pictures uint8 [B, H, W, 3] of the size of `sight`.
+    """Write a frozen encoder as a file that takes pictures uint8 [B, H, W, 3] of the size of
+    `sight`.
 
     Returns the largest difference of its features [B, F], which are in [-1, 1]. ReconvergeError if
     that is too much, and for an encoder that ONNX cannot hold.
     """
     encoder, size = sight.encoder, sight.view.size
+    assert encoder is not None, "an encoder that learns is a part of the policy"
     module = getattr(encoder, "module", None)
     if not isinstance(module, nn.Module):
         raise _unfit(encoder, "it has no `module`, a torch module from pictures to features")

@@ -14,7 +14,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.options import check_options, option
 from reconverge.policy.model.batch import Batch
 from reconverge.policy.model.diffusion import Diffusion, masked
-from reconverge.policy.model.encoders.learned import Eye, Seeing
+from reconverge.policy.model.encoders.resnet import Eye, Seeing
 from reconverge.policy.model.networks import NetworkOptions
 from reconverge.policy.model.normalizer import Normalizer
 

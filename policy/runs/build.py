@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from reconverge.datasets.frames import open_frames
 from reconverge.datasets.store import DemonstrationStore
+from reconverge.datasets.uncompressed import open_frames
 from reconverge.datasets.windows import Windows
 from reconverge.envs.catalog import widest
 from reconverge.envs.evaluator import Evaluator
@@ -22,8 +22,8 @@ from reconverge.envs.seeds import REPLAY
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.files import write_json
-from reconverge.policy.continual.learner import Method, Setting
 from reconverge.policy.continual.denoising import JointSource, Source
+from reconverge.policy.continual.learner import Method, Setting
 from reconverge.policy.continual.optimization import OptimizerOptions
 from reconverge.policy.continual.rehearsal import (
     Budget,

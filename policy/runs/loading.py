@@ -17,8 +17,8 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import choose
 from reconverge.policy.model.actor import ROWS, PolicyActor
-from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
 from reconverge.policy.model.batch import widened
+from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
 from reconverge.policy.model.encoders import LEARNED, make_sight
 from reconverge.policy.model.networks import NETWORKS
 from reconverge.policy.model.normalizer import Normalizer
@@ -240,8 +240,10 @@ def make_normalizer(spec: PolicySpec, tasks: Sequence[Task]) -> Normalizer:
     """Build the normaliser of a policy, with the declared bounds of these tasks, its first ones."""
     normalizer = Normalizer(_rows(spec), spec.observation_size)
     for row, task in enumerate(tasks):
-        bounds = (widened(bound, spec.observation_size, spec.pixels) for bound in (task.low, task.high))
-        normalizer.set_task(row, *bounds)
+        low, high = (
+            widened(bound, spec.observation_size, spec.pixels) for bound in (task.low, task.high)
+        )
+        normalizer.set_task(row, low, high)
     return normalizer
 
 

@@ -20,6 +20,7 @@ from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.continual.learner import Method
 from reconverge.policy.continual.methods.replay import ReplayOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
+from reconverge.policy.model.batch import widened
 from reconverge.policy.runs.build import TaskWindows, make_method, make_replay, make_spec
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.loading import find_device, make_normalizer, make_policy

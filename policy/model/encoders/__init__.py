@@ -15,8 +15,8 @@ from typing import Any
 from reconverge.envs.cameras import LARGEST, SMALLEST, View
 from reconverge.envs.render.sight import Encoder, Sight
 from reconverge.options import choose, option
-from reconverge.policy.model.encoders.learned import ResNet18Options
 from reconverge.policy.model.encoders.pretrained import EfficientNetOptions, TimmOptions
+from reconverge.policy.model.encoders.resnet import ResNet18Options
 
 FROZEN: dict[str, type] = {"efficientnet_lite0": EfficientNetOptions, "timm": TimmOptions}
 LEARNED: dict[str, type] = {"resnet18": ResNet18Options}

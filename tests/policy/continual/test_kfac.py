@@ -142,3 +142,25 @@ def test_estimate_refuses_gradients_that_are_not_finite():
     batches = [(torch.full((3, 2), torch.inf).double(), torch.zeros(3, 2).double())]
     with pytest.raises(ReconvergeError, match="not finite"):
         Kfac().estimate(loss, params, batches)
+
+
+class InRows(nn.Module):
+    """A layer that is shown the parts of a sample [B, T, D] as rows [B T, D]."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_rows_of_a_sample_are_its_positions(corrected):
+    layer = nn.Linear(3, 4)
+    found = []
+    for network in (layer, InRows(layer)):
+        loss, params = problem(network)
+        batches = [sample(network, 5, 2, 3)]
+        found.append(matrix_of(held(Kfac(corrected=corrected), loss, params, batches), params))
+    torch.testing.assert_close(*found)

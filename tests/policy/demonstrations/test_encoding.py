@@ -18,7 +18,7 @@ from reconverge.policy.demonstrations import scripted
 from reconverge.policy.demonstrations.encoding import encoded
 from reconverge.policy.demonstrations.playback import difference, quaternions
 from reconverge.policy.demonstrations.scripted import collect, store_path
-from reconverge.policy.demonstrations.supply import find_stores
+from reconverge.policy.demonstrations.supply import find_stores, identity
 from support.simulators import use_simulators
 
 LIFT = replace(TASKS["lift"], max_steps=120)
@@ -54,8 +54,8 @@ def pictured(tmp_path_factory, simulator_of):
         return collect(LIFT, path, episodes=2, noise=0.2, workers=1, view=VIEW)
 
 
-def as_brought(source, path, **changes):
-    """The same demonstrations, as if another program had made them."""
+def as_brought(source, path, shown=lambda rows: rows, **changes):
+    """The same demonstrations, as if another program had made them, with pictures as `shown`."""
     store = DemonstrationStore.create(
         path,
         source.observation_sizes,
@@ -66,7 +66,8 @@ def as_brought(source, path, **changes):
         **{"pictures": source.pictures, **changes},
     )
     for episode in source.episodes(cameras=store.pictures):
-        store.append(episode)
+        pictures = {camera: shown(rows) for camera, rows in episode.pictures.items()}
+        store.append(replace(episode, pictures=pictures))
     return store
 
 
@@ -122,6 +123,28 @@ def test_an_experts_store_is_not_replaced(tmp_path, pictured):
     with pytest.raises(StoreError, match="was recorded by the expert"):
         find_stores([SEEN], tmp_path)
     assert DemonstrationStore.open(own.path).identity() == own.identity()
+
+
+def test_a_policy_that_learns_to_see_takes_pictures_as_they_are(tmp_path, pictured):
+    task = Sight(VIEW, None, keeps_state=False).of(LIFT)
+    store = as_brought(pictured, tmp_path / "lift.zarr")
+    assert find_stores([task], tmp_path)["lift"].path == store.path
+    assert [each.name for each in tmp_path.iterdir()] == ["lift.zarr"]
+    before = identity(store, task, 2)["sha256"]
+    other = as_brought(pictured, tmp_path / "other.zarr", shown=lambda rows: 255 - rows)
+    assert identity(other, task, 2)["sha256"] != before
+    moon = Sight(View(("agentview", "frontview"), 32), None, keeps_state=False).of(LIFT)
+    with pytest.raises(StoreError, match="has no pictures of frontview"):
+        find_stores([moon], tmp_path)
+
+
+def test_experts_record_the_pictures_that_a_policy_learns_from(tmp_path, pictured):
+    task = Sight(VIEW, None, keeps_state=False).of(LIFT)
+    store = collect(task, store_path(tmp_path, task), episodes=2, noise=0.2, workers=1)
+    assert store.observation_sizes == pictured.observation_sizes
+    for camera in VIEW.cameras:
+        found, wanted = (each.read_pictures(camera, 0, each.n_steps) for each in (store, pictured))
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_store_with_pictures_serves_a_policy_that_is_told_the_state(pictured):

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from reconverge.datasets.store import DemonstrationStore, Episode
+from reconverge.datasets.uncompressed import Frames
 from reconverge.datasets.windows import Windows
 from reconverge.envs.catalog import task_sequence, widest
 from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.seeds import REPLAY
 from reconverge.envs.suites.metaworld.fifty import CW10
 from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.denoising import mixture
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
 from reconverge.policy.continual.rehearsal import DrawnReplay, EpisodicMemory, GeneratedReplay
@@ -192,6 +194,18 @@ def test_task_windows_know_the_bytes_of_episodes_and_select_some():
     batch = chosen.sample(90, torch.Generator().manual_seed(0))
     assert set(batch.observations[:, -1, 0].tolist()) == {0, 1, 6, 7, 8}
     assert batch.task.eq(1).all()
+
+
+def test_pictures_count_in_the_bytes_of_episodes_and_are_not_drawn_into_memory():
+    windows = make_episodes(1, [2, 4])
+    frames = Frames([np.zeros((6, 4, 4, 3), np.uint8)] * 2)
+    seeing = replace(windows, windows=replace(windows.windows, frames=frames))
+    assert seeing.episode_bytes.tolist() == [2 * (16 + 96), 4 * (16 + 96)]
+    stream = torch.Generator().manual_seed(0)
+    assert seeing.pool(5, stream) is seeing
+    assert len(windows.pool(5, stream)) == 5
+    drawn = mixture([seeing, seeing]).sample(7, stream)
+    assert drawn.observations.shape == (7, 2, 3 + 96)
 
 
 def test_make_replay_of_few_demonstrations_keeps_what_the_budget_allows():

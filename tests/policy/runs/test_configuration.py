@@ -86,7 +86,7 @@ def edited(old, new):
             edited("seed: 0", "seed: &a 0\nbatch_size: *a\nx: 1"),
             "holds an interpolation or an alias",
         ),
-        (lambda text: "a: " + "[" * 100_000, "cannot be read"),
+        (lambda text: "a: " + "[" * 2_000, "cannot be read"),
         (edited("warmup: 50", "warm_up: 50"), "Key 'warm_up' not in 'OptimizerOptions'"),
         (edited("name: trust_region", "name: trust_regoin"), "unknown method 'trust_regoin'"),
         (edited("name: mlp", "name: [mlp]"), "unknown network ['mlp']"),

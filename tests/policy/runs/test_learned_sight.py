@@ -14,7 +14,7 @@ from reconverge.policy.deployment.contract import make_contract
 from reconverge.policy.deployment.package import load_package
 from reconverge.policy.deployment.robot import Policy
 from reconverge.policy.deployment.session import Latency, Session
-from reconverge.policy.model.encoders.learned import Seeing
+from reconverge.policy.model.encoders.resnet import Seeing
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.train import main
 from support.tiny_run import OPTIONS, call, export
@@ -100,7 +100,7 @@ def test_padding_comes_before_the_pixels(acting):
 
 
 def test_what_a_picture_shows_matters(acting):
-    loaded, task, told, images, wanted = acting
+    loaded, task, told, _, wanted = acting
     actor = loaded.actor(task, rows=1)
     actor.begin(0, 5)
     gray = np.full(PIXELS, 120, np.float32)
@@ -164,5 +164,3 @@ def test_replay_without_pictures_is_refused(replay, demonstrations, tmp_path, mo
 def test_sizes_that_there_are_not_are_refused(option, said, monkeypatch, capsys, tmp_path):
     assert call(main, [*overriding(option), f"hydra.run.dir={tmp_path / 'run'}"], monkeypatch) == 2
     assert said in capsys.readouterr().err
-
-

@@ -14,7 +14,9 @@ def test_a_channel_is_where_it_responds():
 
 
 def test_a_flat_channel_is_in_the_middle():
-    torch.testing.assert_close(keypoints(standardised(torch.full((1, 3, 5, 7), 2.5))), torch.zeros(1, 6))
+    torch.testing.assert_close(
+        keypoints(standardised(torch.full((1, 3, 5, 7), 2.5))), torch.zeros(1, 6)
+    )
 
 
 def test_scale_and_offset_of_a_channel_do_not_count():

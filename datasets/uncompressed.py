@@ -47,12 +47,14 @@ def open_frames(store: DemonstrationStore, cameras: Sequence[str]) -> Frames:
 
     Raises StoreError for a camera that the store lacks, and where the disk has no room.
     """
+    for camera in cameras:
+        store.read_pictures(camera, 0, 0)  # which tells of one that is missing
     folder = store.path.with_name(f"{store.path.name}.frames")
     checksum = str(store.identity()["checksum"])
     with alone(folder):
         if not _is_of(folder, checksum, cameras):
             _write(store, cameras, folder, checksum)
-    return Frames([np.load(_file(folder, camera), mmap_mode="r") for camera in cameras])
+    return Frames([np.lib.format.open_memmap(_file(folder, camera), "r") for camera in cameras])
 
 
 def _is_of(folder: Path, checksum: str, cameras: Sequence[str]) -> bool:
@@ -61,9 +63,7 @@ def _is_of(folder: Path, checksum: str, cameras: Sequence[str]) -> bool:
     return there and made_of.exists() and made_of.read_text() == checksum
 
 
-def _write(
-    store: DemonstrationStore, cameras: Sequence[str], folder: Path, checksum: str
-) -> None:
+def _write(store: DemonstrationStore, cameras: Sequence[str], folder: Path, checksum: str) -> None:
     needed = sum(store.n_steps * int(np.prod(store.pictures[camera])) for camera in cameras)
     free = shutil.disk_usage(folder.parent).free
     if needed > free:

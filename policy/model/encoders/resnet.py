@@ -104,6 +104,8 @@ class Seeing(nn.Module):
     The denoiser in it is given features in their place.
     """
 
+    fisher_batch = 64  # windows; layers of pictures take much memory
+
     def __init__(self, eyes: Sequence[Eye], denoiser: nn.Module, shape: tuple[int, int, int]):
         super().__init__()
         self.eyes, self.denoiser = nn.ModuleList(eyes), denoiser
@@ -118,12 +120,12 @@ class Seeing(nn.Module):
         """Return the condition with features in place of the pictures."""
         pixels = math.prod(self._shape)
         told = condition[:, :-pixels]
-        pictures = condition[:, -pixels:].unflatten(1, self._shape).transpose(0, 2)
-        seen = [
-            eye(of_camera.flatten(0, 1)).unflatten(0, of_camera.shape[:2]).transpose(0, 1)
-            for eye, of_camera in zip(self.eyes, pictures, strict=True)
-        ]
-        return torch.cat([told, *(features.flatten(1).to(told.dtype) for features in seen)], dim=1)
+        pictures = condition[:, -pixels:].unflatten(1, self._shape)
+        seen = []
+        for camera, eye in enumerate(self.eyes):
+            features = eye(pictures[:, :, camera].flatten(0, 1)).to(told.dtype)
+            seen.append(features.unflatten(0, (-1, self._shape[0])).flatten(1))
+        return torch.cat([told, *seen], dim=1)
 
 
 def _group_norm(channels: int, **where: Any) -> nn.Module:

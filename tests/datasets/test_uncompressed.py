@@ -1,0 +1,124 @@
+"""Pictures for training: those of the store, whole or not at all, moved as a camera would be."""
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
+from reconverge.datasets.uncompressed import MADE_OF, moved, open_frames
+from reconverge.datasets.windows import Windows
+from reconverge.errors import ReconvergeError
+
+CAMERAS = ("agentview", "eye_in_hand")
+
+
+def make_store(path, lengths=(3, 5)):
+    """A store whose pictures tell their step, and its camera."""
+    store = DemonstrationStore.create(
+        path,
+        {"x": 2},
+        1,
+        {},
+        absent=("reward", "success"),
+        pictures=dict.fromkeys(CAMERAS, (4, 6, 3)),
+    )
+    append(store, lengths)
+    return store
+
+
+def append(store, lengths):
+    for length in lengths:
+        steps = np.arange(store.n_steps, store.n_steps + length, dtype=np.uint8)
+        of_step = np.broadcast_to(steps[:, None, None, None], (length, 4, 6, 3))
+        pictures = {camera: of_step + np.uint8(100 * i) for i, camera in enumerate(CAMERAS)}
+        flat = np.zeros((length, 2), np.float32)
+        store.append(Episode({"x": flat}, flat[:, :1], pictures=pictures))
+
+
+def test_gather_returns_the_pictures_of_the_steps(tmp_path):
+    store = make_store(tmp_path / "lift.zarr")
+    frames = open_frames(store, CAMERAS)
+    seen = frames.gather(torch.tensor([[0, 1], [7, 7], [3, 2]]))
+    assert seen.shape == (3, 2, 2, 4, 6, 3)
+    assert seen.dtype == torch.uint8
+    assert seen[:, :, 0, 0, 0, 0].tolist() == [[0, 1], [7, 7], [3, 2]]
+    assert seen[:, :, 1, 3, 5, 2].tolist() == [[100, 101], [107, 107], [103, 102]]
+    assert frames.step_bytes == 2 * 4 * 6 * 3
+    alone = open_frames(store, CAMERAS[1:]).gather(torch.tensor([[2]]))
+    assert torch.equal(alone[0, 0, 0], seen[2, 1, 1])
+
+
+def test_files_are_made_once_and_again_when_the_store_grows(tmp_path):
+    store = make_store(tmp_path / "lift.zarr")
+    folder = tmp_path / "lift.zarr.frames"
+    open_frames(store, CAMERAS)
+    first = (folder / "agentview.npy").stat().st_mtime_ns
+    open_frames(store, CAMERAS)
+    assert (folder / "agentview.npy").stat().st_mtime_ns == first
+    append(store, [2])
+    assert open_frames(store, CAMERAS).gather(torch.tensor([[9]]))[0, 0, 0, 0, 0, 0] == 9
+
+
+def test_files_that_were_lost_are_made_again(tmp_path):
+    store = make_store(tmp_path / "lift.zarr")
+    open_frames(store, CAMERAS)
+    for name in ("eye_in_hand.npy", MADE_OF):
+        (tmp_path / "lift.zarr.frames" / name).unlink()
+        assert open_frames(store, CAMERAS).gather(torch.tensor([[4]]))[0, 0, 1, 0, 0, 0] == 104
+
+
+def test_a_disk_without_room_is_one_line(tmp_path, monkeypatch):
+    store = make_store(tmp_path / "lift.zarr")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(StoreError, match="without compression, the disk has 1e-07 left"):
+        open_frames(store, CAMERAS)
+    assert not (tmp_path / "lift.zarr.frames").exists()
+
+
+def test_a_camera_that_the_store_lacks_is_one_line(tmp_path):
+    with pytest.raises(ReconvergeError, match=r"camera of .* 'moon'"):
+        open_frames(make_store(tmp_path / "lift.zarr"), ["moon"])
+
+
+def ramp(batch):
+    """Pictures whose red tells the row and whose green tells the column, blue the step."""
+    pictures = torch.zeros(batch, 2, 2, 8, 9, 3, dtype=torch.uint8)
+    pictures[..., 0] = torch.arange(8, dtype=torch.uint8)[:, None]
+    pictures[..., 1] = torch.arange(9, dtype=torch.uint8)
+    pictures[:, 1, ..., 2] = 200
+    return pictures
+
+
+def test_moved_pictures_are_crops_of_the_padded_ones():
+    pictures, most = ramp(50), 2
+    found = moved(pictures, most, torch.Generator().manual_seed(0))
+    padded = np.pad(pictures.numpy(), [(0, 0)] * 3 + [(most, most)] * 2 + [(0, 0)], mode="edge")
+    offsets = set()
+    for window, camera in np.ndindex(50, 2):
+        crops = {
+            (i, j): padded[window, :, camera, i : i + 8, j : j + 9]
+            for i, j in np.ndindex(2 * most + 1, 2 * most + 1)
+        }
+        same = [at for at, crop in crops.items() if np.array_equal(crop, found[window, :, camera])]
+        assert len(same) == 1  # both steps of a window by the same offset
+        offsets.add(same[0])
+    assert len(offsets) > 20  # of 25
+
+
+def test_sampled_windows_move_their_pictures_and_gathered_ones_do_not(tmp_path):
+    store = make_store(tmp_path / "lift.zarr")
+    rows = np.zeros((8, 2), np.float32)
+    frames = open_frames(store, CAMERAS)
+    ends = np.array([3, 8])
+    windows = Windows.from_episodes(rows, rows[:, :1], ends, 2, 2, frames=frames, crop=1)
+    seen, _ = windows.gather(torch.tensor([3, 7]))
+    assert seen.shape == (2, 2, 2 + frames.step_bytes)
+    assert seen[:, :, 2].tolist() == [[3, 3], [6, 7]]  # an episode's first step repeats
+    kept = windows.select(torch.tensor([1]))
+    assert kept.gather(torch.tensor([0]))[0][0, :, 2].tolist() == [3, 3]
+    drawn = [kept.sample(30, torch.Generator().manual_seed(1))[0] for _ in range(2)]
+    assert torch.equal(*drawn)
+    assert drawn[0][:, 1, 2].unique().tolist() == [3, 4, 5, 6, 7]
