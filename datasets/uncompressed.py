@@ -6,6 +6,7 @@ mapped into memory: the system keeps of them what there is room for, and reads t
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,9 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from reconverge.datasets.store import DemonstrationStore, StoreError
-from reconverge.files import alone, replacing, write_text
+from reconverge.files import alone, replacing
 from reconverge.progress import progress_bar
 
-MADE_OF = "made_of"  # file with the checksum of the store
 STEPS = 1024  # read at once
 
 
@@ -42,52 +42,49 @@ class Frames:
         return pictures.to(steps.device)
 
 
-def open_frames(store: DemonstrationStore, cameras: Sequence[str]) -> Frames:
-    """Return a store's pictures of these cameras, which are written to disk at the first time.
+def open_frames(store: DemonstrationStore, cameras: Sequence[str], steps: int) -> Frames:
+    """Return the pictures of a store's first steps, which are written to disk the first time.
 
     Raises StoreError for a camera that the store lacks, and where the disk has no room.
     """
     for camera in cameras:
         store.read_pictures(camera, 0, 0)  # which tells of one that is missing
+    return Frames([_open(store, camera, steps) for camera in cameras])
+
+
+def _open(store: DemonstrationStore, camera: str, steps: int) -> UInt8[np.ndarray, "T H W 3"]:
+    """Open the file of a camera, and write it before where it is missing or not whole."""
+    checksum = store.identity()["checksum"]
     folder = store.path.with_name(f"{store.path.name}.frames")
-    checksum = str(store.identity()["checksum"])
-    with alone(folder):
-        if not _is_of(folder, checksum, cameras):
-            _write(store, cameras, folder, checksum)
-    return Frames([np.lib.format.open_memmap(_file(folder, camera), "r") for camera in cameras])
+    path = folder / f"{camera}-{checksum}-{steps}.npy"
+    with alone(path):
+        try:
+            return np.lib.format.open_memmap(path, "r")
+        except (OSError, ValueError):
+            for other in folder.glob(f"{camera}-*.npy"):
+                if not other.name.startswith(f"{camera}-{checksum}-"):  # of the store before
+                    other.unlink()
+            _write(store, camera, steps, path)
+        return np.lib.format.open_memmap(path, "r")
 
 
-def _is_of(folder: Path, checksum: str, cameras: Sequence[str]) -> bool:
-    there = all(_file(folder, camera).exists() for camera in cameras)
-    made_of = folder / MADE_OF
-    return there and made_of.exists() and made_of.read_text() == checksum
-
-
-def _write(store: DemonstrationStore, cameras: Sequence[str], folder: Path, checksum: str) -> None:
-    needed = sum(store.n_steps * int(np.prod(store.pictures[camera])) for camera in cameras)
-    free = shutil.disk_usage(folder.parent).free
+def _write(store: DemonstrationStore, camera: str, steps: int, path: Path) -> None:
+    shape = (steps, *store.pictures[camera])
+    needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
     if needed > free:
         raise StoreError(
-            f"{folder}: its pictures take {needed / 1e9:.3g} GB without compression, the disk has "
-            f"{free / 1e9:.3g} left; free some, or take fewer demonstrations"
+            f"{path.parent}: the pictures of {camera} take {needed / 1e9:.3g} GB without "
+            f"compression, the disk has {free / 1e9:.3g} left; free some, or lower "
+            "demonstrations.episodes"
         )
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        with progress_bar(f"pictures of {store.path.name}", "step", store.n_steps) as bar:
-            for number, camera in enumerate(cameras):
-                with _file(temporary, camera).open("wb") as file:
-                    shape = (store.n_steps, *store.pictures[camera])
-                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                    np.lib.format.write_array_header_1_0(file, header)
-                    for start in range(0, store.n_steps, STEPS):
-                        rows = store.read_pictures(camera, start, start + STEPS)
-                        file.write(rows.tobytes())
-                        bar.update(len(rows) if number == 0 else 0)
-        write_text(temporary / MADE_OF, checksum)
-
-
-def _file(folder: Path, camera: str) -> Path:
-    return folder / f"{camera}.npy"
+    bar = progress_bar(f"pictures of {store.path.name}, {camera}", "step", steps)
+    with replacing(path) as temporary, temporary.open("wb") as file, bar:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, steps, STEPS):
+            rows = store.read_pictures(camera, start, min(start + STEPS, steps))
+            file.write(rows.tobytes())
+            bar.update(len(rows))
 
 
 def moved(

@@ -32,21 +32,21 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class JointSource:
-    """Samples of several sources, as many of each."""
+class Mixture:
+    """Samples of several sources, each as likely."""
 
     sources: Sequence[Source]
 
     def sample(self, size: int, generator: torch.Generator) -> Batch:
-        n = len(self.sources)
-        counts = [size // n + (i < size % n) for i in range(n)]
-        drawn = zip(self.sources, counts, strict=True)
+        n, device = len(self.sources), generator.device
+        chosen = torch.randint(n, (size,), generator=generator, device=device)
+        drawn = zip(self.sources, chosen.bincount(minlength=n).tolist(), strict=True)
         return join([source.sample(count, generator) for source, count in drawn if count])
 
 
 def mixture(parts: Sequence[Source]) -> Source:
-    """Return samples that are in memory as one batch, others as a source of as many of each."""
-    return join(parts) if all(isinstance(part, Sized) for part in parts) else JointSource(parts)
+    """Return batches, which have a length, as one batch, and other sources as their mixture."""
+    return join(parts) if all(isinstance(part, Sized) for part in parts) else Mixture(parts)
 
 
 class Denoiser(Protocol):

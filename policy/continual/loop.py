@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from reconverge.errors import ReconvergeError
-from reconverge.policy.continual.denoising import Purpose, Source, random_stream
+from reconverge.policy.continual.denoising import Batch, Purpose, Source, random_stream
 from reconverge.policy.continual.learner import Method
+from reconverge.policy.model.batch import join
 from reconverge.schema import read_record
 
 Evaluate = Callable[[Any, int, int], list[bool]]
@@ -22,6 +23,19 @@ DENSE = (2, 4, 6, 8, 10, 15, 20, 30, 50, *SERIES[3:])
 """Update counts at which recovery is probed: dense early, then 100, 200, 500, 1000, ..."""
 COARSE = SERIES[::2]
 """A few of them, for many tasks: 10, 50, 200, 1000, 5000, ..."""
+
+
+@dataclass(frozen=True)
+class JointSource:
+    """Samples of several tasks, as many of each."""
+
+    sources: Sequence[Source]
+
+    def sample(self, size: int, generator: torch.Generator) -> Batch:
+        n = len(self.sources)
+        counts = [size // n + (i < size % n) for i in range(n)]
+        drawn = zip(self.sources, counts, strict=True)
+        return join([source.sample(count, generator) for source, count in drawn if count])
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,19 @@ def encoded(source: DemonstrationStore, task: Task, path: Path) -> Demonstration
             found = DemonstrationStore.open(path)
             if found.attributes.get(SOURCE) == checksum:
                 return found
-            if EXPERT in found.attributes:
-                raise StoreError(
-                    f"{path}: was recorded by the expert, and {source.path} has pictures of its "
-                    "own; move one of them away"
-                )
+            require_no_other(source, path)
         require_pictures(source, task)
         _encode(source, task, path, checksum)
     return DemonstrationStore.open(path)
+
+
+def require_no_other(source: DemonstrationStore, path: Path) -> None:
+    """Raise StoreError where an expert has recorded pictures of the task too, at `path`."""
+    if path.exists() and EXPERT in DemonstrationStore.open(path).attributes:
+        raise StoreError(
+            f"{path}: was recorded by the expert, and {source.path} has pictures of its own; move "
+            "one of them away"
+        )
 
 
 def _encode(source: DemonstrationStore, task: Task, path: Path, checksum: int) -> None:

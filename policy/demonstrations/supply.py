@@ -16,7 +16,12 @@ from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.demonstrations.encoding import PICTURES_AT_ONCE, encoded, require_pictures
+from reconverge.policy.demonstrations.encoding import (
+    PICTURES_AT_ONCE,
+    encoded,
+    require_no_other,
+    require_pictures,
+)
 from reconverge.policy.demonstrations.fit import require_fit
 from reconverge.policy.demonstrations.scripted import collect_with_bar, store_path
 
@@ -115,6 +120,7 @@ def find_store(task: Task, folder: Path) -> DemonstrationStore | None:
         if EXPERT not in source.attributes:
             if learns_to_see(task):
                 require_pictures(source, task)
+                require_no_other(source, path)
                 return source
             return encoded(source, task, path)
     return DemonstrationStore.open(path) if path.exists() else None

@@ -195,7 +195,7 @@ def _rows(contract: Contract) -> list[tuple[int, str]]:
         row = f"`{picture.key}` | {what} {picture.meaning}, {shape} | {bounds}"
         shown.append((picture.features, row))
     lacking = contract.padded_observation_size - contract.own_observation_size
-    padding = [(lacking, " | padding: zeros | |")] if lacking else []
+    padding = [(lacking, "| padding: zeros | |")] if lacking else []
     return told + padding + shown if contract.ends_with_pixels else told + shown + padding
 
 

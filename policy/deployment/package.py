@@ -35,6 +35,7 @@ PADDING = {
     True: "; zeros before the pixels, up to {} entries with them",
 }
 """What a README says where a policy has a frozen encoder, and where it learned to see."""
+PIXELS = "; then the pixels, mapped to [-1, 1]: [To, camera, row, column, red green blue]"
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: f
         but_encoder=" but its encoder" if pictures and not raw else "",
         seen=SEEN[raw] if pictures else "",
         encoder=ENCODING.format(**asdict(pictures[0])) if pictures and not raw else "",
-        pixels=", and the pixels" if raw else "",
+        pixels=PIXELS if raw else "",
+        told=" without pixels" if raw else "",
         to=spec.n_obs_steps,
         do=size,
         tp=spec.horizon,

@@ -41,7 +41,9 @@ class Policy:
             raise ValueError(f"task={task}: must be one of {', '.join(contracts)}")
         self.contract: dict[str, Any] = contracts[task]
         self._sampler = _open(folder / "sampler.onnx", threads)
-        if any(not picture["as_pixels"] for picture in self.contract["pictures"]):
+        pictures = self.contract["pictures"]
+        self._as_pixels = any(picture.get("as_pixels", False) for picture in pictures)
+        if pictures and not self._as_pixels:
             self._encoder = _open(folder / "encoder.onnx", threads)
         self.reset(seed=0)
 
@@ -82,7 +84,7 @@ class Policy:
             raise ValueError(f"observation lacks {', '.join(missing)}; give {', '.join(keys)}")
         told = [_numbers(observation[entry["key"]], entry) for entry in entries]
         pictures = [_picture(observation[entry["key"]], entry) for entry in wanted]
-        if any(entry["as_pixels"] for entry in wanted):
+        if self._as_pixels:
             shown = [picture.ravel().astype(np.float32) for picture in pictures]
         elif wanted:
             shown = list(self._encoder.run(None, {"pictures": np.stack(pictures)})[0])
@@ -90,7 +92,7 @@ class Policy:
             shown = []
         size = self.contract["padded_observation_size"] - sum(map(len, (*told, *shown)))
         zeros = np.zeros(size, np.float32)
-        last = [zeros, *shown] if any(entry["as_pixels"] for entry in wanted) else [*shown, zeros]
+        last = [zeros, *shown] if self._as_pixels else [*shown, zeros]
         return np.concatenate([*told, *last])
 
 

@@ -14,9 +14,8 @@ import torch
 from reconverge.datasets.images.picture_store import PictureStore
 from reconverge.datasets.images.supplied import supply
 from reconverge.errors import ReconvergeError
-from reconverge.policy.continual.denoising import JointSource
 from reconverge.policy.continual.learner import Method, Setting
-from reconverge.policy.continual.loop import Progress, learn_tasks
+from reconverge.policy.continual.loop import JointSource, Progress, learn_tasks
 from reconverge.policy.continual.optimization import precision_on
 from reconverge.policy.continual.rehearsal import (
     Budget,

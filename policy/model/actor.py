@@ -19,8 +19,9 @@ class PolicyActor:
 
     The noise of an episode depends on its seed alone. Batches are filled up to a multiple of
     `rows`: matrix products round the last few rows differently, and an episode must not depend on
-    the number of others beside it. Convolutions (unet1d) still round by batch size. One row is
-    faster where a single episode runs. Da is the task's own, where the policy's is larger.
+    the number of others beside it. Convolutions (unet1d, encoders that learn) still round by batch
+    size; where an encoder learns nothing is filled up. One row is faster where a single episode
+    runs. Da is the task's own, where the policy's is larger.
 
     With `recording`, `windows` holds the observations and plans of every episode, by seed, padded.
     """
@@ -29,7 +30,7 @@ class PolicyActor:
         self, policy: DiffusionPolicy, task: int, recording: bool = False, rows: int = ROWS
     ):
         self.policy = policy
-        self.rows = rows
+        self.rows = 1 if policy.pixels else rows
         self.task = task
         self.n_obs_steps = policy.n_obs_steps
         self.action_size = policy.action_size_of(task)

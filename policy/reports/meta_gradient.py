@@ -6,7 +6,7 @@ put into it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,12 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
             f"{MOST_RATE}, the windows 1 to {MOST_WINDOWS}"
         )
     learned = read_learned(run)
+    most = getattr(learned.policies[0].network, "fisher_batch", MOST_WINDOWS)
+    if windows > most:
+        raise ReconvergeError(
+            f"windows={windows}: a policy that learned to see looks at {most} at most, for want of "
+            f"memory; add --windows {most}"
+        )
     names, found = learned.names, learned.folders
     pairs: list[Pair] = []
     with progress_bar(run.name, "pair", len(found) * (len(found) - 1) // 2) as bar:
@@ -85,8 +91,9 @@ def _compare(
     policy, teacher = learned.policies[k], learned.policies[k - 1]
     real = learned.windows[i]()
     support, query = (corrupt(policy, real.sample(count, stream), stream) for _ in range(2))
-    drawn = corrupt(policy, learned.replay.draw(teacher, i, count, stream), stream)
-    replayed = taught_by(teacher, drawn, count)
+    drawn = learned.replay.draw(teacher, i, count, stream)
+    batch = drawn if isinstance(drawn, Sized) else drawn.sample(count, stream)
+    replayed = taught_by(teacher, corrupt(policy, batch, stream), count)
     samples = {"support": support, "query": query, "replay": replayed}
     losses = {name: _loss(policy, sample) for name, sample in samples.items()}
     fisher, optimum, sample = learned.options.fisher, _vector(learned.policies[i]), query

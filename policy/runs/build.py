@@ -22,8 +22,9 @@ from reconverge.envs.seeds import REPLAY
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.files import write_json
-from reconverge.policy.continual.denoising import JointSource, Source
+from reconverge.policy.continual.denoising import Source
 from reconverge.policy.continual.learner import Method, Setting
+from reconverge.policy.continual.loop import JointSource
 from reconverge.policy.continual.optimization import OptimizerOptions
 from reconverge.policy.continual.rehearsal import (
     Budget,
@@ -126,6 +127,7 @@ def check_memory(options: TrainOptions, spec: PolicySpec) -> None:
                 raise ReconvergeError(
                     f"{name}: its training takes {needed / 1e9:.3g} GB of memory, this machine has "
                     f"{memory / 1e9:.3g}; choose smaller sizes, such as {name}.width=512"
+                    + (" encoder.width=64" if spec.learns_to_see else "")
                 )
 
 
@@ -220,7 +222,7 @@ def make_windows(
         steps = (spec.n_obs_steps, spec.horizon)
         pictures = {}
         if spec.learns_to_see:
-            frames = open_frames(store, task.sight.view.cameras)
+            frames = open_frames(store, task.sight.view.cameras, int(ends[-1]))
             pictures = {"frames": frames, "crop": options.encoder.crop}
         windows = Windows.from_episodes(observations, actions, ends, *steps, device, **pictures)
         padding = spec.observation_size - task.observation_size

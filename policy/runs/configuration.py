@@ -71,7 +71,12 @@ class DemonstrationReplayOptions:
 
     name: str = "demonstrations"
     batch_size: int = option(256, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
-    pool: int = option(8000, POOL_MEANING, at_least=1, at_most=LARGEST_POOL)
+    pool: int = option(
+        8000,
+        POOL_MEANING + "; all that are kept, where the policy learns from pictures",
+        at_least=1,
+        at_most=LARGEST_POOL,
+    )
     budget: int | None = option(
         None,
         "kept of all earlier tasks together, in whole episodes, each task an equal share "
@@ -80,7 +85,8 @@ class DemonstrationReplayOptions:
     )
     budget_unit: str = option(
         "episodes",
-        "what replay.budget counts: episodes | bytes: of observations and actions, float32",
+        "what replay.budget counts: episodes | bytes: of observations and actions, float32, and "
+        "of pictures that the policy learns from",
         choices=BUDGET_UNITS,
     )
 

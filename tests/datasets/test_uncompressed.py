@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
-from reconverge.datasets.uncompressed import MADE_OF, moved, open_frames
+from reconverge.datasets.uncompressed import moved, open_frames
 from reconverge.datasets.windows import Windows
 from reconverge.errors import ReconvergeError
 
@@ -38,49 +38,73 @@ def append(store, lengths):
         store.append(Episode({"x": flat}, flat[:, :1], pictures=pictures))
 
 
+def first(frames, step, camera=0):
+    """The first number of a picture."""
+    return int(frames.gather(torch.tensor([[step]]))[0, 0, camera, 0, 0, 0])
+
+
+def files(tmp_path):
+    return sorted(file.name for file in (tmp_path / "lift.zarr.frames").glob("*.npy"))
+
+
 def test_gather_returns_the_pictures_of_the_steps(tmp_path):
     store = make_store(tmp_path / "lift.zarr")
-    frames = open_frames(store, CAMERAS)
+    frames = open_frames(store, CAMERAS, 8)
     seen = frames.gather(torch.tensor([[0, 1], [7, 7], [3, 2]]))
     assert seen.shape == (3, 2, 2, 4, 6, 3)
     assert seen.dtype == torch.uint8
     assert seen[:, :, 0, 0, 0, 0].tolist() == [[0, 1], [7, 7], [3, 2]]
     assert seen[:, :, 1, 3, 5, 2].tolist() == [[100, 101], [107, 107], [103, 102]]
     assert frames.step_bytes == 2 * 4 * 6 * 3
-    alone = open_frames(store, CAMERAS[1:]).gather(torch.tensor([[2]]))
-    assert torch.equal(alone[0, 0, 0], seen[2, 1, 1])
+    assert first(open_frames(store, CAMERAS[1:], 8), 2) == 102
+    assert [len(file) for file in open_frames(store, CAMERAS, 3).files] == [3, 3]
 
 
-def test_files_are_made_once_and_again_when_the_store_grows(tmp_path):
+def test_files_are_written_once(tmp_path):
     store = make_store(tmp_path / "lift.zarr")
-    folder = tmp_path / "lift.zarr.frames"
-    open_frames(store, CAMERAS)
-    first = (folder / "agentview.npy").stat().st_mtime_ns
-    open_frames(store, CAMERAS)
-    assert (folder / "agentview.npy").stat().st_mtime_ns == first
+    open_frames(store, CAMERAS[:1], 8)
+    (folder,) = tmp_path.glob("*.frames")
+    (file,) = folder.glob("*.npy")
+    before = file.stat().st_mtime_ns
+    open_frames(store, CAMERAS, 8)
+    assert file.stat().st_mtime_ns == before
+    assert len(files(tmp_path)) == 2
+
+
+def test_files_of_the_store_before_it_grew_are_removed(tmp_path):
+    store = make_store(tmp_path / "lift.zarr")
+    older = open_frames(store, CAMERAS, 8)
+    before = files(tmp_path)
     append(store, [2])
-    assert open_frames(store, CAMERAS).gather(torch.tensor([[9]]))[0, 0, 0, 0, 0, 0] == 9
+    assert first(open_frames(store, CAMERAS, 10), 9) == 9
+    assert len(files(tmp_path)) == 2
+    assert not set(before) & set(files(tmp_path))
+    assert first(older, 5) == 5  # still open
 
 
-def test_files_that_were_lost_are_made_again(tmp_path):
+@pytest.mark.parametrize("kept", [None, 0, 200])
+def test_files_that_are_not_whole_are_written_again(tmp_path, kept):
     store = make_store(tmp_path / "lift.zarr")
-    open_frames(store, CAMERAS)
-    for name in ("eye_in_hand.npy", MADE_OF):
-        (tmp_path / "lift.zarr.frames" / name).unlink()
-        assert open_frames(store, CAMERAS).gather(torch.tensor([[4]]))[0, 0, 1, 0, 0, 0] == 104
+    open_frames(store, CAMERAS, 8)
+    (file,) = (tmp_path / "lift.zarr.frames").glob("eye_in_hand-*.npy")
+    if kept is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:kept])
+    assert first(open_frames(store, CAMERAS, 8), 4, camera=1) == 104
 
 
 def test_a_disk_without_room_is_one_line(tmp_path, monkeypatch):
     store = make_store(tmp_path / "lift.zarr")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
-    with pytest.raises(StoreError, match="without compression, the disk has 1e-07 left"):
-        open_frames(store, CAMERAS)
-    assert not (tmp_path / "lift.zarr.frames").exists()
+    with pytest.raises(StoreError, match="compression, the disk has 1e-07 left; free some, or lo"):
+        open_frames(store, CAMERAS, 8)
+    assert not files(tmp_path)
 
 
 def test_a_camera_that_the_store_lacks_is_one_line(tmp_path):
     with pytest.raises(ReconvergeError, match=r"camera of .* 'moon'"):
-        open_frames(make_store(tmp_path / "lift.zarr"), ["moon"])
+        open_frames(make_store(tmp_path / "lift.zarr"), ["moon"], 8)
 
 
 def ramp(batch):
@@ -111,7 +135,7 @@ def test_moved_pictures_are_crops_of_the_padded_ones():
 def test_sampled_windows_move_their_pictures_and_gathered_ones_do_not(tmp_path):
     store = make_store(tmp_path / "lift.zarr")
     rows = np.zeros((8, 2), np.float32)
-    frames = open_frames(store, CAMERAS)
+    frames = open_frames(store, CAMERAS, 8)
     ends = np.array([3, 8])
     windows = Windows.from_episodes(rows, rows[:, :1], ends, 2, 2, frames=frames, crop=1)
     seen, _ = windows.gather(torch.tensor([3, 7]))

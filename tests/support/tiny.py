@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from reconverge.policy.continual.denoising import JointSource
 from reconverge.policy.continual.fisher import FISHERS
 from reconverge.policy.continual.learner import Setting
+from reconverge.policy.continual.loop import JointSource
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import OptimizerOptions
 from reconverge.policy.continual.rehearsal import (

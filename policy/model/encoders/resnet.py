@@ -65,6 +65,10 @@ class ResNet18Options:
         if self.reduction not in REDUCTIONS:
             legal = ", ".join(map(str, REDUCTIONS))
             raise ReconvergeError(f"encoder.reduction={self.reduction}: must be one of {legal}")
+        if 2 * self.crop >= picture_size:
+            raise ReconvergeError(
+                f"encoder.crop={self.crop}: must be less than half of picture_size={picture_size}"
+            )
         if picture_size <= self.reduction:
             raise ReconvergeError(
                 f"encoder.reduction={self.reduction}: leaves one place of a picture of "
@@ -95,7 +99,9 @@ class Eye(nn.Module):
         # oneDNN takes twenty times as long for the gradient of a convolution in bfloat16.
         with torch.autocast("cpu", enabled=False):
             (maps,) = self.trunk(pictures.permute(0, 3, 1, 2))
-            return keypoints(self.points(maps).float())
+            maps = self.points(maps).float()
+        with torch.autocast(maps.device.type, enabled=False):  # places want float32
+            return keypoints(maps)
 
 
 class Seeing(nn.Module):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from reconverge.errors import ReconvergeError
-from reconverge.policy.continual.denoising import JointSource
 from reconverge.policy.continual.loop import (
     COARSE,
     DENSE,
+    JointSource,
     LoopSettings,
     Probe,
     Probing,

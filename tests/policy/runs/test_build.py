@@ -204,8 +204,9 @@ def test_pictures_count_in_the_bytes_of_episodes_and_are_not_drawn_into_memory()
     stream = torch.Generator().manual_seed(0)
     assert seeing.pool(5, stream) is seeing
     assert len(windows.pool(5, stream)) == 5
-    drawn = mixture([seeing, seeing]).sample(7, stream)
-    assert drawn.observations.shape == (7, 2, 3 + 96)
+    drawn = mixture([seeing, replace(seeing, task=0)]).sample(40, stream)
+    assert drawn.observations.shape == (40, 2, 3 + 96)
+    assert 10 < drawn.task.sum() < 30
 
 
 def test_make_replay_of_few_demonstrations_keeps_what_the_budget_allows():

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from reconverge.datasets.store import DemonstrationStore
+from reconverge.errors import ReconvergeError
 from reconverge.policy.deployment.contract import make_contract
 from reconverge.policy.deployment.package import load_package
 from reconverge.policy.deployment.robot import Policy
 from reconverge.policy.deployment.session import Latency, Session
 from reconverge.policy.model.encoders.resnet import Seeing
+from reconverge.policy.reports.meta_gradient import measure_run
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.train import main
 from support.tiny_run import OPTIONS, call, export
@@ -28,6 +30,7 @@ SEEING = [
     "encoder=resnet18",
     "encoder.width=16",
     "encoder.reduction=8",
+    "encoder.crop=2",
     "encoder.keypoints=4",
     "n_action_steps=4",
     "replay=demonstrations",
@@ -137,6 +140,14 @@ def test_it_acts_elsewhere_with_onnxruntime_alone(acting, tmp_path):
     np.testing.assert_allclose(found, wanted[0], atol=1e-4)
 
 
+def test_its_steps_compare_with_the_meta_gradient(run):
+    with pytest.raises(ReconvergeError, match=r"windows=65: .* add --windows 64"):
+        measure_run(run, 1e-3, 65)
+    _, (pair,) = measure_run(run, 1e-3, 2)
+    assert (pair["after"], pair["task"]) == ("stack", "lift")
+    assert np.isfinite(pair["cosine_kfac"])
+
+
 def overriding(option):
     """The options with another value of one of them."""
     name = option.partition("=")[0]
@@ -159,6 +170,7 @@ def test_replay_without_pictures_is_refused(replay, demonstrations, tmp_path, mo
         ("encoder.width=24", "encoder.width=24: must be a multiple of 16"),
         ("encoder.reduction=9", "encoder.reduction=9: must be one of 8, 16, 32"),
         ("encoder.reduction=32", "leaves one place of a picture of 16 pixels"),
+        ("encoder.crop=8", "encoder.crop=8: must be less than half of picture_size=16"),
     ],
 )
 def test_sizes_that_there_are_not_are_refused(option, said, monkeypatch, capsys, tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from reconverge.errors import ReconvergeError
 from reconverge.options import choose
-from reconverge.policy.continual.denoising import JointSource
+from reconverge.policy.continual.loop import JointSource
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.parameter_vector import concatenate
 from support.tiny import OPTIMIZER, action_error, learn, make_method, make_policy, make_windows

@@ -112,3 +112,5 @@ def test_widened_puts_zeros_before_the_pixels():
 def test_a_picture_without_places_is_refused():
     with pytest.raises(ReconvergeError, match="leaves one place of a picture of 32 pixels"):
         ResNet18Options().eye(32)
+    with pytest.raises(ReconvergeError, match="crop=4: must be less than half of picture_size=8"):
+        ResNet18Options(reduction=8).eye(8)
