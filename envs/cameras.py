@@ -11,13 +11,15 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 
 SMALLEST, LARGEST = 16, 512  # pixels
+DEPTH = "_depth"
 
 
 @dataclass(frozen=True)
 class View:
     """Which pictures an observation holds: one from each of the cameras, square.
 
-    The cameras have the same names in every suite (`Suite.cameras`). Raises ReconvergeError for a
+    The cameras have the same names in every suite (`Suite.cameras`); with DEPTH at its end a name
+    stands for what that camera measures (`render.depth`). Raises ReconvergeError for a
     size out of range, and for cameras that are none or repeated.
     """
 
@@ -45,9 +47,10 @@ class View:
         """
         known = SUITES[task.suite].cameras
         for camera in self.cameras:
-            if camera not in known:
-                raise unknown(f"camera of {task.name}", camera, known)
-        return {camera: known[camera] for camera in self.cameras}
+            if camera.removesuffix(DEPTH) not in known:
+                legal = [*known, *(f"{name}{DEPTH}" for name in known)]
+                raise unknown(f"camera of {task.name}", camera, legal)
+        return {camera: known[camera.removesuffix(DEPTH)] for camera in self.cameras}
 
 
 def proprioception(task: Task, flat: np.ndarray) -> np.ndarray:

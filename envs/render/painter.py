@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -12,10 +13,11 @@ import mujoco
 import numpy as np
 from jaxtyping import UInt8
 
-from reconverge.envs.cameras import View
+from reconverge.envs.cameras import DEPTH, View
 from reconverge.envs.render.coarse import coarse_model
+from reconverge.envs.render.depth import DepthPainter, collision_model
 from reconverge.envs.render.opengl import open_context
-from reconverge.envs.render.viewpoint import fixed_camera, shown
+from reconverge.envs.render.viewpoint import fixed_camera, hangs, shown
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.suite import Simulator
 
@@ -100,12 +102,43 @@ class Painter:
         self._gl.free()
 
 
-def painters(simulator: Simulator, view: View) -> Callable[[], Painter]:
-    """Return what makes painters in any thread, which all have one model."""
-    return partial(Painter, simulator, coarse_model(simulator.picture_model, view.size), view)
+class Mixed:
+    """Draws some cameras of a view by one painter, others by another."""
+
+    def __init__(self, cameras: Sequence[str], parts: Sequence[Any]):
+        self._parts = parts
+        self._rows = [[cameras.index(name) for name in part.facts["cameras"]] for part in parts]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Those of all parts, the first of which draws in colour."""
+        first, second = (part.facts for part in self._parts)
+        return second | first | {"cameras": {**first["cameras"], **second["cameras"]}}
+
+    def draw(self, episode: Any, pictures: UInt8[np.ndarray, "cameras size size 3"]) -> None:
+        """Draw the episode as it is now."""
+        for part, rows in zip(self._parts, self._rows, strict=True):
+            own = np.empty((len(rows), *pictures.shape[1:]), np.uint8)
+            part.draw(episode, own)
+            pictures[rows] = own
+
+    def close(self) -> None:
+        """Close the parts."""
+        for part in self._parts:
+            part.close()
 
 
-def hangs(model: mujoco.MjModel, camera: int) -> bool:
-    """Tell if a camera that stands still is upside down, as Meta-World's in the corners are."""
-    up = model.cam_mat0[camera].reshape(3, 3)[2, 1]  # along the world's z
-    return bool(model.cam_bodyid[camera] == 0 and up < -0.5)
+def painters(simulator: Simulator, view: View) -> Callable[[], Any]:
+    """Return what makes painters in any thread, which all have one model of a kind."""
+    deep = tuple(name for name in view.cameras if name.endswith(DEPTH))
+    coloured = tuple(name for name in view.cameras if name not in deep)
+    makers: list[Callable[[], Any]] = []
+    if coloured:
+        model = coarse_model(simulator.picture_model, view.size)
+        makers.append(partial(Painter, simulator, model, replace(view, cameras=coloured)))
+    if deep:
+        model = collision_model(simulator.picture_model)
+        makers.append(partial(DepthPainter, simulator, model, replace(view, cameras=deep)))
+    if len(makers) == 1:
+        return makers[0]
+    return lambda: Mixed(view.cameras, [make() for make in makers])

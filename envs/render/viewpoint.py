@@ -28,3 +28,9 @@ def fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
     camera = mujoco.MjvCamera()
     camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(name)
     return camera
+
+
+def hangs(model: mujoco.MjModel, camera: int) -> bool:
+    """Tell if a camera that stands still is upside down, as Meta-World's in the corners are."""
+    up = model.cam_mat0[camera].reshape(3, 3)[2, 1]  # along the world's z
+    return bool(model.cam_bodyid[camera] == 0 and up < -0.5)

@@ -31,16 +31,10 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-# Of MuJoCo's data, what a picture depends on.
-SHOWN = tuple(
-    f"{thing}_{of}"
-    for thing, parts in (
-        ("geom", "xpos xmat"),
-        ("site", "xpos xmat"),
-        ("cam", "xpos xmat"),
-        ("light", "xpos xdir"),
-    )
-    for of in parts.split()
+# Of MuJoCo's data, what a picture depends on; rays look for geoms around the bodies' centres.
+SHOWN = (
+    *("xipos", "ximat", "geom_xpos", "geom_xmat", "site_xpos", "site_xmat"),
+    *("cam_xpos", "cam_xmat", "light_xpos", "light_xdir"),
 )
 
 

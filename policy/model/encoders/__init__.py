@@ -35,7 +35,9 @@ class SightOptions:
         choices=OBSERVATIONS,
     )
     cameras: list[str] = option(
-        ["agentview", "eye_in_hand"], "whose pictures a policy sees", text="free"
+        ["agentview", "eye_in_hand"],
+        "whose pictures a policy sees; with _depth at its end how far a camera sees",
+        text="free",
     )
     picture_size: int = option(
         84, "height and width of a picture, pixels", at_least=SMALLEST, at_most=LARGEST
