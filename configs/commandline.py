@@ -26,7 +26,7 @@ import __main__
 from reconverge.configs.grammar import in_grammar, unquoted
 from reconverge.configs.mistakes import explained, mendable
 from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import remove_empty
 from reconverge.options import check_options, help_lines
 from reconverge.paths import expanded
@@ -278,8 +278,17 @@ def _check_flags(arguments: list[str]) -> None:
     parser.parse_args(arguments)
 
 
+def _check_groups(command: Command, overrides: list[str]) -> None:
+    """Raise ReconvergeError for a number in place of the name of a group's choice."""
+    for override in OverridesParser.create().parse_overrides(overrides):
+        group, value = override.get_key_element().lstrip("+~"), override.value()
+        if group in command.groups and isinstance(value, int | float):
+            raise unknown(group, value, command.groups[group])
+
+
 def _composed(command: Command, overrides: list[str]) -> DictConfig:
     try:
+        _check_groups(command, overrides)
         config = hydra.compose(command.name, overrides)
         check_options(OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException) as error:

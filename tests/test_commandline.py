@@ -90,6 +90,8 @@ REFUSED = [
     ("seed", ["'seed': options are name=value, for example env=lift,can,square"]),
     ("lift", ["'lift': options are name=value"]),
     ("--hlep", ["unknown option '--hlep': did you mean '--help'?"]),
+    ("method=3", ["unknown method 3: choose one of finetune, "]),
+    ("+fisher=2.5", ["unknown fisher 2.5: choose one of rank1, "]),
     ("--seed=3", ["unknown option '--seed'"]),
     ("updates_per_task=0", ["updates_per_task=0", "at least 1"]),
     ("updates_per_task=-4", ["updates_per_task=-4", "at least 1"]),
