@@ -115,15 +115,14 @@ def find_store(task: Task, folder: Path) -> DemonstrationStore | None:
     encoded, or taken as it is by a policy that learns to see.
     """
     path, plain = store_path(folder, task), folder / f"{task.name}.zarr"
-    if task.sight and plain.exists():
-        source = DemonstrationStore.open(plain)
-        if EXPERT not in source.attributes:
-            if learns_to_see(task):
-                require_pictures(source, task)
-                require_no_other(source, path)
-                return source
-            return encoded(source, task, path)
-    return DemonstrationStore.open(path) if path.exists() else None
+    source = DemonstrationStore.open(plain) if task.sight and plain.exists() else None
+    if source is None or EXPERT in source.attributes:
+        return DemonstrationStore.open(path) if path.exists() else None
+    if not learns_to_see(task):
+        return encoded(source, task, path)
+    require_pictures(source, task)
+    require_no_other(source, path)
+    return source
 
 
 def require_same(found: Identities, begun: Identities, folder: Path) -> None:

@@ -20,3 +20,12 @@ def succeed_always(patch, simulator):
         patch.setattr(simulator, "constants", anywhere)
     else:
         patch.setattr(simulator, "success", lambda episode: True, raising=False)
+
+
+def episode_of(simulator):
+    """An episode after a few steps, so that it is not as the model's own start."""
+    episode = simulator.new_episode()
+    simulator.reset(episode, 3)
+    for _ in range(5):
+        simulator.step(episode, np.full(simulator.task.action_size, 0.3))
+    return episode

@@ -10,6 +10,7 @@ from reconverge.envs.render.depth import DepthCamera, DepthPainter, as_picture, 
 from reconverge.envs.render.painter import Mixed, Painter, painters
 from reconverge.envs.render.viewpoint import hangs
 from reconverge.errors import ReconvergeError
+from support.simulators import episode_of
 
 DEEP = View(("agentview_depth", "eye_in_hand_depth"), size=64)
 
@@ -21,11 +22,7 @@ def simulator(request, simulator_of):
 
 @pytest.fixture
 def episode(simulator):
-    episode = simulator.new_episode()
-    simulator.reset(episode, 3)
-    for _ in range(5):
-        simulator.step(episode, np.full(simulator.task.action_size, 0.3))
-    return episode
+    return episode_of(simulator)
 
 
 def draw(simulator, episode, view):

@@ -9,6 +9,7 @@ from reconverge.envs.catalog import TASKS
 from reconverge.envs.render.painter import LEFT_OUT, Painter, hangs, painters
 from reconverge.envs.render.viewpoint import shown
 from reconverge.envs.suites import SUITES
+from support.simulators import episode_of
 
 VIEW = View(("agentview", "eye_in_hand"), size=84)
 
@@ -16,15 +17,6 @@ VIEW = View(("agentview", "eye_in_hand"), size=84)
 @pytest.fixture(params=["lift", "hammer"])
 def simulator(request, simulator_of):
     return simulator_of(TASKS[request.param])
-
-
-def episode_of(simulator):
-    """An episode after a few steps, so that it is not as the model's own start."""
-    episode = simulator.new_episode()
-    simulator.reset(episode, 3)
-    for _ in range(5):
-        simulator.step(episode, np.full(simulator.task.action_size, 0.3))
-    return episode
 
 
 def draw(painter, episode):
