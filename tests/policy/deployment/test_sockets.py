@@ -377,10 +377,13 @@ def test_idle_client_is_disconnected(source, sent):
         raw.sendall(sent)
         said = rest(raw)
         assert (b"no request for too long; connect again" in said) == (len(sent) > 4)
-        with PolicyClient(port=port) as client:
-            for _ in range(4):
-                time.sleep(0.15)
-                client.reset(0)
+
+
+def test_client_that_asks_now_and_then_stays(source):
+    with serving(source, idle_timeout=1.5) as port, PolicyClient(port=port) as client:
+        for _ in range(4):
+            time.sleep(0.5)
+            client.reset(0)
 
 
 def test_full_server_says_so(source):
