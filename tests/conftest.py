@@ -1,7 +1,8 @@
 import gc
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the processes that tests start
+# One thread each, here and in processes that tests start: there are tests enough for every core.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MUJOCO_GL"] = "egl"
 
 from functools import lru_cache

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # its parts load where they are first used
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from reconverge.datasets.windows import Windows
@@ -95,7 +95,7 @@ def _marginals(
         return torch.cat(shown, dim=1).cpu().numpy()
 
     pairs = zip(values(generated, True).T, values(real, True).T, strict=True)
-    distances = np.array([wasserstein_distance(*pair) for pair in pairs])
+    distances = np.array([scipy.stats.wasserstein_distance(*pair) for pair in pairs])
     made, true = values(generated, False), values(real, False)
     found = []
     for i in np.argsort(-distances)[:SHOWN]:

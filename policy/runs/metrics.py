@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts load where they are first used
 from jaxtyping import Float
-from scipy import stats
 
 Matrix = Float[np.ndarray, "K K"]
 FRACTIONS = (0.99, 0.9, 0.8)
@@ -113,7 +113,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     """Return Wilson's score interval of a success rate from n independent rollouts."""
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"{successes} successes of {n}: give 0 <= successes <= n and n >= 1")
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -163,7 +163,7 @@ def bootstrap(
         raise ValueError(
             f"values {values.tolist()}: give one finite number a seed, of at least 2 seeds"
         )
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=resamples,

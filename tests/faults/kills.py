@@ -86,11 +86,11 @@ class Trials:
         self._expected = self._left()
         assert all((self._place / name).exists() for name in self._work.results), said
 
-    def chain(self, seed):
-        """Kill at moments that the seed draws, up to five times, and let the last try end."""
+    def chain(self, seed, most=5):
+        """Kill at moments that the seed draws, at most so often, and let the last try end."""
         rng, kills = random.Random(seed), 0
         self._prepare()
-        for _ in range(5):
+        for _ in range(most):
             process = self._start()
             try:
                 process.communicate(timeout=rng.uniform(0.1, 0.8) * self._seconds)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import mannwhitneyu
+import scipy
 
 from reconverge.files import write_text
 from reconverge.policy.reports.charts import results as charts
@@ -171,7 +171,9 @@ def paired_table(groups: Groups, reference: str) -> Table | None:
         if name == reference:
             continue
         differences = [run.average_success - base[run.seed] for run in runs if run.seed in base]
-        wins = mannwhitneyu([run.average_success for run in runs], list(base.values())).statistic
+        wins = scipy.stats.mannwhitneyu(
+            [run.average_success for run in runs], list(base.values())
+        ).statistic
         share = float(wins) / (len(runs) * len(base))
         pairs = Cell(str(len(differences)), len(differences))
         rows.append([Cell(name), pairs, mean_cell(differences), Cell(f"{share:.2f}", share)])

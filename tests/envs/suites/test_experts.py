@@ -188,7 +188,7 @@ def test_own_experts_solve_more_than_metaworlds(name):
         return False
 
     ours, stock = TASKS[name].expert({}), MetaworldExpert(f"{name}-v3", {})
-    seeds = range(4_000_000, 4_000_040)
+    seeds = range(4_000_000, 4_000_020)
     solutions = sum(solved(ours, seed) for seed in seeds)
-    assert solutions >= 36
+    assert solutions >= 18
     assert sum(solved(stock, seed) for seed in seeds) < solutions

@@ -1,4 +1,5 @@
 import copy
+import os
 from itertools import product
 
 import mujoco
@@ -277,15 +278,10 @@ def test_success_is_robosuites(simulator_of, reference_of, task):
     assert not any(seen[:-1])
 
 
-# Episodes, and how many of them may end at another step; of other tasks 20 and 2. The cereal, tall
-# and heavy, is held by few points: 4 of 20 end a step earlier or later.
-ENDS = {
-    "lift": (100, 1),
-    "can": (100, 1),
-    "square": (100, 1),
-    "cereal": (20, 5),
-    "door": (10, 1),
-}
+# Episodes of every task, and how many of a hundred may end at another step (one may of ten); of other
+# tasks 10. The cereal, tall and heavy, is held by few points.
+EPISODES = 100 if os.environ.get("ALL_TASKS") else 10
+ENDS = {"lift": 1, "can": 1, "square": 1, "cereal": 25}
 
 
 def test_step_ends_an_experts_episodes_as_robosuite(simulator_of, reference_of, task):
@@ -293,8 +289,7 @@ def test_step_ends_an_experts_episodes_as_robosuite(simulator_of, reference_of, 
     in which rounding may decide between two steps; how often is the model's matter.
     """
     simulator, reference, apart = simulator_of(task), reference_of(task), []
-    episodes, others = ENDS.get(task.name, (20, 2))
-    for seed in range(episodes):
+    for seed in range(EPISODES):
         states, actions = zip(*play(simulator, seed), strict=True)
         ours = len(actions) - 1 if simulator.success(states[-1]) else np.inf
         reset_reference(reference, seed)
@@ -302,6 +297,7 @@ def test_step_ends_an_experts_episodes_as_robosuite(simulator_of, reference_of, 
         theirs = ended.index(True) + 1 if any(ended) else np.inf
         apart.append(0 if ours == theirs else abs(ours - theirs))
     assert sum(steps > 1 for steps in apart) <= 1, apart
+    others = max(1, ENDS.get(task.name, 10) * EPISODES // 100)
     assert sum(steps > 0 for steps in apart) <= others, apart
 
 
