@@ -565,7 +565,7 @@ def test_collect_refuses_bad_values(fails):
 
 def test_a_process_ends_with_code_2_and_no_traceback(tmp_path):
     process = start(["env=lift,cann"], tmp_path)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out) == (2, "")
     choices = ", ".join([*TASKS, *ALIASES])
     assert err == f"error: unknown task 'cann': choose one of {choices}; did you mean 'can'?\n"

@@ -20,7 +20,7 @@ from pathlib import Path
 from support.foreign import make_robomimic
 from support.tiny_run import OPTIONS, make_demonstrations, start
 
-LIMIT = 300  # seconds of a process that nothing disturbs
+LIMIT = 600  # seconds of a process that nothing disturbs
 
 
 @dataclass(frozen=True)

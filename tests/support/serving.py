@@ -47,11 +47,11 @@ def serving(source, *, host="127.0.0.1", secret=None, **limits):
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(120)
         yield port[0]
     finally:
         loop.call_soon_threadsafe(server.cancel)
-        thread.join(30)
+        thread.join(120)
     assert not thread.is_alive()
 
 

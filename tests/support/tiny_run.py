@@ -101,6 +101,6 @@ def export(source, folder):
     """
     arguments = [f"checkpoint={source}", f"output={folder}"]
     process = start(arguments, None, "reconverge.tools.export")
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out

@@ -177,7 +177,7 @@ def test_pages_of_browsers_are_not_served(port):
 
 def get(port, path):
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=60) as reply:
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -210,9 +210,9 @@ def test_full_server_says_so(source):
 def test_idle_client_is_told_and_disconnected(source):
     with serving(source, idle_timeout=0.3) as port, raw(port) as websocket:
         websocket.recv()
-        assert websocket.recv(timeout=10) == "no request for too long; connect again"
+        assert websocket.recv(timeout=60) == "no request for too long; connect again"
         with pytest.raises(ConnectionClosedError):
-            websocket.recv(timeout=10)
+            websocket.recv(timeout=60)
 
 
 def test_bug_is_told_and_not_blamed_on_the_client(source, port, monkeypatch, capfd):
@@ -225,9 +225,9 @@ def test_bug_is_told_and_not_blamed_on_the_client(source, port, monkeypatch, cap
     with monkeypatch.context() as patch:
         patch.setattr(PolicyActor, "plan", fail)
         websocket.send(msgpack_numpy.packb(ARRAYS))
-        assert "the server failed, not this request" in websocket.recv(timeout=10)
+        assert "the server failed, not this request" in websocket.recv(timeout=60)
     with pytest.raises(ConnectionClosedError) as error:
-        websocket.recv(timeout=10)
+        websocket.recv(timeout=60)
     assert error.value.rcvd.code == 1011
     assert "ValueError: a bug" in capfd.readouterr().err
     assert WebsocketClientPolicy(HOST, port).infer(ARRAYS)["actions"].shape == (4, 7)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from support.tiny_run import make_demonstrations, options, start
 
-LIMIT = 240  # seconds that any of the processes may take
+LIMIT = 600  # seconds that any of the processes may take
 UPDATES = "updates_per_task=12"
 
 

@@ -18,7 +18,7 @@ from reconverge.policy.runs.folder import (
 )
 from support.tiny_run import OPTIONS, make_demonstrations, make_options, start
 
-LIMIT = 400  # seconds
+LIMIT = 600  # seconds
 
 
 @pytest.fixture(scope="module")
