@@ -167,7 +167,8 @@ class KroneckerForm:
     def spectrum(self) -> Float[Tensor, " n"]:
         """Return the curvatures of all layers, the eigenvalues where there is one past task."""
         layers = [layer for anchor in self.anchors for layer in anchor.layers]
-        return torch.cat([torch.zeros(0), *(layer.curvatures.flatten() for layer in layers)])
+        found = [layer.curvatures.flatten() for layer in layers]
+        return torch.cat(found) if found else torch.zeros(0)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the anchors as tensors; empty without any."""

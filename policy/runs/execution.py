@@ -196,6 +196,8 @@ def facts_of(
     parameters = list(method.model.network.parameters())
     device = parameters[0].device
     precision = precision_on(device, options.optimizer.precision)
+    if (device.type, precision) == ("cuda", "float32") and torch.backends.cudnn.allow_tf32:
+        precision = "float32, convolutions in TF32"  # as torch does where it is not told otherwise
     return {
         "method": options.method.name,
         "replay": options.replay.name if method.uses_replay else "none",

@@ -1,0 +1,72 @@
+"""Every tensor of a run on a GPU lies there, though there is no GPU."""
+
+import os
+
+import pytest
+import torch
+
+from reconverge.policy import evaluate, train
+from reconverge.policy.continual.kronecker import KroneckerForm
+from reconverge.policy.continual.methods import METHODS
+from reconverge.policy.runs import execution, loading
+from support.pretend import Generator, WrongDevice, place, pretending
+from support.tiny_run import OPTIONS, call
+
+METHOD = list(METHODS) if os.environ.get("ALL_TASKS") else ["trust_region", "ftml", "mas"]
+TASKS = ["push", "window-close"]
+
+
+@pytest.fixture(scope="module")
+def demonstrations(tmp_path_factory):
+    return tmp_path_factory.mktemp("demonstrations")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU that there is not."""
+    for module in (loading, execution):
+        monkeypatch.setattr(module, "find_device", lambda name: torch.device("cuda"))
+    with pretending(monkeypatch):
+        yield
+
+
+@pytest.mark.parametrize("method", METHOD)
+def test_a_run_on_a_gpu_ends_goes_on_and_is_evaluated(
+    gpu, method, demonstrations, tmp_path, monkeypatch
+):
+    where = [f"demonstrations.path={demonstrations}", f"hydra.run.dir={tmp_path / 'run'}"]
+    arguments = [f"env={TASKS[0]}", *OPTIONS, *where, f"method={method}"]
+    if method != "trust_region":  # that one as it is by default
+        arguments = [each for each in arguments if not each.startswith("replay.")]
+        arguments += ["replay=demonstrations", "replay.batch_size=16", "replay.pool=32"]
+    assert call(train.main, arguments, monkeypatch) == 0
+    going_on = [f"resume={tmp_path / 'run'}", f"env={','.join(TASKS)}"]
+    assert call(train.main, going_on, monkeypatch) == 0
+    arguments = [f"checkpoint={tmp_path / 'run'}", f"env={TASKS[0]}", "n_rollouts=1", "workers=1"]
+    assert call(evaluate.main, arguments, monkeypatch) == 0
+    assert place(loading.load_policy(tmp_path / "run", "cuda").policy.normalizer.low) == "cuda"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x + torch.ones(3),
+        lambda x: torch.cat([torch.zeros(0), x]),
+        lambda x: x[0].item() + x.numpy(),
+        lambda x: x @ torch.from_numpy(torch.ones(3).numpy()),
+        lambda x: torch.rand(3, device="cuda", generator=Generator()),
+        lambda x: torch.zeros(3).copy_(x) + x,
+    ],
+)
+def test_what_a_gpu_refuses_is_refused(gpu, wrong):
+    with pytest.raises(WrongDevice):
+        wrong(torch.ones(3, device="cuda"))
+
+
+def test_what_a_gpu_takes_is_taken(gpu):
+    x = torch.ones(3, device="cuda")
+    for each in (x * 2, x + torch.tensor(1.0), x[torch.tensor([0, 2])], x.double(), x.clone()):
+        assert place(each) == "cuda"
+    assert place(x.cpu()) == "cpu"
+    assert x.cpu().numpy().sum() == 3
+    assert len(KroneckerForm().spectrum()) == 0
