@@ -132,12 +132,13 @@ def painters(simulator: Simulator, view: View) -> Callable[[], Any]:
     """Return what makes painters in any thread, which all have one model of a kind."""
     deep = tuple(name for name in view.cameras if name.endswith(DEPTH))
     coloured = tuple(name for name in view.cameras if name not in deep)
+    whole = simulator.picture_model
     makers: list[Callable[[], Any]] = []
     if coloured:
-        model = coarse_model(simulator.picture_model, view.size)
+        model = coarse_model(whole, view.size)
         makers.append(partial(Painter, simulator, model, replace(view, cameras=coloured)))
     if deep:
-        model = collision_model(simulator.picture_model)
+        model = collision_model(whole)
         makers.append(partial(DepthPainter, simulator, model, replace(view, cameras=deep)))
     if len(makers) == 1:
         return makers[0]

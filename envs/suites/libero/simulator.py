@@ -4,10 +4,12 @@ tasks are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import version
 from threading import Lock
 from typing import Any
+from weakref import ref
 
 import mujoco
 import numpy as np
@@ -39,6 +41,7 @@ class LiberoSimulator(RobosuiteSimulator):
         self._starts, self._placed = starts, starts.placed
         self._goal = read_goal(self.env, self.model)
         self._one_at_a_time = Lock()  # the samplers draw from numpy's global generator
+        self._picture_model: Callable[[], mujoco.MjModel | None] = lambda: None
         self._find_hand()
         self._things = [self._place(name) for name in task.scene.objects]
         joints = [self.model.joint(joint.name).qposadr[0] for joint in task.scene.joints]
@@ -62,9 +65,14 @@ class LiberoSimulator(RobosuiteSimulator):
         """The official initial states [50, 1 + nq + nv]."""
         return official_states(self.task.scene.states, self._state_size)
 
-    @cached_property
+    @property
     def picture_model(self) -> mujoco.MjModel:
-        return picture_model(self.env)
+        """Made when it is asked for, and kept no longer than somebody has it: it takes 300 MB."""
+        model = self._picture_model()
+        if model is None:
+            model = picture_model(self.env)
+            self._picture_model = ref(model)
+        return model
 
     @cached_property
     def _picture_data(self) -> mujoco.MjData:

@@ -96,11 +96,11 @@ class RobosuiteSimulator:
         return episode.data
 
     def place(self, episode: Episode, data: mujoco.MjData) -> None:
-        """Put everything in `data` of `picture_model` where it is in the episode now."""
+        """Put everything in `data` of `picture_model`, or of a copy, where it is in the episode."""
         for name in ("qpos", "mocap_pos", "mocap_quat"):
             getattr(data, name)[:] = getattr(episode.data, name)
-        mujoco.mj_kinematics(self.picture_model, data)
-        mujoco.mj_camlight(self.picture_model, data)
+        mujoco.mj_kinematics(data.model, data)
+        mujoco.mj_camlight(data.model, data)
 
     def new_episode(self) -> Episode:
         """Return an episode, to be reset before it is used."""

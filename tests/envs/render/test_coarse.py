@@ -1,9 +1,11 @@
+import sys
+
 import mujoco
 import numpy as np
 import pytest
 
 from reconverge.envs.catalog import TASKS
-from reconverge.envs.render.coarse import are_triangles, coarse_model, shrunk, simplify
+from reconverge.envs.render.coarse import are_triangles, coarse_model, give_back, shrunk, simplify
 
 
 def ball(radius, around, up):
@@ -69,3 +71,15 @@ def test_coarse_model_is_the_model_with_fewer_faces(simulator_of):
     start, count = coarse.mesh_faceadr[largest], coarse.mesh_facenum[largest]
     assert coarse.mesh_face[start : start + count].max() < coarse.mesh_vertnum[largest]
     assert isinstance(coarse, mujoco.MjModel)
+
+
+def test_give_back_frees_whole_pages_and_nothing_beside_them():
+    """Where pages are given back, they become zero."""
+    whole = np.ones(1_000_000, np.uint8)
+    give_back(whole[10_001:900_001])
+    assert whole[:10_001].all()
+    assert whole[900_001:].all()
+    assert (whole == 0).mean() > 0.8 or sys.platform != "linux"
+    small = np.ones(100, np.uint8)
+    give_back(small)
+    assert small.all()
