@@ -8,7 +8,7 @@ from reconverge.envs.rollout import Actor, Rollout, rollout
 from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 
-MOST_OPEN = 12  # simulators in memory at the same time, of 70 to 250 MB each, 400 to 500 with pictures
+MOST_OPEN = 12  # simulators in memory, of 70 to 250 MB each, or 400 to 500 with pictures
 
 
 class Evaluator:
