@@ -13,6 +13,7 @@ from support.pretend import Generator, WrongDevice, place, pretending
 from support.tiny_run import OPTIONS, call
 
 METHOD = list(METHODS) if os.environ.get("ALL_TASKS") else ["trust_region", "ftml", "mas"]
+KNOW_ALL = ("packnet", "multitask")  # the tasks before the first
 TASKS = ["push", "window-close"]
 
 
@@ -35,14 +36,20 @@ def test_a_run_on_a_gpu_ends_goes_on_and_is_evaluated(
     gpu, method, demonstrations, tmp_path, monkeypatch
 ):
     where = [f"demonstrations.path={demonstrations}", f"hydra.run.dir={tmp_path / 'run'}"]
-    arguments = [f"env={TASKS[0]}", *OPTIONS, *where, f"method={method}"]
+    both = f"env={','.join(TASKS)}"
+    arguments = [
+        both if method in KNOW_ALL else f"env={TASKS[0]}",
+        *OPTIONS,
+        *where,
+        f"method={method}",
+    ]
     if method != "trust_region":  # that one as it is by default
         arguments = [each for each in arguments if not each.startswith("replay.")]
         arguments += ["replay=demonstrations", "replay.batch_size=16", "replay.pool=32"]
     assert call(train.main, arguments, monkeypatch) == 0
-    going_on = [f"resume={tmp_path / 'run'}", f"env={','.join(TASKS)}"]
-    assert call(train.main, going_on, monkeypatch) == 0
-    arguments = [f"checkpoint={tmp_path / 'run'}", f"env={TASKS[0]}", "n_rollouts=1", "workers=1"]
+    going_on = [both] if method not in KNOW_ALL else ["updates_per_task=14"]
+    assert call(train.main, [f"resume={tmp_path / 'run'}", *going_on], monkeypatch) == 0
+    arguments = [f"checkpoint={tmp_path / 'run'}", f"env={TASKS[1]}", "n_rollouts=1", "workers=1"]
     assert call(evaluate.main, arguments, monkeypatch) == 0
     assert place(loading.load_policy(tmp_path / "run", "cuda").policy.normalizer.low) == "cuda"
 
