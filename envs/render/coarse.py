@@ -143,8 +143,7 @@ def give_back(array: np.ndarray) -> None:
     """Let the system have the memory of a part of a large array that nobody reads any more: whole
     pages of it become zero. Nothing happens where the system is not Linux.
 
-    MuJoCo's models have one size for ever; a scene of LIBERO keeps 20 MB of its 270 when it is
-    coarse.
+    MuJoCo's models have one size for ever: 270 MB for a scene of LIBERO, most of it textures.
     """
     page, start = mmap.PAGESIZE, array.ctypes.data
     first, end = -(-start // page) * page, (start + array.nbytes) // page * page
