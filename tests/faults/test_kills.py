@@ -6,6 +6,6 @@ from faults.kills import WORK, Trials
 
 @pytest.mark.parametrize("name", WORK)
 def test_killed_work_ends_as_if_undisturbed(tmp_path, name):
-    chain = Trials(name, tmp_path).chain(0, most=2)
+    chain = Trials(name, tmp_path).chain(1, most=2)  # after 19 and 69 % of its time
     assert chain.kills > 0
     assert chain.wrong == []

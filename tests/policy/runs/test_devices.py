@@ -1,5 +1,6 @@
 """Every tensor of a run on a GPU lies there, though there is no GPU."""
 
+import json
 import os
 
 import pytest
@@ -51,6 +52,8 @@ def test_a_run_on_a_gpu_ends_goes_on_and_is_evaluated(
     assert call(train.main, [f"resume={tmp_path / 'run'}", *going_on], monkeypatch) == 0
     arguments = [f"checkpoint={tmp_path / 'run'}", f"env={TASKS[1]}", "n_rollouts=1", "workers=1"]
     assert call(evaluate.main, arguments, monkeypatch) == 0
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())["hardware"]
+    assert (told["device"], told["precision"]) == ("cuda", "float32, convolutions in TF32")
     assert place(loading.load_policy(tmp_path / "run", "cuda").policy.normalizer.low) == "cuda"
 
 
