@@ -5,13 +5,15 @@ import socket
 import struct
 import threading
 from contextlib import contextmanager
+from functools import partialmethod
 
 import msgpack
 import numpy as np
 
 from reconverge.envs.catalog import TASKS
 from reconverge.policy.deployment.contract import make_contract
-from reconverge.policy.deployment.session import Latency
+from reconverge.policy.deployment.openpi import OpenpiSession
+from reconverge.policy.deployment.session import Latency, Session
 from reconverge.policy.deployment.sockets import Limits, listen
 
 MIDDLE = {
@@ -55,6 +57,31 @@ def serving(source, *, host="127.0.0.1", secret=None, **limits):
     assert not thread.is_alive()
 
 
+@contextmanager
+def standing_still(port, monkeypatch):
+    """A server of this process answers nobody before the block ends, and has all that was sent in
+    it by then; yields the sessions that it answers from then on, one for each request.
+    """
+    still, go_on, answered = threading.Event(), threading.Event(), []
+
+    def answer(session, body, *, answer):
+        if still.is_set():
+            answered.append(session)
+        still.set()
+        assert go_on.wait(120)
+        return answer(session, body)
+
+    for kind in (Session, OpenpiSession):
+        monkeypatch.setattr(kind, "answer", partialmethod(answer, answer=kind.answer))
+    with connect(port) as first:
+        first.sendall(framed({"type": "contract"}))
+        try:
+            assert still.wait(120)
+            yield answered
+        finally:
+            go_on.set()
+
+
 def framed(body):
     """A message, or its bytes, as it goes over TCP."""
     body = body if isinstance(body, bytes) else msgpack.packb(body)
@@ -79,3 +106,15 @@ def exchange(port, data):
 def rest(raw):
     """All that the server says until it closes."""
     return b"".join(iter(lambda: raw.recv(65_536), b""))
+
+
+def assert_turns(answered, clients, rounds):
+    """While all of so many clients had requests each had every so many-th answer, at least so many
+    rounds long.
+    """
+    begin = max(answered.index(client) for client in set(answered))
+    end = len(answered) - max(answered[::-1].index(client) for client in set(answered))
+    shared = answered[begin:end]
+    windows = [shared[at : at + clients] for at in range(len(shared) - clients + 1)]
+    assert len(shared) >= rounds * clients
+    assert all(len(set(window)) == clients for window in windows)

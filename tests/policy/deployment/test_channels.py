@@ -12,7 +12,16 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
 from reconverge.policy.deployment.client import MAX_BYTES, PolicyClient
-from support.serving import MIDDLE, connect, exchange, framed, rest, serving
+from support.serving import (
+    MIDDLE,
+    assert_turns,
+    connect,
+    exchange,
+    framed,
+    rest,
+    serving,
+    standing_still,
+)
 from support.tiny_checkpoint import make_checkpoint
 
 ROUNDS = 60  # of each protocol
@@ -161,15 +170,16 @@ def test_client_that_vanishes_within_a_reply_is_no_bug(port, handshake, capfd, c
     assert not caplog.records
 
 
-def test_websockets_take_turns(port, handshake):
+def test_websockets_take_turns(port, handshake, monkeypatch):
     arrays = {key: np.array(value) for key, value in MIDDLE.items()}
-    with PolicyClient(port=port) as client, connect(port) as flood:
-        client.reset(0)
-        start = client.statistics()["plans"]
-        flood.sendall(handshake + frame(msgpack_numpy.packb(arrays)) * 200)
-        for _ in range(10):
-            client.act(MIDDLE)
-        assert client.statistics()["plans"] < start + 120
+    acts = frame(msgpack_numpy.packb(arrays)) * 100 + frame(b"", opcode=8)
+    with connect(port) as client, connect(port) as flood:
+        with standing_still(port, monkeypatch) as answered:
+            client.sendall(framed({"type": "contract"}) * 20)
+            client.shutdown(socket.SHUT_WR)
+            flood.sendall(handshake + acts)
+        rest(client), rest(flood)
+    assert_turns(answered, 2, rounds=15)
 
 
 def test_pings_are_answered_between_requests(port, handshake):

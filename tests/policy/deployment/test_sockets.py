@@ -28,7 +28,16 @@ from reconverge.policy.deployment.contract import make_contract
 from reconverge.policy.deployment.session import Latency
 from reconverge.policy.deployment.sockets import listen
 from reconverge.policy.model.actor import PolicyActor
-from support.serving import MIDDLE, connect, exchange, framed, rest, serving
+from support.serving import (
+    MIDDLE,
+    assert_turns,
+    connect,
+    exchange,
+    framed,
+    rest,
+    serving,
+    standing_still,
+)
 from support.simulators import use_simulators
 from support.tiny_checkpoint import make_checkpoint
 from support.tiny_run import call, start
@@ -330,19 +339,17 @@ SECRET = "correct horse battery staple"
 
 
 @pytest.mark.parametrize("floods", [1, 5])
-def test_clients_take_turns(source, floods):
+def test_clients_take_turns(source, floods, monkeypatch):
     """Of a client that sends ahead one request is answered, then one of each other."""
-    with serving(source) as port, PolicyClient(port=port) as client, ExitStack() as stack:
-        client.reset(0)
-        for _ in range(floods):
-            flood = stack.enter_context(connect(port))
-            flood.sendall(framed(RESET) + framed(ACT) * 300)
-        plans = []
-        for _ in range(10):
-            client.act(MIDDLE)
-            plans.append(client.statistics()["plans"])
-        assert 0 < plans[-1] - plans[0] < 20 * (4 + 2 * floods)
-        assert plans[-1] < 300 * floods  # they were not done with it before
+    with serving(source) as port, ExitStack() as stack:
+        clients = [stack.enter_context(connect(port)) for _ in range(1 + floods)]
+        with standing_still(port, monkeypatch) as answered:
+            for client, requests in zip(clients, [20] + floods * [100], strict=True):
+                client.sendall(framed(RESET) + framed(ACT) * requests)
+                client.shutdown(socket.SHUT_WR)
+        for client in clients:
+            rest(client)
+    assert_turns(answered, 1 + floods, rounds=19)
 
 
 def test_flood_is_answered_whole_and_in_order(source):
