@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from reconverge.envs.suites.libero.rows import LIBERO
 from reconverge.envs.suites.metaworld.fifty import METAWORLD
@@ -11,7 +13,28 @@ from reconverge.envs.suites.suite import Simulator, Suite
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 
-SUITES: dict[str, Suite] = {suite.name: suite for suite in (ROBOSUITE, METAWORLD, LIBERO)}
+LATEST = 3
+"""Simulators that stay in memory: a run records demonstrations of its tasks, then evaluates."""
+
+
+def _sharing(suites: Sequence[Suite]) -> dict[str, Suite]:
+    """Return the suites by name; they give a simulator again that they made lately."""
+    latest: list[tuple[Task, Simulator]] = []
+
+    def shared(task: Task, make: Callable[[Task], Simulator]) -> Simulator:
+        task = replace(task, index=0, visit=1)
+        for made, simulator in latest:
+            if made == task:
+                return simulator
+        simulator = make(task)
+        latest.append((task, simulator))
+        del latest[:-LATEST]
+        return simulator
+
+    return {suite.name: replace(suite, make=partial(shared, make=suite.make)) for suite in suites}
+
+
+SUITES = _sharing((ROBOSUITE, METAWORLD, LIBERO))
 
 STARTS = ("seeds", "official")
 
@@ -41,5 +64,7 @@ def with_starts(task: Task, starts: str) -> Task:
 
 
 def make_simulator(task: Task) -> Simulator:
-    """Make the simulator of a task; ReconvergeError for an input frame that its suite lacks."""
+    """Return the simulator of a task, which any number of episodes and threads may share;
+    ReconvergeError for an input frame that its suite lacks.
+    """
     return SUITES[task.suite].make(in_frame(task, task.input_frame))

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.quadratic import INSIDE, least_step
 
 
@@ -145,11 +144,7 @@ class KroneckerForm:
 
         By the one unknown of the dual, as in the other forms (eq. 6 of arXiv 2602.02417).
         """
-        if len(self.anchors) > 1:
-            raise ReconvergeError(
-                "method.radius with fisher=kfac holds one mixture of past tasks; give "
-                "method.centre=replayed"
-            )
+        assert len(self.anchors) <= 1, "a TrustRegion with a radius holds one mixture"
         layers = [layer for anchor in self.anchors for layer in anchor.layers]
         found = [(layer, layer.displacement(theta)) for layer in layers]
         now = sum((_value(layer.curvatures, E) for layer, E in found), 0.0)

@@ -22,6 +22,7 @@ from reconverge.policy.continual.denoising import (
     imagined,
 )
 from reconverge.policy.continual.fisher import Fisher
+from reconverge.policy.continual.kronecker import KroneckerForm
 from reconverge.policy.continual.quadratic import LowRankForm, QuadraticForm, least_step
 
 CENTRES = {
@@ -33,6 +34,7 @@ CENTRES = {
     "each_optimum_shared": "as each_optimum, with the strength shared",
     "newest_optimum": "around the policy before the task, with the full strength, all the time",
 }
+AROUND_THE_POLICY_BEFORE = ("before_task", "replayed", "newest_optimum")
 
 
 def centre_meaning(choices: Iterable[str]) -> str:
@@ -123,6 +125,12 @@ class TrustRegion:
             raise ReconvergeError(
                 f"radius={radius}: give a finite number of at least 0, or null for the penalty"
             )
+        if radius is not None and centre != "replayed" and isinstance(fisher.form(), KroneckerForm):
+            raise ReconvergeError(
+                f"method.radius with fisher={fisher.name} and method.centre={centre}: its forms of "
+                "several past tasks have no projection; give another fisher=, or "
+                "method=trust_region method.centre=replayed"
+            )
         self.fisher, self.radius, self.centre, self.decay = fisher, radius, centre, decay
         self.strength = strength or 0.0  # with a share, of the task that is being learned
         self.share = share if by_share else None
@@ -169,7 +177,7 @@ class TrustRegion:
             return
         self.form.scale(self.decay)
         self.form.add(self._estimate(denoiser, data, stream))
-        if self.centre in ("before_task", "newest_optimum"):
+        if self.centre in AROUND_THE_POLICY_BEFORE:
             self.form.recentre(theta)
 
     def _estimate(self, denoiser: Denoiser, data: Source, stream: torch.Generator) -> Any:
@@ -205,9 +213,11 @@ class TrustRegion:
     def strength_at(self, update: int, updates: int) -> float:
         """Return the strength that every past task has after `update` of a task's `updates`."""
         falling = 1.0 - update / updates if self.centre in ("before_task", "replayed") else 1.0
-        full = self.centre in ("each_optimum", "newest_optimum")
-        shared = 1 if full else max(1, len(self.form))
-        return self.strength * falling / shared
+        return self.strength * falling / self.shared_by(len(self.form))
+
+    def shared_by(self, past: int) -> int:
+        """Return the number that divides the strength after `past` tasks."""
+        return max(1, past) if self.centre in ("before_task", "each_optimum_shared") else 1
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the past tasks; none with "replayed", where `begin_task` finds them again."""

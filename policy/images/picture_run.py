@@ -33,6 +33,7 @@ from reconverge.policy.images.picture_model import PictureDenoiser, PictureSpec,
 from reconverge.policy.images.picture_options import ImageOptions, deciding
 from reconverge.policy.images.sample_sheets import SampleSheets
 from reconverge.policy.runs import checkpoint
+from reconverge.policy.runs.build import check_batch
 from reconverge.policy.runs.configuration import check_run_options
 from reconverge.policy.runs.execution import facts_of, loop_settings, resumable, seconds_of
 from reconverge.policy.runs.folder import flat, record_options
@@ -152,6 +153,8 @@ def _make_method(
         tasks=len(train),
         seed=options.seed,
     )
+    if options.method.name == "multitask":
+        check_batch(options.batch_size, setting.tasks, "method=multitask's")
     method: Method = options.method.build(setting)
     return method
 

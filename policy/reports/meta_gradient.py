@@ -28,6 +28,7 @@ from reconverge.policy.continual.fisher import DiagonalFisher, LowRank, Rank1
 from reconverge.policy.continual.kfac import Kfac
 from reconverge.policy.continual.parameter_vector import concatenate, split
 from reconverge.policy.continual.quadratic import QuadraticForm
+from reconverge.policy.continual.region import AROUND_THE_POLICY_BEFORE
 from reconverge.policy.reports.learned_run import LearnedRun, read_learned
 from reconverge.policy.runs import checkpoint
 from reconverge.progress import progress_bar
@@ -100,7 +101,7 @@ def _compare(
     if fisher.targets == "policy":
         sample = imagined(learned.policies[i], query, stream)
     around = learned.region.centre if learned.region is not None else ""
-    centre = _vector(learned.policies[k - 1 if around in ("before_task", "replayed") else i])
+    centre = _vector(learned.policies[k - 1 if around in AROUND_THE_POLICY_BEFORE else i])
     form = penalty_form(fisher, learned.policies[i], sample, centre)
     product = fisher_product(policy, optimum, sample)
     task = OldTask(
@@ -142,8 +143,8 @@ def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm, entries: int
     if region.share is not None:
         rates = options.optimizer.rates(options.updates_per_task)
         strength = region.strength_of(form, rates, len(_vector(policy)), tasks)
-    shared = 1 if region.centre in ("each_optimum", "replayed") else tasks
-    return 0.5 * entries * strength / options.method.distillation_weight / shared
+    each = strength / region.shared_by(tasks)
+    return 0.5 * entries * each / options.method.distillation_weight
 
 
 def _loss(policy: Denoiser, sample: NoisySample) -> Loss:

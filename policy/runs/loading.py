@@ -74,10 +74,10 @@ class PolicySpec:
         ReconvergeError where there is no room for them.
         """
         tasks = len(was.tasks)
-        if len(self.tasks) > TASK_ROWS >= tasks:
+        if _rows(self) > _rows(was):
             raise ReconvergeError(
                 f"env={','.join(self.tasks)}: {len(self.tasks)} tasks, and the policy of a run "
-                f"that began with {tasks} has room for {TASK_ROWS}; begin a new run with all of "
+                f"that began with {tasks} has room for {_rows(was)}; begin a new run with all of "
                 "them"
             )
         frames = {name: frame for name, frame in self.input_frames.items() if name in was.tasks}

@@ -58,14 +58,15 @@ def backward_transfer(R: Matrix) -> float | None:
     return _mean((R[-1] - np.diag(R))[:-1])
 
 
-def learning_area(rates: Sequence[float]) -> float:
-    """Return the mean success of a task at even distances while it was learned, to its last update.
+def learning_area(updates: Sequence[int], rates: Sequence[float]) -> float:
+    """Return the mean success of a task while it was learned, to its last update.
 
     This is the area under its curve over the number of updates: FWT_k of LIBERO (Liu et al. 2023,
     arXiv 2306.03310), which also counts a point before the first update, and AUC_i of Continual
-    World (Wolczyk et al. 2021, arXiv 2105.10919).
+    World (Wolczyk et al. 2021, arXiv 2105.10919). Both probe at even distances; where a run was
+    told to go on for longer, each rate counts for the updates since the one before.
     """
-    return float(np.mean(rates))
+    return float(np.average(rates, weights=np.diff(updates, prepend=0)))
 
 
 def fwt(areas: Sequence[float | None]) -> float | None:

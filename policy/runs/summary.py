@@ -284,7 +284,7 @@ def lowest_shares(curves: Sequence[ProbeCurve]) -> list[LowestShare]:
 
 def learning_areas(curves: Sequence[ProbeCurve], names: Sequence[str]) -> list[float | None]:
     """Return `metrics.learning_area` of every task; None where it was not probed."""
-    found = {curve.task: metrics.learning_area(curve.success) for curve in curves}
+    found = {curve.task: metrics.learning_area(curve.updates, curve.success) for curve in curves}
     return [found.get(name) for name in names]
 
 

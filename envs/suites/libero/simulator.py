@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import version
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 from weakref import ref
 
@@ -42,6 +42,7 @@ class LiberoSimulator(RobosuiteSimulator):
         self._goal = read_goal(self.env, self.model)
         self._one_at_a_time = Lock()  # the samplers draw from numpy's global generator
         self._picture_model: Callable[[], mujoco.MjModel | None] = lambda: None
+        self._of_thread = local()
         self._find_hand()
         self._things = [self._place(name) for name in task.scene.objects]
         joints = [self.model.joint(joint.name).qposadr[0] for joint in task.scene.joints]
@@ -74,16 +75,15 @@ class LiberoSimulator(RobosuiteSimulator):
             self._picture_model = ref(model)
         return model
 
-    @cached_property
-    def _picture_data(self) -> mujoco.MjData:
-        return mujoco.MjData(self.picture_model)
-
     def picture_data(self, episode: Episode) -> mujoco.MjData:
-        """Return the data of `picture_model` in the positions of the episode: good until the next
-        call, and for one thread.
+        """Return the data of `picture_model` in the positions of the episode: good until this
+        thread's next call.
         """
-        self.place(episode, self._picture_data)
-        return self._picture_data
+        if not hasattr(self._of_thread, "data"):
+            self._of_thread.data = mujoco.MjData(self.picture_model)
+        self.place(episode, self._of_thread.data)
+        data: mujoco.MjData = self._of_thread.data
+        return data
 
     def reset(self, episode: Episode, seed: int) -> None:
         """Start `episode` from the state that LIBERO's own distributions draw with `seed`, or from

@@ -48,7 +48,7 @@ class PackNet(Learner):
         super().__init__(setting)
         self._tasks, self._share = setting.tasks, retraining
         self._masks: list[Tensor] = []  # bool [P] of every task that was pruned
-        self._retraining = 0  # updates
+        self._retraining = self._pruned_at = 0  # updates
         self._moving = self._free()
         self._shown = copy.deepcopy(self.model)
         self._shown_vector = flatten_parameters(self._shown)
@@ -65,12 +65,10 @@ class PackNet(Learner):
 
     def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None:
         is_last = task == self._tasks - 1
-        self._retraining = 0 if is_last else round(self._share * updates)
+        self._retraining = 0 if is_last else min(updates - 1, round(self._share * updates))
         pruned = len(self._masks) > task
-        before = updates - self._retraining
-        super().begin_task(
-            task, max(1, self._retraining) if pruned else before, continued=continued
-        )
+        left = updates - (self._pruned_at if pruned else self._retraining)
+        super().begin_task(task, max(1, left), continued=continued)
         self._moving = self._free()
 
     def update(self, batch: Batch) -> Metrics:
@@ -94,13 +92,16 @@ class PackNet(Learner):
         return super().stream(*purpose, int(len(self._masks) > self.task))
 
     def state_dict(self) -> dict[str, Tensor]:
-        masks = {"packnet/masks": torch.stack(self._masks)} if self._masks else {}
-        return super().state_dict() | masks
+        if not self._masks:
+            return super().state_dict()
+        masks, pruned_at = torch.stack(self._masks), torch.tensor(self._pruned_at)
+        return super().state_dict() | {"packnet/masks": masks, "packnet/pruned_at": pruned_at}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
         masks = state.get("packnet/masks", torch.zeros(0, dtype=torch.bool))
         self._masks = [mask.to(self.optimization.vector.device) for mask in masks]
+        self._pruned_at = int(state.get("packnet/pruned_at", torch.tensor(0)))
 
     def _free(self) -> Bool[Tensor, " P"]:
         """Return the weights that may move: no earlier task's, and once pruned the task's own."""
@@ -120,6 +121,7 @@ class PackNet(Learner):
             is_layer = weights[name].ndim >= 2  # else a bias
             part |= largest(weights[name], free[name], share) if is_layer else free[name]
         self.optimization.average_vector.mul_(kept)
+        self._pruned_at = self.optimization.update
         self.optimization.begin(max(1, self._retraining))
         self._masks.append(kept)
         self._moving = self._free()

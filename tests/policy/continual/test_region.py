@@ -69,8 +69,8 @@ def test_hold_before_a_task_falls_to_nothing_over_the_task():
 @pytest.mark.parametrize("tasks", [0, 1, 3])
 def test_strength_at_is_shared_and_falls_as_the_centre_says(centre, tasks):
     region = make_region(random_form(tasks=tasks)[0], 6.0, centre)
-    full = centre in ("each_optimum", "newest_optimum")
-    shared = 6.0 if full else 6.0 / max(1, tasks)
+    is_shared = centre in ("before_task", "each_optimum_shared")
+    shared = 6.0 / max(1, tasks) if is_shared else 6.0
     found = [region.strength_at(update, 8) for update in (0, 2, 8)]
     falls = centre in ("before_task", "replayed")
     wanted = [1.0, 0.75, 0.0] if falls else [1.0, 1.0, 1.0]

@@ -16,6 +16,8 @@ from reconverge.envs.seeds import REPLAY
 from reconverge.envs.suites.metaworld.fifty import CW10
 from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import mixture
+from reconverge.policy.continual.kfac import Kfac
+from reconverge.policy.continual.methods.ewc import EwcOptions
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
 from reconverge.policy.continual.rehearsal import DrawnReplay, EpisodicMemory, GeneratedReplay
@@ -272,6 +274,14 @@ def test_make_replay_of_rollouts_keeps_the_successes_of_the_policy():
     ("changes", "said"),
     [
         ({"batch_size": 1}, "batch_size=1: the generator's batches hold every task: at least 2"),
+        (
+            {"batch_size": 1, "method": GROUPS["method"]["multitask"]()},
+            "batch_size=1: method=multitask's batches hold every task: at least 2",
+        ),
+        (
+            {"method": EwcOptions(radius=1.0), "fisher": Kfac()},
+            "method.radius with fisher=kfac and method.centre=each_optimum",
+        ),
         ({"n_action_steps": 9}, "n_action_steps=9: must be 1 to horizon=4"),
         ({"network": MLPOptions(diffusion_step_embed_dim=7)}, "timestep embedding of size 7"),
         (

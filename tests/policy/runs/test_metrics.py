@@ -31,7 +31,14 @@ def test_metrics_by_hand(metric, expected):
     assert getattr(metrics, metric)(R) == pytest.approx(expected)
 
 
-AREAS = [metrics.learning_area(rates) for rates in ([0.4, 0.8], [0.0, 0.6], [0.5, 1.0])]
+RATES = [0.4, 0.8], [0.0, 0.6], [0.5, 1.0]
+AREAS = [metrics.learning_area([50, 100], rates) for rates in RATES]
+
+
+def test_learning_area_of_a_task_that_was_learned_for_longer_weighs_by_updates():
+    """100 updates became 200: a quarter of the curve lies between the first four probes."""
+    updates, rates = [25, 50, 75, 100, 150, 200], [0.0, 0.0, 0.4, 0.6, 0.8, 1.0]
+    assert metrics.learning_area(updates, rates) == pytest.approx(1.0 / 8 + 1.8 / 4)
 
 
 def test_liberos_metrics_by_hand():

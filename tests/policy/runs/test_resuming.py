@@ -127,11 +127,14 @@ def test_go_on_refuses_another_architecture_and_too_many_tasks(tmp_path):
             go_on(begun, other, make_facts(), options, "")
     with pytest.raises(CheckpointError, match="of another architecture or method"):
         go_on(begun, spec, make_facts(seed=3), options, "")
-    many = replace(spec, tasks=spec.tasks + [f"lift_{i}" for i in range(2, 34)])
-    with pytest.raises(
-        ReconvergeError, match=f"34 tasks, .* has room for {TASK_ROWS}; begin a new"
-    ):
-        go_on(begun, many, make_facts(), options, "")
+    some, many, most = (
+        replace(spec, tasks=spec.tasks + [f"lift_{i}" for i in range(2, n)]) for n in (34, 40, 70)
+    )
+    for was, now, rows in ((spec, some, TASK_ROWS), (many, most, 2 * TASK_ROWS)):
+        with pytest.raises(
+            ReconvergeError, match=f"{len(now.tasks)} tasks, .* has room for {rows}; begin a new"
+        ):
+            go_on(replace(begun, spec=was), now, make_facts(), options, "")
 
 
 def test_go_on_with_a_further_task_of_smaller_actions(tmp_path, monkeypatch):

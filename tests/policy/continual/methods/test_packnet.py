@@ -114,9 +114,24 @@ def test_it_learns_both_tasks():
     assert action_error(method.model, 0) > 0.1  # without its mask
 
 
+def test_a_task_that_goes_on_for_longer_after_its_pruning_ends_at_the_least_rate():
+    method = make_packnet(2)
+    batch = make_windows(0).sample(32, torch.Generator().manual_seed(0))
+    method.begin_task(0, 40)
+    for _ in range(34):
+        method.update(batch)
+    again = make_packnet(2)
+    again.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
+    again.begin_task(0, 80, continued=True)
+    rates = [again.update(batch)["learning_rate"] for _ in range(46)]
+    assert rates[-1] < 1e-2 * max(rates)
+    assert again.optimization.update == again.optimization.updates == 50
+
+
+@pytest.mark.parametrize("retraining", [0.25, 0.9])
 @pytest.mark.parametrize("updates", [1, 2, 3])
-def test_a_task_of_few_updates_is_pruned_once(updates):
-    method = make_packnet(3)
+def test_a_task_of_few_updates_is_pruned_once(updates, retraining):
+    method = make_packnet(3, retraining=retraining)
     for task in (0, 1):
         learn(method, task, updates)
         assert len(masks_of(method)) == task + 1
