@@ -17,7 +17,13 @@ from reconverge.configs.store import Command
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import option_names
 
-NO_MEMORY = ("can't allocate memory", "out of memory", "Unable to allocate", "alloc failed")
+NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "Unable to allocate",
+    "alloc failed",
+    "ALLOC_FAILED",  # of CUDA's libraries
+)
 
 
 def mendable(error: Exception) -> ReconvergeError | None:

@@ -610,5 +610,7 @@ def test_mendable_is_what_a_user_can_mend():
     assert "the memory is not enough" in str(
         mendable(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."))
     )
+    cuda = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")
+    assert "the memory is not enough" in str(mendable(cuda))
     assert mendable(ValueError("bug")) is None
     assert mendable(RuntimeError("bug")) is None

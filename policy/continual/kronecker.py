@@ -8,7 +8,7 @@ products a layer, no P x P matrix. Martens, Grosse 2015, arXiv 1503.05671.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -112,7 +112,7 @@ class KroneckerForm:
         """Return the form at theta."""
         at = theta.detach()
         layers = [layer for anchor in self.anchors for layer in anchor.layers]
-        return sum((_value(layer.curvatures, layer.displacement(at)) for layer in layers), 0.0)
+        return _value((layer.curvatures, layer.displacement(at)) for layer in layers)
 
     def gradient(self, theta: Float[Tensor, P]) -> Float[Tensor, P]:
         """Return 2 sum_i F_i (theta - theta*_i)."""
@@ -129,14 +129,14 @@ class KroneckerForm:
 
         With several past tasks: towards each in turn, and the sum of the values found on the way.
         """
-        value = 0.0
+        found = []
         for anchor in self.anchors:
             for layer in anchor.layers:
                 before = layer.displacement(theta)
                 E = before / (1.0 + step * layer.curvatures)
-                value += _value(layer.curvatures, E)
+                found.append((layer.curvatures, E))
                 layer.move(theta, E - before)
-        return value
+        return _value(found)
 
     @torch.no_grad()
     def project(self, theta: Float[Tensor, P], radius: float) -> float:
@@ -147,12 +147,13 @@ class KroneckerForm:
         assert len(self.anchors) <= 1, "a TrustRegion with a radius holds one mixture"
         layers = [layer for anchor in self.anchors for layer in anchor.layers]
         found = [(layer, layer.displacement(theta)) for layer in layers]
-        now = sum((_value(layer.curvatures, E) for layer, E in found), 0.0)
+        now = _value((layer.curvatures, E) for layer, E in found)
         if now <= radius:
             return now
+        curvatures, way = self.spectrum(), torch.cat([E.flatten() for _, E in found])
 
         def value(step: float) -> float:
-            return sum(_value(f.curvatures, E / (1.0 + step * f.curvatures)) for f, E in found)
+            return _value([(curvatures, way / (1.0 + step * curvatures))])
 
         step = least_step(value, INSIDE * radius)
         for layer, E in found:
@@ -193,5 +194,7 @@ class KroneckerForm:
         self.anchors = [Kronecker(tuple(layers[i])) for i in sorted(layers)]
 
 
-def _value(curvatures: Tensor, E: Tensor) -> float:
-    return float((curvatures * E * E).sum())
+def _value(layers: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Return the sum over layers of curvatures times squares: one transfer from a GPU."""
+    found = [(curvatures * E * E).sum() for curvatures, E in layers]
+    return float(torch.stack(found).sum()) if found else 0.0

@@ -175,7 +175,8 @@ class Learner:
 
     def finish(self, metrics: dict[str, Tensor], rate: float) -> Metrics:
         """Apply the trust region after an optimiser step at `rate`, and move the average."""
-        numbers = {name: float(value) for name, value in metrics.items()} | {"learning_rate": rate}
+        values = torch.stack(list(metrics.values())).tolist()  # one transfer from a GPU
+        numbers = dict(zip(metrics, values, strict=True)) | {"learning_rate": rate}
         if self.region is not None:
             at = self.optimization
             numbers |= self.region.hold(at.vector, rate, at.update, at.updates)

@@ -26,7 +26,7 @@ def inception_features(device: torch.device | str) -> Features:
     """Return the features of Inception; ReconvergeError where they cannot be loaded."""
     try:
         module = import_module("torch_fidelity.feature_extractor_inceptionv3")
-        network = module.FeatureExtractorInceptionV3("inception", [LAYER]).to(device).eval()
+        network = module.FeatureExtractorInceptionV3("inception", [LAYER]).eval()
     except ImportError as error:
         raise ReconvergeError(
             "features=inception: needs torch-fidelity; pip install torch-fidelity, or take "
@@ -38,6 +38,7 @@ def inception_features(device: torch.device | str) -> Features:
             f"features=inception: its weights cannot be loaded ({reason}); connect to a network, "
             "or take features=classifier"
         ) from error
+    network.to(device)
 
     @torch.no_grad()
     def features(pictures: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
+from reconverge.policy.continual.region import FISHER_BATCH
 
 MOST_GROUPS = 32
 WIDENING = 4  # of the embedding of step and class against the first level, as diffusers has it
@@ -26,6 +27,8 @@ Shape = tuple[int, int, int]
 @dataclass(frozen=True)
 class UNet2dOptions:
     """diffusers' UNet2DModel in a size for processors: about a million parameters."""
+
+    fisher_batch: ClassVar[int] = FISHER_BATCH
 
     name: str = "unet2d"
     channels: list[int] = option(
@@ -44,6 +47,8 @@ class UNet2dOptions:
 @dataclass(frozen=True)
 class PaperUNet2dOptions(UNet2dOptions):
     """The size of arXiv 2509.23593 for 32 pixels, without its dropout."""
+
+    fisher_batch: ClassVar[int] = 64  # more takes 22 GB for pictures of 32 pixels
 
     name: str = "unet2d_paper"
     channels: list[int] = option([128, 256, 256, 256], "as of unet2d")
@@ -65,7 +70,7 @@ class PictureUNet(nn.Module):
     def __init__(self, options: UNet2dOptions, shape: Shape, condition_size: int):
         super().__init__()
         _check(options, shape)
-        self.shape = shape
+        self.shape, self.fisher_batch = shape, options.fisher_batch
         channels, height, width = shape
         levels = range(len(options.channels))
         kinds = ["Attn" if level in options.attention else "" for level in levels]

@@ -44,7 +44,7 @@ from reconverge.policy.runs.configuration import (
 )
 from reconverge.policy.runs.folder import OPTIONS_FILE, flat, forget, record_options
 from reconverge.policy.runs.loading import find_device, make_normalizer, make_policy
-from reconverge.policy.runs.provenance import command, hardware, versions
+from reconverge.policy.runs.provenance import command, hardware, precision_told, versions
 from reconverge.policy.runs.record import Reporter, RunRecord
 from reconverge.policy.runs.resuming import begun_with, find_begun, go_on
 from reconverge.policy.runs.summary import Summary
@@ -195,9 +195,7 @@ def facts_of(
     """Return what summary.json says of a run beside its results; `decided` are its options."""
     parameters = list(method.model.network.parameters())
     device = parameters[0].device
-    precision = precision_on(device, options.optimizer.precision)
-    if (device.type, precision) == ("cuda", "float32") and torch.backends.cudnn.allow_tf32:
-        precision = "float32, convolutions in TF32"  # as torch does where it is not told otherwise
+    precision = precision_told(device, precision_on(device, options.optimizer.precision))
     return {
         "method": options.method.name,
         "replay": options.replay.name if method.uses_replay else "none",

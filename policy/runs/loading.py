@@ -154,6 +154,8 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
         policy = make_policy(spec, make_normalizer(spec, []).to(place))
         policy.load_state_dict(checkpoint.weights)
         tasks = tuple(spec.task(name) for name in spec.tasks)
+    except torch.OutOfMemoryError:
+        raise
     except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
@@ -260,4 +262,12 @@ def find_device(name: str) -> torch.device:
         raise unknown("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise ReconvergeError("device=cuda: torch finds no GPU; use device=cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    try:
+        torch.zeros((), device=device)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ReconvergeError(
+            f"device={name}: the GPU cannot be used ({reason}); free it, or use device=cpu"
+        ) from error
+    return device

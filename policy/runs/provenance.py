@@ -68,3 +68,13 @@ def hardware() -> dict[str, Any]:
             cpu = next(models, cpu)
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "threads": torch.get_num_threads()}
+
+
+def precision_told(device: torch.device, precision: str) -> str:
+    """Return a precision with what a GPU rounds further, as torch does unless it is told."""
+    backends: Any = torch.backends
+    kinds = {"matrix products": backends.cuda.matmul, "convolutions": backends.cudnn.conv}
+    rounded = [name for name, kind in kinds.items() if kind.fp32_precision == "tf32"]
+    if (device.type, precision) != ("cuda", "float32") or not rounded:
+        return precision
+    return f"{precision}, {' and '.join(rounded)} in TF32"

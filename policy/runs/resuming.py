@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,7 @@ def go_on(
     progress, now = begun.progress, flat(options)
     names = [name for name in now if name not in FREE_IN_A_SWEEP]
     changed = {name: now[name] for name in names if begun.options.get(name) != now[name]}
+    changed |= _moved(begun.facts, facts)
     finished = progress.task == len(begun.spec.tasks)
     if finished and len(spec.tasks) == progress.task and "updates_per_task" in changed:
         before = begun.options["updates_per_task"]
@@ -183,6 +184,15 @@ def go_on(
         changes.append({**where, "options": changed, "command": command})
     kept = {name: begun.facts[name] for name in OF_THE_START}
     return progress, {**facts, **kept, "changes": changes}
+
+
+def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of the hardware decides a result and is not as the run last had it."""
+    here = {f"hardware.{name}": now["hardware"].get(name) for name in ("device", "precision")}
+    last = {name: before["hardware"].get(name.partition(".")[2]) for name in here}
+    for change in before["changes"]:
+        last |= {name: value for name, value in change["options"].items() if name in here}
+    return {name: value for name, value in here.items() if value != last[name]}
 
 
 def _reopen(progress: Progress, before: int, updates: int, probing: Probing) -> None:

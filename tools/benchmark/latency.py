@@ -87,7 +87,7 @@ def run(options: TrainOptions) -> None:
         result |= through_socket(checkpoint, tasks[0].name)
     result["parameters"] = sum(p.numel() for p in policy.network.parameters())
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
-    origin = {"command": command(), "commit": commit(), "hardware": hardware()}
+    origin = {"command": command(), "commit": commit(), "hardware": hardware() | {"device": "cpu"}}
     print(json.dumps({**result, "cores": cores, **versions, **origin}))
 
 

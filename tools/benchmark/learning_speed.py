@@ -87,7 +87,7 @@ def measure(options: TrainOptions) -> dict[str, Any]:
         "cpu_ms_per_update": round(1e3 * spent / updates, 2),
         "parameters": sum(p.numel() for p in policy.network.parameters()),
         "commit": commit(),
-        "hardware": hardware(),
+        "hardware": hardware() | {"device": "cpu"},
     }
 
 

@@ -9,6 +9,7 @@ import torch
 
 from reconverge.envs.catalog import TASKS
 from reconverge.errors import ReconvergeError
+from reconverge.policy.runs import loading
 from reconverge.policy.runs.checkpoint import Checkpoint, CheckpointError, save
 from reconverge.policy.runs.loading import (
     PolicySpec,
@@ -126,6 +127,27 @@ def test_find_device_lists_the_choices():
     assert find_device("cpu").type == "cpu"
     with pytest.raises(ReconvergeError, match="unknown device 'gpu': choose one of auto"):
         find_device("gpu")
+
+
+def test_find_device_says_that_a_gpu_cannot_be_used(monkeypatch):
+    def fail(*_, **__):
+        raise torch.AcceleratorError("CUDA error: all CUDA-capable devices are busy", 46)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(ReconvergeError, match=r"device=cuda: the GPU .*CUDA error: all .* busy"):
+        find_device("auto")
+
+
+def test_load_policy_does_not_blame_a_checkpoint_for_a_full_gpu(tmp_path, monkeypatch):
+    make_checkpoint(tmp_path / "checkpoints")
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loading, "make_normalizer", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        load_policy(tmp_path)
 
 
 def rewrite_policy(folder, **changes):
