@@ -1,5 +1,6 @@
 """The scripted experts, against robosuite's own success condition on seeds that no tuning saw."""
 
+import os
 from collections.abc import Mapping
 from functools import cache
 
@@ -188,7 +189,8 @@ def test_own_experts_solve_more_than_metaworlds(name):
         return False
 
     ours, stock = TASKS[name].expert({}), MetaworldExpert(f"{name}-v3", {})
-    seeds = range(4_000_000, 4_000_020)
+    few = not os.environ.get("ALL_TASKS")
+    seeds = range(4_000_000, 4_000_010 if few else 4_000_020)
     solutions = sum(solved(ours, seed) for seed in seeds)
-    assert solutions >= 18
-    assert sum(solved(stock, seed) for seed in seeds) < solutions
+    assert solutions >= 0.9 * len(seeds)
+    assert few or sum(solved(stock, seed) for seed in seeds) < solutions

@@ -1,5 +1,5 @@
-"""The real command line, killed and interrupted in the middle of task 2, against a run that nothing
-disturbed.
+"""The real command line, killed and interrupted in the middle of task 2, against a run in this
+process that nothing disturbed.
 """
 
 import json
@@ -9,7 +9,8 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from support.tiny_run import make_demonstrations, options, start
+from reconverge.policy.train import main
+from support.tiny_run import call, make_demonstrations, options, start
 
 LIMIT = 600  # seconds that any of the processes may take
 UPDATES = "updates_per_task=12"
@@ -43,19 +44,19 @@ def runs(tmp_path_factory):
     # writes again: after the probes at 6 and at 8, while those at 8 and at 10 run.
     probes = ["evaluation.probe_rollouts=1", "evaluation.probe_current=2"]
     extra = [UPDATES, *probes, "checkpoint_every=5"]
-    undisturbed = start(options(demonstrations, whole, *extra), root)
     broken = root / "method=trust_region,seed=0"  # a name that hydra's grammar would stumble over
     process = start(options(demonstrations, f"'{broken}'", *extra), root)
     interrupted = stop(process, broken, 6, signal.SIGINT)
     left = sorted(path.name for path in (broken / "checkpoints").iterdir())
-    assert finish(undisturbed)[0] == 0
     killed = stop(start([f"resume={broken}"], root), broken, 8, signal.SIGKILL)
     between = lines(broken)
     resumed = finish(start([f"resume={broken}"], root))
     told = root / "told"
-    assert finish(start([*options(demonstrations, told, *extra), "env=lift"], root))[0] == 0
-    code, _, err = finish(start([f"resume={told}", "env=lift,can"], root))
-    assert code == 0, err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        assert call(main, options(demonstrations, whole, *extra), patch) == 0
+        assert call(main, [*options(demonstrations, told, *extra), "env=lift"], patch) == 0
+        assert call(main, [f"resume={told}", "env=lift,can"], patch) == 0
     return {
         "whole": whole,
         "told": told,
@@ -153,15 +154,16 @@ def test_learn_told_of_the_tasks_one_after_the_other_ends_the_same(runs):
     assert lines(told) == lines(runs["whole"])
 
 
-def test_learn_goes_on_only_with_the_demonstrations_that_it_began_with(runs):
+def test_learn_goes_on_only_with_the_demonstrations_that_it_began_with(runs, monkeypatch, capsys):
     stores = runs["root"] / "demonstrations"
     (stores / "lift.zarr").rename(stores / "away.zarr")
     try:
-        code, _, err = finish(start([f"resume={runs['told']}"], runs["root"]))
+        code = call(main, [f"resume={runs['told']}"], monkeypatch)
     finally:
         (stores / "away.zarr").rename(stores / "lift.zarr")
     assert code == 2
-    assert f"error: {stores}/lift.zarr: is gone, and the run began with it (2 scripted)" in err
+    said = f"error: {stores}/lift.zarr: is gone, and the run began with it (2 scripted)"
+    assert said in capsys.readouterr().err
 
 
 def test_learn_leaves_what_is_promised(runs):

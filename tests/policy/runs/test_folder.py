@@ -44,16 +44,14 @@ def test_open_run_goes_on_with_a_sweep_that_is_typed_again(tmp_path, demonstrati
     )
     (second / "summary.json").unlink()
     shutil.rmtree(second / "checkpoints" / "0_lift")
-    code, out, err = sweep(tmp_path, demonstrations, "seed=0,1")
+    assert not (second / "report.html").exists()
+    again = "seed=0,1", "report=true", "checkpoint_every=7"
+    code, out, err = sweep(tmp_path, demonstrations, *again)
     assert code == 0, err
     assert "finetune_seed0 is finished" in out + err
     assert (first / "summary.json").stat().st_mtime_ns == finished
-    again = json.loads((second / "summary.json").read_text())
-    assert again["success"] == wanted["success"]
-    assert not (second / "report.html").exists()
-    (second / "summary.json").unlink()
-    code, _, err = sweep(tmp_path, demonstrations, "seed=0,1", "report=true", "checkpoint_every=7")
-    assert code == 0, err
+    found = json.loads((second / "summary.json").read_text())
+    assert found["success"] == wanted["success"]
     assert (second / "report.html").exists()  # what does not decide the result is as typed last
     code, _, err = sweep(tmp_path, demonstrations, "seed=0,1", "batch_size=8")
     assert code == 2
@@ -61,14 +59,16 @@ def test_open_run_goes_on_with_a_sweep_that_is_typed_again(tmp_path, demonstrati
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("launcher", ["processes", "slurm_local", "cluster"])
-def test_open_run_on_every_launcher(tmp_path, demonstrations, launcher):
-    code, out, err = sweep(tmp_path, demonstrations, "seed=0,1", f"hydra/launcher={launcher}")
+@pytest.mark.parametrize(
+    ("launcher", "seeds"), [("processes", "0,1"), ("slurm_local", "0"), ("cluster", "0")]
+)
+def test_open_run_on_every_launcher(tmp_path, demonstrations, launcher, seeds):
+    code, out, err = sweep(tmp_path, demonstrations, f"seed={seeds}", f"hydra/launcher={launcher}")
     assert code == 0, out + err
     found = sorted(
         path.parent.name for path in (tmp_path / "runs" / "sweep").glob("*/summary.json")
     )
-    assert found == ["finetune_seed0", "finetune_seed1"]
+    assert found == [f"finetune_seed{seed}" for seed in seeds.split(",")]
 
 
 def test_open_run_that_fails_elsewhere_fails_the_sweep(tmp_path, demonstrations):
