@@ -81,8 +81,8 @@ class LiberoSimulator(RobosuiteSimulator):
         """
         if not hasattr(self._of_thread, "data"):
             self._of_thread.data = mujoco.MjData(self.picture_model)
-        self.place(episode, self._of_thread.data)
         data: mujoco.MjData = self._of_thread.data
+        self.place(episode, data)
         return data
 
     def reset(self, episode: Episode, seed: int) -> None:
