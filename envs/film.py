@@ -53,7 +53,6 @@ class Camera:
                 f"width and height must be even and positive (H.264), got {width} x {height}"
             )
         self._model = model
-        model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         model.vis.quality.shadowsize = SHADOW_MAP_SIZE
         self._gl, self._context = open_context(model, width, height)
         self._scene = mujoco.MjvScene(model, maxgeom=10_000)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reconverge.envs.cameras import View
-from reconverge.envs.suites import make_simulator
+from reconverge.envs.suites import forget_simulator, make_simulator
 from reconverge.envs.task import Task
 from reconverge.envs.workers import WorkerError, Workers, available_cores
 from reconverge.errors import ReconvergeError
@@ -217,6 +217,7 @@ class VectorEnv:
         except WorkerError as error:
             if isinstance(error.__cause__, ReconvergeError):  # which says all, as of no OpenGL
                 raise error.__cause__ from error
+            forget_simulator(self.simulator)
             seeds = ", ".join(str(self._seeds[slot]) for slot in error.slots)
             raise SimulationError(
                 f"{self.task.name}: simulation of seed {seeds} failed: {error}"

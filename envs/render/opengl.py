@@ -24,7 +24,7 @@ class RenderError(ReconvergeError):
 
 def open_context(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, mujoco.MjrContext]:
     """Return EGL's context and MuJoCo's, current in this thread, with an offscreen buffer of
-    `model.vis.global_`'s size. Both are to be freed in the thread that made them.
+    that size. Both are to be freed in the thread that made them.
     """
     missing = missing_packages()
     if missing:
@@ -41,6 +41,7 @@ def open_context(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, m
             _check_device(len(egl_ext.eglQueryDevicesEXT()))
             gl = GLContext(width, height)
             gl.make_current()
+            model.vis.global_.offwidth, model.vis.global_.offheight = width, height
             context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
     except (ImportError, RuntimeError, mujoco.FatalError) as error:
         reason = " ".join(str(error).split())[:160]

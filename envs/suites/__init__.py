@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from reconverge.envs.suites.libero.rows import LIBERO
 from reconverge.envs.suites.metaworld.fifty import METAWORLD
 from reconverge.envs.suites.robosuite.scene import ROBOSUITE
-from reconverge.envs.suites.suite import Simulator, Suite
+from reconverge.envs.suites.suite import Simulator
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, unknown
 
 LATEST = 3
 """Simulators that stay in memory: a run records demonstrations of its tasks, then evaluates."""
+_latest: list[tuple[Task, Simulator]] = []
 
 
-def _sharing(suites: Sequence[Suite]) -> dict[str, Suite]:
-    """Return the suites by name; they give a simulator again that they made lately."""
-    latest: list[tuple[Task, Simulator]] = []
-
-    def shared(task: Task, make: Callable[[Task], Simulator]) -> Simulator:
-        task = replace(task, index=0, visit=1)
-        for made, simulator in latest:
-            if made == task:
-                return simulator
-        simulator = make(task)
-        latest.append((task, simulator))
-        del latest[:-LATEST]
-        return simulator
-
-    return {suite.name: replace(suite, make=partial(shared, make=suite.make)) for suite in suites}
+def _shared(task: Task, make: Callable[[Task], Simulator]) -> Simulator:
+    """Return the simulator that was made lately for such a task, or make it."""
+    task = replace(task, index=0, visit=1)
+    for made, simulator in _latest:
+        if made == task:
+            return simulator
+    simulator = make(task)
+    _latest.append((task, simulator))
+    del _latest[:-LATEST]
+    return simulator
 
 
-SUITES = _sharing((ROBOSUITE, METAWORLD, LIBERO))
+def forget_simulator(simulator: Simulator) -> None:
+    """Do not give it again, as a thread hangs in it."""
+    _latest[:] = [entry for entry in _latest if entry[1] is not simulator]
+
+
+SUITES = {
+    suite.name: replace(suite, make=partial(_shared, make=suite.make))
+    for suite in (ROBOSUITE, METAWORLD, LIBERO)
+}
 
 STARTS = ("seeds", "official")
 

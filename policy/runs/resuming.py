@@ -173,11 +173,12 @@ def go_on(
     progress, now = begun.progress, flat(options)
     names = [name for name in now if name not in FREE_IN_A_SWEEP]
     changed = {name: now[name] for name in names if begun.options.get(name) != now[name]}
-    changed |= _moved(begun.facts, facts)
     finished = progress.task == len(begun.spec.tasks)
     if finished and len(spec.tasks) == progress.task and "updates_per_task" in changed:
         before = begun.options["updates_per_task"]
         _reopen(progress, before, options.updates_per_task, options.evaluation.probing)
+    if progress.task < len(spec.tasks):
+        changed |= _moved(begun.facts, facts)
     changes = [*begun.facts["changes"]]
     if changed:
         where = {"task": progress.task, "update": progress.update}

@@ -138,6 +138,20 @@ def test_step_names_the_seed_of_a_hanging_simulation(simulator_of, monkeypatch):
         release.set()
 
 
+def test_environments_of_a_task_share_its_simulator_until_a_simulation_fails(monkeypatch):
+    task = TASKS["push"]
+    with VectorEnv(task, 1, 1) as env, VectorEnv(replace(task, index=2), 1, 1) as same:
+        assert same.simulator is env.simulator
+        with VectorEnv(replace(task, max_steps=3), 1, 1) as other:
+            assert other.simulator is not env.simulator
+        monkeypatch.setattr(env.simulator, "reset", None, raising=False)
+        with pytest.raises(SimulationError):
+            env.reset([0], [1])
+        with VectorEnv(task, 1, 1) as fresh:
+            assert fresh.simulator is not env.simulator
+            fresh.reset([0], [1])
+
+
 @pytest.mark.parametrize(("slots", "workers"), [(0, None), (-1, 1), (1, 0)])
 def test_vector_env_refuses_slots_and_workers_below_one(slots, workers):
     with pytest.raises(

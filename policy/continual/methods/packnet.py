@@ -48,7 +48,8 @@ class PackNet(Learner):
         super().__init__(setting)
         self._tasks, self._share = setting.tasks, retraining
         self._masks: list[Tensor] = []  # bool [P] of every task that was pruned
-        self._retraining = self._pruned_at = 0  # updates
+        self._retraining = 0  # updates
+        self._pruned_at: int | None = None  # update of the latest task that was pruned
         self._moving = self._free()
         self._shown = copy.deepcopy(self.model)
         self._shown_vector = flatten_parameters(self._shown)
@@ -67,8 +68,11 @@ class PackNet(Learner):
         is_last = task == self._tasks - 1
         self._retraining = 0 if is_last else min(updates - 1, round(self._share * updates))
         pruned = len(self._masks) > task
-        left = updates - (self._pruned_at if pruned else self._retraining)
-        super().begin_task(task, max(1, left), continued=continued)
+        pruned_at = updates - self._retraining
+        if pruned and self._pruned_at is not None:
+            pruned_at = self._pruned_at
+        count = updates - pruned_at if pruned else pruned_at
+        super().begin_task(task, max(1, count), continued=continued)
         self._moving = self._free()
 
     def update(self, batch: Batch) -> Metrics:
@@ -94,14 +98,17 @@ class PackNet(Learner):
     def state_dict(self) -> dict[str, Tensor]:
         if not self._masks:
             return super().state_dict()
-        masks, pruned_at = torch.stack(self._masks), torch.tensor(self._pruned_at)
-        return super().state_dict() | {"packnet/masks": masks, "packnet/pruned_at": pruned_at}
+        found = {"packnet/masks": torch.stack(self._masks)}
+        if self._pruned_at is not None:
+            found["packnet/pruned_at"] = torch.tensor(self._pruned_at)
+        return super().state_dict() | found
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
         masks = state.get("packnet/masks", torch.zeros(0, dtype=torch.bool))
         self._masks = [mask.to(self.optimization.vector.device) for mask in masks]
-        self._pruned_at = int(state.get("packnet/pruned_at", torch.tensor(0)))
+        pruned_at = state.get("packnet/pruned_at")
+        self._pruned_at = None if pruned_at is None else int(pruned_at)
 
     def _free(self) -> Bool[Tensor, " P"]:
         """Return the weights that may move: no earlier task's, and once pruned the task's own."""

@@ -96,6 +96,14 @@ def test_go_on_records_what_changed_from_which_update_on(tmp_path):
     assert go_on(again, spec_of(now), facts, now, "third")[1]["changes"] == found["changes"]
 
 
+def test_go_on_with_a_finished_run_on_another_device_records_nothing(tmp_path):
+    options = make_options()
+    finished = Progress(task=2, successes=[[[True]], [[True], [False]]])
+    begun = make_begun(options, finished, tmp_path)
+    facts = make_facts(hardware={"device": "cpu"})
+    assert go_on(begun, spec_of(options), facts, options, "report")[1]["changes"] == []
+
+
 def test_go_on_with_more_updates_reopens_the_last_task_of_a_finished_run(tmp_path):
     options = make_options(updates_per_task=60)
     probes = [Probe(1, 0, 50, [True]), Probe(1, 0, 60, [True])]

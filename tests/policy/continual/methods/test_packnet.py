@@ -128,6 +128,21 @@ def test_a_task_that_goes_on_for_longer_after_its_pruning_ends_at_the_least_rate
     assert again.optimization.update == again.optimization.updates == 50
 
 
+def test_a_checkpoint_without_the_update_of_its_pruning_goes_on_as_planned():
+    method = make_packnet(2)
+    batch = make_windows(0).sample(32, torch.Generator().manual_seed(0))
+    method.begin_task(0, 40)
+    for _ in range(34):
+        method.update(batch)
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    del state["packnet/pruned_at"]
+    again = make_packnet(2)
+    again.load_state_dict(state)
+    again.begin_task(0, 40, continued=True)
+    for _ in range(6):
+        assert again.update(batch) == method.update(batch)
+
+
 @pytest.mark.parametrize("retraining", [0.25, 0.9])
 @pytest.mark.parametrize("updates", [1, 2, 3])
 def test_a_task_of_few_updates_is_pruned_once(updates, retraining):
