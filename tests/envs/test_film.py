@@ -40,6 +40,24 @@ def test_camera_pictures_are_mujocos(lift):
         np.testing.assert_array_equal(found, renderer.render())
 
 
+def test_camera_pictures_are_whole_where_another_thread_opens_a_smaller_one(lift, monkeypatch):
+    episode = lift.new_episode()
+    lift.reset(episode, 0)
+    alone = Camera(lift.model, "frontview", **SIZE, suite=SUITES["robosuite"])
+    expected = alone.picture(episode.data)
+    alone.close()
+    make = mujoco.egl.GLContext
+
+    def meanwhile(*size):
+        lift.model.vis.global_.offwidth = lift.model.vis.global_.offheight = 16
+        return make(*size)
+
+    monkeypatch.setattr(mujoco.egl, "GLContext", meanwhile)
+    camera = Camera(lift.model, "frontview", **SIZE, suite=SUITES["robosuite"])
+    np.testing.assert_array_equal(camera.picture(episode.data), expected)
+    camera.close()
+
+
 def test_caption_covers_the_foot_only():
     picture = np.full((96, 128, 3), 100, np.uint8)
     written = caption(picture, "lift", "success", (0, 255, 0))
