@@ -31,7 +31,7 @@ def _shared(task: Task, make: Callable[[Task], Simulator]) -> Simulator:
 
 
 def forget_simulator(simulator: Simulator) -> None:
-    """Do not give it again, as a thread hangs in it."""
+    """Do not give it again: a simulation in it failed, and a thread may hang there."""
     _latest[:] = [entry for entry in _latest if entry[1] is not simulator]
 
 

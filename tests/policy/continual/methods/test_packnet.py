@@ -114,27 +114,29 @@ def test_it_learns_both_tasks():
     assert action_error(method.model, 0) > 0.1  # without its mask
 
 
-def test_a_task_that_goes_on_for_longer_after_its_pruning_ends_at_the_least_rate():
+@pytest.fixture
+def retraining():
+    """A method after 34 of 40 updates, the batch it learns from, and its state."""
     method = make_packnet(2)
     batch = make_windows(0).sample(32, torch.Generator().manual_seed(0))
     method.begin_task(0, 40)
     for _ in range(34):
         method.update(batch)
+    return method, batch, {key: value.clone() for key, value in method.state_dict().items()}
+
+
+def test_a_task_that_goes_on_for_longer_after_its_pruning_ends_at_the_least_rate(retraining):
+    _, batch, state = retraining
     again = make_packnet(2)
-    again.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
+    again.load_state_dict(state)
     again.begin_task(0, 80, continued=True)
     rates = [again.update(batch)["learning_rate"] for _ in range(46)]
     assert rates[-1] < 1e-2 * max(rates)
     assert again.optimization.update == again.optimization.updates == 50
 
 
-def test_a_checkpoint_without_the_update_of_its_pruning_goes_on_as_planned():
-    method = make_packnet(2)
-    batch = make_windows(0).sample(32, torch.Generator().manual_seed(0))
-    method.begin_task(0, 40)
-    for _ in range(34):
-        method.update(batch)
-    state = {key: value.clone() for key, value in method.state_dict().items()}
+def test_a_checkpoint_without_the_update_of_its_pruning_goes_on_as_planned(retraining):
+    method, batch, state = retraining
     del state["packnet/pruned_at"]
     again = make_packnet(2)
     again.load_state_dict(state)
