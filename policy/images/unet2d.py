@@ -48,9 +48,7 @@ class UNet2dOptions:
 class PaperUNet2dOptions(UNet2dOptions):
     """The size of arXiv 2509.23593 for 32 pixels, without its dropout."""
 
-    fisher_batch: ClassVar[int] = (
-        64  # of 512 pictures patches and outputs take 22 GB, by their sizes
-    )
+    fisher_batch: ClassVar[int] = 64  # 512 would take 22 GB, by their sizes
 
     name: str = "unet2d_paper"
     channels: list[int] = option([128, 256, 256, 256], "as of unet2d")
