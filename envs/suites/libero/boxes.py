@@ -18,27 +18,50 @@ WIDEST = 0.074  # object that fits between the fingers, metres
 HANDLE = "_handle"  # in the names of landmarks
 
 Frame = tuple[Vector, Vector, Vector]  # axes of an object, world frame
+UPRIGHT: Frame = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 class Box:
-    """The box around an object's collision geoms, or around its handle; of a region its middle
-    alone.
+    """The box around an object's collision geoms, or around a part of it such as its handle; of a
+    region its middle alone. With `joint`, the part is moved by that joint.
     """
 
-    def __init__(self, landmarks: Landmarks, name: str, part: str = ""):
-        self.name = name
+    def __init__(self, landmarks: Landmarks, name: str, part: str = "", joint: str = ""):
+        self.name, self._joint = name, joint
         self.half = landmarks.get(f"{name}{part}_half", np.zeros(3)).tolist()
         self.middle = landmarks.get(f"{name}{part}_middle", np.zeros(3)).tolist()
+        self._most = landmarks.get(f"{name}{part}_most", np.zeros(3)).tolist()
+        moved = part.removesuffix(HANDLE)
+        self._axis = landmarks.get(f"{name}{moved}_axis", np.zeros(3)).tolist()
+
+    def at(self, place: Vector) -> Box:
+        """Return this box, its middle moved by `place` in its own frame."""
+        self.middle = [m + p for m, p in zip(self.middle, place, strict=True)]
+        return self
 
     def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
         """Return its middle and its axes, world frame."""
         origin = observation[f"{self.name}_pos"].tolist()
         frame = axes(observation[f"{self.name}_quat"].tolist())
+        way = self.way(observation)
+        middle = [m + way * a for m, a in zip(self.middle, self._axis, strict=True)]
         x, y, z = (
-            origin[i] + sum(m * axis[i] for m, axis in zip(self.middle, frame, strict=True))
+            origin[i] + sum(m * axis[i] for m, axis in zip(middle, frame, strict=True))
             for i in range(3)
         )
         return (x, y, z), frame
+
+    def way(self, observation: Mapping[str, np.ndarray]) -> float:
+        """Return the position of its joint, metres or radians; 0 without one."""
+        return observation[self._joint].item() if self._joint else 0.0
+
+    def axis(self, middle: Vector, frame: Frame) -> Vector:
+        """Return a point of a mug's axis: its box, but for the handle, is as long as it is wide."""
+        longer = 0 if self.half[0] > self.half[1] else 1
+        way = abs(self.half[0] - self.half[1])
+        way = way if self._most[longer] > self.middle[longer] else -way
+        x, y, z = (m + way * a for m, a in zip(middle, frame[longer], strict=True))
+        return (x, y, z)
 
     def height(self, frame: Frame) -> float:
         """Return half its size along the vertical, metres."""
@@ -68,6 +91,14 @@ class Box:
         """Return a grasp of a round dish by its rim: in the direction `side` from its axis (radians
         about the vertical), `wall` inside its edge, at the height `z`.
         """
-        radius = self.half[0] - wall
+        radius = min(self.half[:2]) - wall
         x, y = middle[0] + radius * cos(side), middle[1] + radius * sin(side)
         return Grasp((x, y, z), grasp_turn(hand, side + pi / 2.0, pi), width)
+
+
+class Spot(Box):
+    """A region that is fixed in the world."""
+
+    def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
+        x, y, z = self.middle
+        return (x, y, z), UPRIGHT

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
-from math import hypot, pi
+from math import dist, hypot, pi
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from reconverge.envs.suites.libero.boxes import DEPTH, Box, Frame
-from reconverge.envs.suites.libero.fixtures import DrawerExpert, KnobExpert, PushExpert
+from reconverge.envs.suites.libero.turns import rise_first
 from reconverge.envs.suites.robosuite.motion import (
+    ARM_OF_YAW,
+    GAIN,
+    HOLD_WITHIN,
     METRES,
+    OPEN,
     RETREAT,
     Grasp,
     Hand,
@@ -26,7 +31,6 @@ from reconverge.envs.suites.robosuite.motion import (
     read_hand,
     upright,
 )
-from reconverge.envs.task import Expert, Landmarks
 
 ALIGNED = 0.003  # misalignment at which the hand may come down between other objects, metres
 STICKS = 0.03  # distance below the grasp at which an object has left the fingers, metres
@@ -37,8 +41,11 @@ SOFT = 0.01  # beyond that, over which lowering turns into rising, metres
 SINK = 0.03  # depth of its lower end below the walls at which it is released, metres
 WALL = 0.006  # from a bowl's outer rim to its wall's middle, metres
 CURVED = 0.01  # finger opening on a bowl's wall, which is bent and leans, metres
+HANGING = 0.015  # the same on a mug's, which swings
 RIM = 0.016  # grasp of a bowl below its rim, metres
 CENTRED = 0.008  # distance from a dish's axis at which a bowl is lowered, metres
+ROOM = 0.03  # distance from the middle of a drawer at which a bowl is lowered, metres
+HIGH = 0.12  # of the hand over the middle of a drawer, metres
 LANDED = 0.008  # height over the dish at which a bowl is released, metres
 HIGHEST = 0.26  # height over the dish at which a bowl is carried, metres
 LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from below the cabinet's top
@@ -46,8 +53,8 @@ LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from belo
 # between the bowl and the drawer's side
 SIDE = 2.69
 NECK = 0.016  # of a bottle, metres
-# where a bottle is put on a rack, in the frame of its region: on the board, beside the ridge
-RACK = (-0.05, 0.0, 0.035)
+BESIDE = 0.1  # distance from a place's sides at which the hand cannot touch what is there, metres
+OVER = 0.04  # height over what is there at which the hand may move aside, metres
 
 
 def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
@@ -58,24 +65,110 @@ def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
     return drive((0.0, 0.0, RETREAT if gone else -SINK), upright(hand.palm), 0.0, False)
 
 
-class BasketExpert:
-    """Grasp an object and put it into a basket or a bowl; act as a function of the observation
-    alone.
-    """
+Grasping = Callable[[Hand, Box, Vector, Frame], Grasp]  # of the box around a thing
 
-    def __init__(self, thing: str, basket: str, landmarks: Landmarks):
-        self._thing, self._basket = Box(landmarks, thing), Box(landmarks, basket)
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+def grasp_top(hand: Hand, thing: Box, middle: Vector, frame: Frame) -> Grasp:
+    """Grasp a thing between two of its upright faces."""
+    return thing.grasp(hand, middle, frame)
+
+
+def grasp_rim(hand: Hand, bowl: Box, middle: Vector, frame: Frame, side: float = SIDE) -> Grasp:
+    """Grasp a bowl by its rim."""
+    z = middle[2] + bowl.height(frame) - RIM
+    return bowl.grasp_rim(hand, middle, side, WALL, z, CURVED)
+
+
+def grasp_mug(hand: Hand, mug: Box, middle: Vector, frame: Frame) -> Grasp:
+    """Grasp a mug, whose handle is to its left or right, by the side away from the robot."""
+    z = middle[2] + mug.height(frame) - RIM
+    return mug.grasp_rim(hand, mug.axis(middle, frame), 0.0, WALL, z, HANGING)
+
+
+def grasp_neck(hand: Hand, bottle: Box, middle: Vector, frame: Frame) -> Grasp:
+    """Grasp a bottle by its neck."""
+    z = middle[2] + bottle.height(frame) - DEPTH
+    return Grasp((middle[0], middle[1], z), grasp_turn(hand, 0.0, pi), NECK)
+
+
+class Seen(NamedTuple):
+    """What an observation says of a thing and of where it is to be put; metres."""
+
+    hand: Hand
+    grasp: Grasp
+    x: float  # missing to the place, world frame
+    y: float
+    rise: float  # of the thing's lower end to the place
+    off: float  # 0 over the place, 1 away from it
+
+
+class PlaceExpert(ABC):
+    """Grasp a thing and put it into or on another; act as a function of the observation alone."""
+
+    within: float  # distance from the place's axis at which the thing is lowered, metres
+
+    def __init__(self, thing: Box, place: Box, grasping: Grasping):
+        self._thing, self._place, self._grasping = thing, place, grasping
+
+    @abstractmethod
+    def level(self, place: Vector, walls: Frame) -> float:
+        """Return the height that the thing's lower end has to reach."""
+
+    @abstractmethod
+    def arrived(self, seen: Seen) -> bool:
+        """Return whether the thing is where it is let go."""
+
+    @abstractmethod
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]: ...
+
+    def see(self, observation: Mapping[str, np.ndarray]) -> Seen:
         hand = read_hand(observation)
         middle, frame = self._thing.read(observation)
-        basket, walls = self._basket.read(observation)
-        x, y = (basket[0] - middle[0], basket[1] - middle[1])
-        top = basket[2] + self._basket.height(walls)
-        rise = top - (middle[2] - self._thing.height(frame))
-        off = ramp(hypot(x, y), INSIDE, INSIDE + SOFT)
-        grasp = self._thing.grasp(hand, middle, frame)
-        if off < 1.0 and rise > SINK:
+        place, walls = self._place.read(observation)
+        x, y = place[0] - middle[0], place[1] - middle[1]
+        rise = self.level(place, walls) - (middle[2] - self._thing.height(frame))
+        off = ramp(hypot(x, y), self.within, self.within + SOFT)
+        return Seen(hand, self._grasping(hand, self._thing, middle, frame), x, y, rise, off)
+
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
+        """Return whether the thing is where it belongs, in the fingers or not."""
+        return self.arrived(self.see(observation))
+
+    def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
+        """Return whether the fingers close on the thing, or have closed."""
+        hand, grasp, *_ = self.see(observation)
+        return hand.opening < OPEN and dist(hand.position, grasp.position) < HOLD_WITHIN
+
+    def leave(
+        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
+    ) -> Float[np.ndarray, " Da"]:
+        """Return the `action` towards what comes next, first up and then not down while the hand is
+        over the thing and its place.
+        """
+        hand = read_hand(observation)
+        middle, frame = self._thing.read(observation)
+        place, walls = self._place.read(observation)
+        top = max(middle[2] + self._thing.height(frame), place[2] + self._place.height(walls))
+        missing = top + OVER - hand.position[2]
+        near = dist(hand.position[:2], place[:2]) < max(self._place.half[:2]) + BESIDE
+        return rise_first(action, missing) if near else action
+
+
+class IntoExpert(PlaceExpert):
+    """Put a thing into a basket, a tray or a bowl."""
+
+    within = INSIDE
+
+    def level(self, place: Vector, walls: Frame) -> float:
+        return place[2] + self._place.height(walls)
+
+    def arrived(self, seen: Seen) -> bool:
+        return seen.off < 1.0 and seen.rise > SINK
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        seen = self.see(observation)
+        hand, grasp, x, y, rise, off = seen
+        if self.arrived(seen):
             return release(hand, grasp)
         shift, close = reach(hand, grasp, ALIGNED)
         if close:
@@ -86,63 +179,44 @@ class BasketExpert:
         return drive(shift, upright(hand.palm), grasp.turn, close)
 
 
-class BowlExpert:
-    """Grasp a bowl by its rim and put it on a dish or a region; act as a function of the
-    observation alone.
-    """
+class OntoExpert(PlaceExpert):
+    """Put a thing on a dish or a region."""
 
-    def __init__(self, bowl: str, dish: str, landmarks: Landmarks):
-        self._bowl, self._dish = Box(landmarks, bowl), Box(landmarks, dish)
+    within, lean = CENTRED, LEAN
+
+    def level(self, place: Vector, walls: Frame) -> float:
+        return place[2]
+
+    def arrived(self, seen: Seen) -> bool:
+        return seen.off < 1.0 and seen.rise > -LANDED
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
-        hand = read_hand(observation)
-        middle, frame = self._bowl.read(observation)
-        dish, _ = self._dish.read(observation)
-        x, y = (dish[0] - middle[0], dish[1] - middle[1])
-        rise = dish[2] - (middle[2] - self._bowl.height(frame))  # missing to the dish
-        distance = hypot(x, y)
-        off = ramp(distance, CENTRED, CENTRED + SOFT)
-        grasp = self._grasp(hand, middle, frame)
-        if off < 1.0 and rise > -LANDED:
+        seen = self.see(observation)
+        hand, grasp, x, y, rise, off = seen
+        if self.arrived(seen):
             return let_go(hand, (0.0, 0.0, 0.0), grasp.width)
         shift, close = reach(hand, grasp, ALIGNED)
         if close:
             held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
+            distance = hypot(x, y)
             missing = rise + min(CLEARANCE + distance, HIGHEST)
-            free = max(ramp(missing, 0.03, 0.005), 1.0 - off, LEAN / max(distance, SOFT))
+            free = max(ramp(missing, 0.03, 0.005), 1.0 - off, self.lean / max(distance, SOFT))
             z = off * min(missing, METRES) + (1.0 - off) * (rise - LANDED)
             shift = blend(shift, (free * x, free * y, z), held)
         return drive(shift, upright(hand.palm), grasp.turn, close)
 
-    def _grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
-        z = middle[2] + self._bowl.height(frame) - RIM
-        return self._bowl.grasp_rim(hand, middle, SIDE, WALL, z, CURVED)
 
+class InsideExpert(OntoExpert):
+    """Put a bowl into a drawer, where it may slide."""
 
-class BottleExpert(BowlExpert):
-    """Grasp a bottle by its neck and put it on a region, at `place` in the region's frame; act as a
-    function of the observation alone.
-    """
+    within, lean = ROOM, 0.0
 
-    def __init__(self, place: Vector, bottle: str, region: str, landmarks: Landmarks):
-        super().__init__(bottle, region, landmarks)
-        self._dish.middle = list(place)
-
-    def _grasp(self, hand: Hand, middle: Vector, frame: Frame) -> Grasp:
-        z = middle[2] + self._bowl.height(frame) - DEPTH
-        return Grasp((middle[0], middle[1], z), grasp_turn(hand, 0.0, pi), NECK)
-
-
-BASKET, BOWL = ("basket", BasketExpert), ("bowl", BowlExpert)
-# Of tasks: the expert's name in stores, and what makes it of objects of interest and landmarks.
-EXPERTS: dict[str, tuple[str, Callable[..., Expert]]] = {
-    **{f"libero_object_{i}": BASKET for i in range(10)},
-    **{f"libero_spatial_{i}": BOWL for i in range(10)},
-    **{f"libero_goal_{i}": BOWL for i in (1, 4, 8)},  # on the stove, the cabinet, the plate
-    "libero_goal_6": BASKET,  # cream cheese into the bowl
-    "libero_goal_0": ("drawer", DrawerExpert),
-    "libero_goal_2": ("bottle", partial(BottleExpert, (0.0, 0.0, 0.0))),  # on the cabinet
-    "libero_goal_9": ("bottle", partial(BottleExpert, RACK)),
-    "libero_goal_5": ("push", PushExpert),  # the plate
-    "libero_goal_7": ("knob", partial(KnobExpert, "flat_stove_1_button")),
-}
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        """Come down over the thing only: on the way the drawer stands out."""
+        action = super().act(observation)
+        hand, grasp, *_ = self.see(observation)
+        aside = dist(hand.position[:2], grasp.position[:2]) + ARM_OF_YAW * abs(grasp.turn)
+        missing = self._place.read(observation)[0][2] + HIGH - hand.position[2]
+        up = ramp(aside, SOFT, 3.0 * SOFT) * min(GAIN / METRES * missing, 1.0)
+        action[2] = max(action[2], up) if aside > SOFT else action[2]
+        return action

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from math import atan2, hypot, pi
+from math import atan2, dist, hypot, pi
 
 import numpy as np
 from jaxtyping import Float
 
 from reconverge.envs.suites.libero.boxes import HANDLE, Box, Frame
+from reconverge.envs.suites.libero.turns import rise_first
 from reconverge.envs.suites.robosuite.door import approach, to_world, turn_to
 from reconverge.envs.suites.robosuite.motion import (
     Grasp,
+    Vector,
     axes,
     drive,
     grasp_turn,
@@ -25,10 +28,13 @@ from reconverge.envs.task import Landmarks
 ALIGNED = 0.005  # misalignment at which the fingers come down around a knob, metres
 DEEP = 0.015  # grasp of a knob below its top, metres
 FIRM = (0.012, 0.004)  # finger opening beyond a handle's width at which it is moved: none, full
-AHEAD = 0.4  # angle by which the hand is ahead of the knob that it turns, radians
+TURN = 0.4  # angle by which the hand is ahead of the knob that it turns, radians
 OVER = 0.1  # height from which the hand comes down before a drawer, over what stands there, metres
 BESIDE = (0.02, 0.06)  # distance along a handle at which it is down, and up, metres
 PULL = 0.03  # position error that pulls a drawer, metres
+ABOVE = 0.1  # height over a handle, or distance from it, at which the hand moves freely, metres
+BEFORE = 0.06  # distance from a handle before which the hand comes down to push it, metres
+ASIDE = 0.02  # distance along it at which the hand comes down, metres
 PUSH = 0.05  # position error that pushes a dish, metres
 LOW = 0.018  # of the grip site over a region of the table, metres
 WALL = 0.008  # from a flat dish's outer rim to between the fingers, metres
@@ -38,8 +44,8 @@ SLANTED = 0.035  # finger opening on its rim, which leans outwards, metres
 class KnobExpert:
     """Grasp a knob from above and turn it on; act as a function of the observation alone."""
 
-    def __init__(self, joint: str, owner: str, landmarks: Landmarks):
-        self._joint, self._knob = joint, Box(landmarks, owner, HANDLE)
+    def __init__(self, joint: str, owner: str, landmarks: Landmarks, ahead: float = TURN):
+        self._joint, self._knob, self._ahead = joint, Box(landmarks, owner, HANDLE), ahead
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         hand = read_hand(observation)
@@ -50,23 +56,35 @@ class KnobExpert:
         yaw = atan2(frame[0][1], frame[0][0]) + observation[self._joint].item()
         grasp = Grasp((x, y, z), grasp_turn(hand, yaw, pi), width)
         shift, close = reach(hand, grasp, ALIGNED)
-        ahead = AHEAD * ramp(hand.opening - width, *FIRM) if close else 0.0
+        ahead = self._ahead * ramp(hand.opening - width, *FIRM) if close else 0.0
         return drive(shift, upright(hand.palm), grasp.turn + ahead, close)
 
 
-class DrawerExpert:
-    """Grasp a drawer's handle from the front and pull; act as a function of the observation
-    alone.
-    """
+class HandleExpert(ABC):
+    """Move a drawer by its handle; act as a function of the observation alone."""
 
-    def __init__(self, drawer: str, landmarks: Landmarks):
-        self._handle = Box(landmarks, drawer, HANDLE)
+    def __init__(self, handle: Box):
+        self._handle = handle
+
+    @abstractmethod
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]: ...
+
+    def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
+        """Return the handle's middle, and axes along it, down, and out of the drawer."""
+        middle, drawer = self._handle.read(observation)
+        ways = zip(self._handle.middle[:2], drawer[:2], strict=True)
+        away, (x, y, _) = max(ways, key=lambda way: abs(way[0]))
+        sign = 1.0 if away > 0.0 else -1.0
+        return middle, ((sign * y, -sign * x, 0.0), (0.0, 0.0, -1.0), (sign * x, sign * y, 0.0))
+
+
+class DrawerExpert(HandleExpert):
+    """Grasp a drawer's handle from the front and pull."""
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         hand, pose = read_hand(observation), axes(observation["robot0_eef_quat"].tolist())
-        handle, drawer = self._handle.read(observation)
-        frame = self._front(drawer)
-        width = 2.0 * self._handle.height(drawer)
+        handle, frame = self.read(observation)
+        width = 2.0 * self._handle.height(self._handle.read(observation)[1])
         turn = turn_to(pose, frame)
         along = sum((a - b) * c for a, b, c in zip(hand.position, handle, frame[0], strict=True))
         over = (handle[0], handle[1], handle[2] + OVER * ramp(abs(along), *BESIDE))
@@ -75,12 +93,39 @@ class DrawerExpert:
             z += PULL * ramp(hand.opening - width, *FIRM)
         return drive(to_world((x, y, z), frame), turn, turn[2], close)
 
-    def _front(self, drawer: Frame) -> Frame:
-        """Return axes along the handle, down, and out of the drawer, towards its handle."""
-        parts = zip(self._handle.middle, drawer, strict=True)
-        away, (x, y, _) = max(parts, key=lambda part: abs(part[0]))
-        sign = 1.0 if away > 0.0 else -1.0
-        return (sign * y, -sign * x, 0.0), (0.0, 0.0, -1.0), (sign * x, sign * y, 0.0)
+
+class ShutExpert(HandleExpert):
+    """Push a drawer shut by its handle, the fingers closed."""
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        hand = read_hand(observation)
+        handle, frame = self.read(observation)
+        away = [a - b for a, b in zip(hand.position, handle, strict=True)]
+        along, down, out = (sum(a * c for a, c in zip(away, axis, strict=True)) for axis in frame)
+        turn = grasp_turn(hand, atan2(frame[2][1], frame[2][0]), pi)  # its narrow side ahead
+        low = ramp(-down, BEFORE, BEFORE / 2.0)  # 0 above the handle, 1 before it
+        # missing to where it may be low
+        aside = max(abs(along) - ASIDE, (1.0 - low) * BEFORE / 2.0 - out, 0.0)
+        above = OVER * ramp(aside, 0.0, ASIDE)
+        inwards = BEFORE - out - low * (BEFORE + PUSH) * ramp(aside, ASIDE, 0.0)
+        shift = to_world((-along, -down - above, inwards), frame)
+        return drive(shift, upright(hand.palm), turn, True)
+
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return self._handle.way(observation) > 0.0
+
+    def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return False
+
+    def leave(
+        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
+    ) -> Float[np.ndarray, " Da"]:
+        """Return the `action` towards what comes next, first up from before the handle."""
+        hand = read_hand(observation)
+        handle, _ = self.read(observation)
+        missing = handle[2] + ABOVE - hand.position[2]
+        near = dist(hand.position[:2], handle[:2]) < ABOVE
+        return rise_first(action, missing) if near else action
 
 
 class PushExpert:

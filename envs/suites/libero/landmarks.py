@@ -10,8 +10,13 @@ import numpy as np
 
 def read_landmarks(env: Any, model: mujoco.MjModel) -> dict[str, np.ndarray]:
     """Return for every object that can be grasped or placed on `<name>_half` and `<name>_middle`:
-    half sizes and middle of the box around its collision geoms, in its own frame. For an object of
-    interest with a handle or a knob on `<name>_handle_half` and `<name>_handle_middle` as well.
+    half sizes and middle of the box around its collision geoms, in its own frame, and
+    `<name>_most`, where most of them are: a mug's handle is in its box. For an object of interest
+    with a handle or a knob on `<name>_handle_half` and `<name>_handle_middle` as well.
+
+    Of a region of the goal that is not observed: the same, its middle and its handle in the frame
+    of the fixture that it belongs to (every joint at 0), or of the world; `<name>_axis` of the
+    joint that moves it.
     """
     found: dict[str, np.ndarray] = {}
 
@@ -26,12 +31,36 @@ def read_landmarks(env: Any, model: mujoco.MjModel) -> dict[str, np.ndarray]:
         geoms = _solid(model, model.body_rootid == body)
         if geoms:
             add(name, _corners(model, data, geoms), data.xpos[body], data.xmat[body])
+            places = (data.geom_xpos[geoms] - data.xpos[body]) @ data.xmat[body].reshape(3, 3)
+            found[f"{name}_most"] = np.median(places, axis=0)
     for name in env.obj_of_interest:
         place = data.body(env.obj_body_id[name]) if name in env.obj_body_id else data.site(name)
         handle = _handle(env, model, data, name)
         if handle:
             add(f"{name}_handle", _corners(model, data, handle), place.xpos, place.xmat)
+    for name in _unseen(env):
+        origin, rotation = _frame(env, data, env.object_sites_dict[name].parent_name)
+        add(name, data.site(name).xpos[None], origin, rotation)
+        handle = _handle(env, model, data, name)
+        if handle:
+            joint = model.body_jntadr[model.geom_bodyid[handle[0]]]
+            add(f"{name}_handle", _corners(model, data, handle), origin, rotation)
+            found[f"{name}_axis"] = data.xaxis[joint] @ rotation
     return found
+
+
+def _unseen(env: Any) -> list[str]:
+    """Return the regions of the goal that are not of interest, so not observed."""
+    named = dict.fromkeys(name for _, *names in env.parsed_problem["goal_state"] for name in names)
+    return [n for n in named if n in env.object_sites_dict and n not in env.obj_of_interest]
+
+
+def _frame(env: Any, data: mujoco.MjData, owner: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return origin and rotation [3, 3] of a fixture, or of the world."""
+    if owner not in env.obj_of_interest:
+        return np.zeros(3), np.eye(3)
+    body = env.obj_body_id[owner]
+    return data.xpos[body].copy(), data.xmat[body].reshape(3, 3).copy()
 
 
 def _solid(model: mujoco.MjModel, bodies: np.ndarray) -> list[int]:

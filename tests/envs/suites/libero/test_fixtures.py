@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(not installed(), reason="wants pip install -e '.
 
 SEEDS = range(4_300_000, 4_300_006)
 DRAWER, CABINET, PLATE, KNOB, RACK = (f"libero_goal_{i}" for i in (0, 2, 5, 7, 9))
+TOP_DRAWER = "libero_90_7"
 
 
 @pytest.mark.parametrize("name", [DRAWER, CABINET, PLATE, KNOB, RACK])
@@ -27,22 +28,27 @@ def test_expert_solves_unseen_starts_with_noise_in_the_executed_action(name):
         assert np.abs(np.concatenate([actor.recordings[i].actions for i in range(6)])).max() <= 1.0
 
 
-def test_handle_of_a_drawer_moves_with_it():
+@pytest.mark.parametrize(
+    ("name", "level", "box"),
+    [
+        (DRAWER, "middle", ("wooden_cabinet_1_middle_region", HANDLE)),  # which is observed
+        (TOP_DRAWER, "top", ("wooden_cabinet_1", f"_top_region{HANDLE}")),  # its cabinet is
+    ],
+)
+def test_handle_of_a_drawer_moves_with_it(name, level, box):
     """Its box, read from the observation, is where MuJoCo has the geom that stands out most."""
-    joint = "wooden_cabinet_1_middle_level"
-    with VectorEnv(TASKS[DRAWER], 1) as env:
+    joint = f"wooden_cabinet_1_{level}_level"
+    with VectorEnv(TASKS[name], 1) as env:
         env.reset([0], [SEEDS[0]])
         model, data = env.simulator.model, env.episodes[0].data
+        handle = Box(env.simulator.landmarks, *box, joint)
         for position in (0.0, -0.1):
             data.joint(joint).qpos[0] = position
             env.step([0], np.zeros((1, 7)))
-            middle, _ = Box(env.simulator.landmarks, env.task.scene.objects[0], HANDLE).read(
-                env.task.split(env.observe([0])[0])
-            )
-            body = model.joint(joint).bodyid[0]
-            moved = np.flatnonzero(model.geom_bodyid == body)
-            handle = moved[data.geom_xpos[moved, 1].argmax()]
-            np.testing.assert_allclose(middle, data.geom_xpos[handle], atol=5e-3)
+            middle, _ = handle.read(env.task.split(env.observe([0])[0]))
+            moved = np.flatnonzero(model.geom_bodyid == model.joint(joint).bodyid[0])
+            outmost = moved[data.geom_xpos[moved, 1].argmax()]
+            np.testing.assert_allclose(middle, data.geom_xpos[outmost], atol=5e-3)
 
 
 def test_knob_is_a_landmark_on_its_stove():

@@ -1,0 +1,165 @@
+"""Which expert does which of LIBERO's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import pi
+
+from reconverge.envs.suites.libero.boxes import HANDLE, Box, Spot
+from reconverge.envs.suites.libero.experts import (
+    SIDE,
+    Grasping,
+    InsideExpert,
+    IntoExpert,
+    OntoExpert,
+    PlaceExpert,
+    grasp_mug,
+    grasp_neck,
+    grasp_rim,
+    grasp_top,
+)
+from reconverge.envs.suites.libero.fixtures import (
+    TURN,
+    DrawerExpert,
+    HandleExpert,
+    KnobExpert,
+    PushExpert,
+    ShutExpert,
+)
+from reconverge.envs.suites.libero.turns import InTurn
+from reconverge.envs.suites.robosuite.motion import Vector
+from reconverge.envs.task import Expert, Landmarks
+
+# where a bottle is put on a rack, in the frame of its region: on the board, beside the ridge
+RACK = (-0.05, 0.0, 0.035)
+RIGHT_OF_PLATE = "plate_right_region"
+
+
+# What follows is called with a task's objects of interest, in the order of its file, and landmarks.
+
+
+def put(
+    expert: type[PlaceExpert],
+    grasping: Grasping,
+    thing: str,
+    place: str,
+    landmarks: Landmarks,
+    part: str = "",
+    at: Vector = (0.0, 0.0, 0.0),
+) -> PlaceExpert:
+    """To a place, or a part of it; `at` is counted from its middle."""
+    return expert(Box(landmarks, thing), Box(landmarks, place, part).at(at), grasping)
+
+
+def beside(
+    grasping: Grasping, region: str, thing: str, other: str, landmarks: Landmarks
+) -> PlaceExpert:
+    """To a region of the table beside another thing."""
+    return OntoExpert(Box(landmarks, thing), Spot(landmarks, region), grasping)
+
+
+def drawer(
+    expert: type[HandleExpert], level: str, cabinet: str, landmarks: Landmarks
+) -> HandleExpert:
+    return expert(_drawer(level, cabinet, landmarks, HANDLE))
+
+
+def inside(
+    grasping: Grasping, level: str, thing: str, cabinet: str, landmarks: Landmarks
+) -> PlaceExpert:
+    return InsideExpert(Box(landmarks, thing), _drawer(level, cabinet, landmarks), grasping)
+
+
+def _drawer(level: str, cabinet: str, landmarks: Landmarks, part: str = "") -> Box:
+    return Box(landmarks, cabinet, f"_{level}_region{part}", f"{cabinet}_{level}_level")
+
+
+def inside_shut(thing: str, cabinet: str, landmarks: Landmarks) -> Expert:
+    return InTurn(
+        inside(grasp_top, "top", thing, cabinet, landmarks),
+        ShutExpert(_drawer("top", cabinet, landmarks, HANDLE)),
+    )
+
+
+def shut_bowl(cabinet: str, bowl: str, landmarks: Landmarks) -> Expert:
+    return InTurn(
+        ShutExpert(_drawer("top", cabinet, landmarks, HANDLE)),
+        bowl_onto(bowl, cabinet, landmarks, part=TOP),
+    )
+
+
+def two_into(one: str, other: str, basket: str, landmarks: Landmarks) -> Expert:
+    return InTurn(into(one, basket, landmarks), into(other, basket, landmarks))
+
+
+def two_mugs(left: str, right: str, one: str, other: str, landmarks: Landmarks) -> Expert:
+    return InTurn(mug_onto(other, left, landmarks), mug_onto(one, right, landmarks))
+
+
+def mug_and_box(plate: str, box: str, mug: str, landmarks: Landmarks) -> Expert:
+    return InTurn(
+        mug_onto(mug, plate, landmarks),
+        beside(grasp_top, f"living_room_table_{RIGHT_OF_PLATE}", box, plate, landmarks),
+    )
+
+
+def open_middle(region: str, landmarks: Landmarks) -> Expert:
+    return DrawerExpert(Box(landmarks, region, HANDLE))
+
+
+TOP = "_top_side"  # of a cabinet
+into = partial(put, IntoExpert, grasp_top)
+mug_onto = partial(put, OntoExpert, grasp_mug)
+bottle_onto = partial(put, OntoExpert, grasp_neck)
+bowl_onto = partial(put, OntoExpert, grasp_rim)
+# the nearest turn of the wrist: the arm stays away from the cabinet's open drawer
+grasp_near = partial(grasp_rim, side=-pi / 2)
+near_onto = partial(put, OntoExpert, grasp_near)
+grasp_left = partial(grasp_rim, side=-SIDE)
+knob = partial(KnobExpert, "flat_stove_1_button")
+
+BASKET, BOWL, MUG, KNOB = ("basket", into), ("bowl", bowl_onto), ("mug", mug_onto), ("knob", knob)
+Choice = tuple[str, Callable[..., Expert]]
+# Of suites and tasks: the expert's name in stores, and what makes it.
+CHOICES: dict[str, dict[int, Choice]] = {
+    "libero_object": dict.fromkeys(range(10), BASKET),
+    "libero_spatial": dict.fromkeys(range(10), BOWL),
+    "libero_goal": {
+        **dict.fromkeys((1, 4, 8), BOWL),  # on the stove, the cabinet, the plate
+        0: ("drawer", open_middle),
+        2: ("bottle", bottle_onto),  # on the cabinet
+        5: ("push", PushExpert),  # the plate
+        6: BASKET,  # cream cheese into the bowl
+        7: KNOB,
+        9: ("bottle", partial(bottle_onto, at=RACK)),
+    },
+    "libero_10": {
+        **dict.fromkeys((0, 1, 7), ("baskets", two_into)),
+        4: ("mugs", two_mugs),
+        6: ("mug_box", mug_and_box),
+    },
+    "libero_90": {
+        **dict.fromkeys((0, 28), ("shut", partial(drawer, ShutExpert, "top"))),
+        1: ("shut_bowl", shut_bowl),
+        2: ("inside", partial(inside, grasp_rim, "top")),
+        **dict.fromkeys((3, 4, 5), ("inside_shut", inside_shut)),
+        **dict.fromkeys((7, 11), ("drawer", partial(drawer, DrawerExpert, "top"))),
+        **dict.fromkeys((9, 12, 13, 14, 16, 17), BOWL),
+        **dict.fromkeys((10, 15, 25, 43), ("bowl", partial(bowl_onto, part=TOP))),
+        **dict.fromkeys((20, 44), KNOB),
+        24: ("inside", partial(inside, grasp_left, "bottom")),
+        27: ("bottle", partial(bottle_onto, part="_top_region", at=RACK)),
+        29: ("inside", partial(inside, grasp_near, "top")),
+        30: ("bowl", near_onto),
+        31: ("bowl", partial(near_onto, part=TOP)),
+        37: ("bowl", partial(beside, grasp_rim, f"kitchen_table_{RIGHT_OF_PLATE}")),
+        39: ("knob", partial(knob, ahead=-TURN)),
+        **dict.fromkeys((*range(46, 60), 61), BASKET),  # a basket, a tray
+        60: BOWL,
+        **dict.fromkeys((65, 66, 67, 68, 71, 72), MUG),
+        69: ("box", partial(beside, grasp_top, "living_room_table_plate_left_region")),
+        70: ("box", partial(beside, grasp_top, f"living_room_table_{RIGHT_OF_PLATE}")),
+    },
+}
+EXPERTS = {f"{suite}_{i}": each for suite, found in CHOICES.items() for i, each in found.items()}
