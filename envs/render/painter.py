@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import mujoco
 import numpy as np
@@ -34,6 +35,8 @@ LEFT_OUT = (
 # Mesa draws in the thread that asks: a small picture gains nothing from more, and every worker has
 # a core. It reads this once, when the process opens its first context.
 os.environ.setdefault("LP_NUM_THREADS", "0")
+
+_models: WeakKeyDictionary[Simulator, dict[int, mujoco.MjModel]] = WeakKeyDictionary()
 
 
 class Painter:
@@ -132,14 +135,25 @@ def painters(simulator: Simulator, view: View) -> Callable[[], Any]:
     """Return what makes painters in any thread, which all have one model of a kind."""
     deep = tuple(name for name in view.cameras if name.endswith(DEPTH))
     coloured = tuple(name for name in view.cameras if name not in deep)
-    whole = simulator.picture_model
     makers: list[Callable[[], Any]] = []
     if coloured:
-        model = coarse_model(whole, view.size)
+        model = _model(simulator, view.size, lambda whole: coarse_model(whole, view.size))
         makers.append(partial(Painter, simulator, model, replace(view, cameras=coloured)))
     if deep:
-        model = collision_model(whole)
+        model = _model(simulator, 0, collision_model)
         makers.append(partial(DepthPainter, simulator, model, replace(view, cameras=deep)))
     if len(makers) == 1:
         return makers[0]
     return lambda: Mixed(view.cameras, [make() for make in makers])
+
+
+def _model(
+    simulator: Simulator, size: int, make: Callable[[mujoco.MjModel], mujoco.MjModel]
+) -> mujoco.MjModel:
+    """Return the model that draws a simulator in `size` pixels, 0 for depth: made once, in a second
+    or two.
+    """
+    models = _models.setdefault(simulator, {})
+    if size not in models:
+        models[size] = make(simulator.picture_model)
+    return models[size]

@@ -1,4 +1,5 @@
 from copy import copy
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -59,6 +60,17 @@ def test_a_coarse_model_looks_like_the_whole_one(simulator):
     differences = np.abs(draw(make(), episode) - whole).mean(axis=(1, 2, 3))
     assert differences.max() < 3.0
     assert (np.abs(draw(make(), other) - whole).mean(axis=(1, 2, 3)) > 2 * differences).all()
+
+
+def test_a_simulator_has_one_coarse_model_of_a_size(simulator):
+    """Which takes a second or two to make."""
+    small = replace(VIEW, size=VIEW.size // 2)
+    made = [painters(simulator, view)() for view in (VIEW, VIEW, small)]
+    one, again, other = (painter._model for painter in made)
+    assert one is again
+    assert other is not one
+    for painter in made:
+        painter.close()
 
 
 def test_pictures_are_of_positions_alone(simulator):

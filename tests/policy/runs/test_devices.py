@@ -13,7 +13,7 @@ from reconverge.policy.runs import execution, loading
 from support.pretend import Generator, WrongDevice, place, pretending
 from support.tiny_run import OPTIONS, call
 
-METHOD = list(METHODS) if os.environ.get("ALL_TASKS") else ["trust_region", "ftml"]
+METHOD = list(METHODS) if os.environ.get("ALL_TASKS") else ["trust_region"]
 KNOW_ALL = ("packnet", "multitask")  # the tasks before the first
 TASKS = ["push", "window-close"]
 
