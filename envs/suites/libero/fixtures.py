@@ -22,6 +22,7 @@ from reconverge.envs.suites.robosuite.motion import (
     reach,
     read_hand,
     upright,
+    wrap,
 )
 from reconverge.envs.task import Landmarks
 
@@ -42,7 +43,9 @@ SLANTED = 0.035  # finger opening on its rim, which leans outwards, metres
 
 
 class KnobExpert:
-    """Grasp a knob from above and turn it on; act as a function of the observation alone."""
+    """Grasp a knob from above and turn it, on if `ahead` is positive; act as a function of the
+    observation alone.
+    """
 
     def __init__(self, joint: str, owner: str, landmarks: Landmarks, ahead: float = TURN):
         self._joint, self._knob, self._ahead = joint, Box(landmarks, owner, HANDLE), ahead
@@ -53,8 +56,12 @@ class KnobExpert:
         x, y, _ = observation[f"{self._knob.name}_pos"].tolist()  # its axis
         z = middle[2] + self._knob.height(frame) - DEEP
         width = 2.0 * min(self._knob.half[:2])
-        yaw = atan2(frame[0][1], frame[0][0]) + observation[self._joint].item()
-        grasp = Grasp((x, y, z), grasp_turn(hand, yaw, pi), width)
+        way = observation[self._joint].item()
+        yaw = atan2(frame[0][1], frame[0][0]) + way
+        turn = grasp_turn(hand, yaw, pi)
+        if self._ahead < 0.0:  # the yaw from which the whole way can be turned without a new grasp
+            turn = wrap(yaw - way / 2.0, pi) + way / 2.0 - hand.yaw
+        grasp = Grasp((x, y, z), turn, width)
         shift, close = reach(hand, grasp, ALIGNED)
         ahead = self._ahead * ramp(hand.opening - width, *FIRM) if close else 0.0
         return drive(shift, upright(hand.palm), grasp.turn + ahead, close)
