@@ -33,6 +33,7 @@ from reconverge.envs.task import Expert, Landmarks
 
 # where a bottle is put on a rack, in the frame of its region: on the board, beside the ridge
 RACK = (-0.05, 0.0, 0.035)
+FRONT = 0.014  # before the middle of a drawer, away from the cabinet: where a thing is put, metres
 RIGHT_OF_PLATE = "plate_right_region"
 
 
@@ -68,17 +69,20 @@ def drawer(
 def inside(
     grasping: Grasping, level: str, thing: str, cabinet: str, landmarks: Landmarks
 ) -> PlaceExpert:
-    return InsideExpert(Box(landmarks, thing), _drawer(level, cabinet, landmarks), grasping)
+    place = _drawer(level, cabinet, landmarks)
+    return InsideExpert(Box(landmarks, thing), place.along(-FRONT), grasping)
 
 
 def _drawer(level: str, cabinet: str, landmarks: Landmarks, part: str = "") -> Box:
     return Box(landmarks, cabinet, f"_{level}_region{part}", f"{cabinet}_{level}_level")
 
 
-def inside_shut(thing: str, cabinet: str, landmarks: Landmarks) -> Expert:
+def inside_shut(
+    grasping: Grasping, level: str, thing: str, cabinet: str, landmarks: Landmarks
+) -> Expert:
     return InTurn(
-        inside(grasp_top, "top", thing, cabinet, landmarks),
-        ShutExpert(_drawer("top", cabinet, landmarks, HANDLE)),
+        inside(grasping, level, thing, cabinet, landmarks),
+        ShutExpert(_drawer(level, cabinet, landmarks, HANDLE)),
     )
 
 
@@ -136,6 +140,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
     },
     "libero_10": {
         **dict.fromkeys((0, 1, 7), ("baskets", two_into)),
+        3: ("inside_shut", partial(inside_shut, grasp_left, "bottom")),
         4: ("mugs", two_mugs),
         6: ("mug_box", mug_and_box),
     },
@@ -143,11 +148,12 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((0, 28), ("shut", partial(drawer, ShutExpert, "top"))),
         1: ("shut_bowl", shut_bowl),
         2: ("inside", partial(inside, grasp_rim, "top")),
-        **dict.fromkeys((3, 4, 5), ("inside_shut", inside_shut)),
+        **dict.fromkeys((3, 4, 5), ("inside_shut", partial(inside_shut, grasp_top, "top"))),
         **dict.fromkeys((7, 11), ("drawer", partial(drawer, DrawerExpert, "top"))),
         **dict.fromkeys((9, 12, 13, 14, 16, 17), BOWL),
         **dict.fromkeys((10, 15, 25, 43), ("bowl", partial(bowl_onto, part=TOP))),
         **dict.fromkeys((20, 44), KNOB),
+        22: ("shut", partial(drawer, ShutExpert, "bottom")),
         24: ("inside", partial(inside, grasp_left, "bottom")),
         27: ("bottle", partial(bottle_onto, part="_top_region", at=RACK)),
         29: ("inside", partial(inside, grasp_near, "top")),

@@ -39,6 +39,10 @@ class Box:
         self.middle = [m + p for m, p in zip(self.middle, place, strict=True)]
         return self
 
+    def along(self, way: float) -> Box:
+        """Return this box, its middle moved by `way` along the axis of its joint, metres."""
+        return self.at((way * self._axis[0], way * self._axis[1], way * self._axis[2]))
+
     def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
         """Return its middle and its axes, world frame."""
         origin = observation[f"{self.name}_pos"].tolist()

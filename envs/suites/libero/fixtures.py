@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from math import atan2, dist, hypot, pi
+from math import atan2, cos, dist, hypot, pi, sin
 
 import numpy as np
 from jaxtyping import Float
@@ -34,7 +34,9 @@ OVER = 0.1  # height from which the hand comes down before a drawer, over what s
 BESIDE = (0.02, 0.06)  # distance along a handle at which it is down, and up, metres
 PULL = 0.03  # position error that pulls a drawer, metres
 ABOVE = 0.1  # height over a handle, or distance from it, at which the hand moves freely, metres
+OPENED = -0.14  # position of a drawer's joint from which it counts as open, metres
 BEFORE = 0.06  # distance from a handle before which the hand comes down to push it, metres
+LEANING = 0.7  # angle of the hand to the vertical as it pushes, radians
 ASIDE = 0.02  # distance along it at which the hand comes down, metres
 PUSH = 0.05  # position error that pushes a dish, metres
 LOW = 0.018  # of the grip site over a region of the table, metres
@@ -76,6 +78,22 @@ class HandleExpert(ABC):
     @abstractmethod
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]: ...
 
+    @abstractmethod
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool: ...
+
+    def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return False
+
+    def leave(
+        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
+    ) -> Float[np.ndarray, " Da"]:
+        """Return the `action` towards what comes next, first up from before the handle."""
+        hand = read_hand(observation)
+        handle, _ = self.read(observation)
+        missing = handle[2] + ABOVE - hand.position[2]
+        near = dist(hand.position[:2], handle[:2]) < ABOVE
+        return rise_first(action, missing) if near else action
+
     def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
         """Return the handle's middle, and axes along it, down, and out of the drawer."""
         middle, drawer = self._handle.read(observation)
@@ -100,6 +118,9 @@ class DrawerExpert(HandleExpert):
             z += PULL * ramp(hand.opening - width, *FIRM)
         return drive(to_world((x, y, z), frame), turn, turn[2], close)
 
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return self._handle.way(observation) < OPENED
+
 
 class ShutExpert(HandleExpert):
     """Push a drawer shut by its handle, the fingers closed."""
@@ -116,23 +137,18 @@ class ShutExpert(HandleExpert):
         above = OVER * ramp(aside, 0.0, ASIDE)
         inwards = BEFORE - out - low * (BEFORE + PUSH) * ramp(aside, ASIDE, 0.0)
         shift = to_world((-along, -down - above, inwards), frame)
-        return drive(shift, upright(hand.palm), turn, True)
+        return drive(shift, self._tilt(hand.palm, frame), turn, True)
+
+    def _tilt(self, palm: Vector, frame: Frame) -> Vector:
+        """Return the turn about the world's x and y axes to a palm that looks down and inwards: the
+        hand stays out of the way of handles above.
+        """
+        x, y = (-sin(LEANING) * part for part in frame[2][:2])
+        z = -cos(LEANING)
+        return (palm[1] * z - palm[2] * y, palm[2] * x - palm[0] * z, 0.0)
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
         return self._handle.way(observation) > 0.0
-
-    def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return False
-
-    def leave(
-        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
-    ) -> Float[np.ndarray, " Da"]:
-        """Return the `action` towards what comes next, first up from before the handle."""
-        hand = read_hand(observation)
-        handle, _ = self.read(observation)
-        missing = handle[2] + ABOVE - hand.position[2]
-        near = dist(hand.position[:2], handle[:2]) < ABOVE
-        return rise_first(action, missing) if near else action
 
 
 class PushExpert:

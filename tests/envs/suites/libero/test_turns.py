@@ -16,7 +16,7 @@ from reconverge.policy.demonstrations.scripted import NoisyExpert
 
 SEEDS = range(4_310_000, 4_310_006)
 TWO_INTO_A_BASKET, MUG_AND_BOX, TWO_MUGS = "libero_10_0", "libero_10_6", "libero_10_4"
-INTO_A_DRAWER_AND_SHUT, SHUT_AND_ON_TOP = "libero_90_3", "libero_90_1"
+INTO_A_DRAWER_AND_SHUT, SHUT_AND_ON_TOP = "libero_90_4", "libero_90_1"
 BY_HAND = (TWO_INTO_A_BASKET, TWO_MUGS, SHUT_AND_ON_TOP) if os.environ.get("ALL_TASKS") else ()
 
 
