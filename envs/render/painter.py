@@ -137,23 +137,19 @@ def painters(simulator: Simulator, view: View) -> Callable[[], Any]:
     coloured = tuple(name for name in view.cameras if name not in deep)
     makers: list[Callable[[], Any]] = []
     if coloured:
-        model = _model(simulator, view.size, lambda whole: coarse_model(whole, view.size))
+        model = _coarse(simulator, view.size)
         makers.append(partial(Painter, simulator, model, replace(view, cameras=coloured)))
     if deep:
-        model = _model(simulator, 0, collision_model)
+        model = collision_model(simulator.picture_model)
         makers.append(partial(DepthPainter, simulator, model, replace(view, cameras=deep)))
     if len(makers) == 1:
         return makers[0]
     return lambda: Mixed(view.cameras, [make() for make in makers])
 
 
-def _model(
-    simulator: Simulator, size: int, make: Callable[[mujoco.MjModel], mujoco.MjModel]
-) -> mujoco.MjModel:
-    """Return the model that draws a simulator in `size` pixels, 0 for depth: made once, in a second
-    or two.
-    """
+def _coarse(simulator: Simulator, size: int) -> mujoco.MjModel:
+    """Return the simulator's coarse model for `size` pixels, made once: in a second or two."""
     models = _models.setdefault(simulator, {})
     if size not in models:
-        models[size] = make(simulator.picture_model)
+        models[size] = coarse_model(simulator.picture_model, size)
     return models[size]

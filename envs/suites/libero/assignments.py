@@ -14,6 +14,8 @@ from reconverge.envs.suites.libero.experts import (
     IntoExpert,
     OntoExpert,
     PlaceExpert,
+    SlotExpert,
+    grasp_book,
     grasp_mug,
     grasp_neck,
     grasp_rim,
@@ -33,6 +35,7 @@ from reconverge.envs.task import Expert, Landmarks
 
 # where a bottle is put on a rack, in the frame of its region: on the board, beside the ridge
 RACK = (-0.05, 0.0, 0.035)
+TILTED = (-0.05, 0.031, 0.0162)  # the same in the frame of the rack
 FRONT = 0.014  # before the middle of a drawer, away from the cabinet: where a thing is put, metres
 RIGHT_OF_PLATE = "plate_right_region"
 
@@ -58,6 +61,12 @@ def beside(
 ) -> PlaceExpert:
     """To a region of the table beside another thing."""
     return OntoExpert(Box(landmarks, thing), Spot(landmarks, region), grasping)
+
+
+def slot(compartment: str, book: str, caddy: str, landmarks: Landmarks) -> Expert:
+    place = Box(landmarks, caddy, f"_{compartment}_contain_region")
+    side, within = (1, 0.02) if compartment in ("left", "right") else (0, 0.005)
+    return SlotExpert(Box(landmarks, book), place, Box(landmarks, caddy), side, within)
 
 
 def drawer(
@@ -142,6 +151,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((0, 1, 7), ("baskets", two_into)),
         3: ("inside_shut", partial(inside_shut, grasp_left, "bottom")),
         4: ("mugs", two_mugs),
+        5: ("slot", partial(slot, "back")),
         6: ("mug_box", mug_and_box),
     },
     "libero_90": {
@@ -155,7 +165,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((20, 44), KNOB),
         22: ("shut", partial(drawer, ShutExpert, "bottom")),
         24: ("inside", partial(inside, grasp_left, "bottom")),
-        27: ("bottle", partial(bottle_onto, part="_top_region", at=RACK)),
+        27: ("bottle", partial(bottle_onto, part="_top_region", at=TILTED)),
         29: ("inside", partial(inside, grasp_near, "top")),
         30: ("bowl", near_onto),
         31: ("bowl", partial(near_onto, part=TOP)),
@@ -163,6 +173,12 @@ CHOICES: dict[str, dict[int, Choice]] = {
         39: ("knob", partial(knob, ahead=-TURN)),
         **dict.fromkeys((*range(46, 60), 61), BASKET),  # a basket, a tray
         60: BOWL,
+        **dict.fromkeys((73, 78, 81), ("slot", partial(slot, "front"))),
+        **dict.fromkeys((75, 80, 83), ("slot", partial(slot, "right"))),
+        **dict.fromkeys((74, 79, 82), ("slot", partial(slot, "left"))),
+        87: ("book", partial(put, OntoExpert, grasp_book, part=TOP)),
+        85: ("mug", partial(beside, grasp_mug, "study_table_desk_caddy_right_region")),
+        77: ("slot", partial(slot, "back")),
         **dict.fromkeys((65, 66, 67, 68, 71, 72), MUG),
         69: ("box", partial(beside, grasp_top, "living_room_table_plate_left_region")),
         70: ("box", partial(beside, grasp_top, f"living_room_table_{RIGHT_OF_PLATE}")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from math import atan2, cos, pi, sin
 
 import numpy as np
@@ -28,26 +29,28 @@ class Box:
 
     def __init__(self, landmarks: Landmarks, name: str, part: str = "", joint: str = ""):
         self.name, self._joint = name, joint
-        self.half = landmarks.get(f"{name}{part}_half", np.zeros(3)).tolist()
-        self.middle = landmarks.get(f"{name}{part}_middle", np.zeros(3)).tolist()
-        self._most = landmarks.get(f"{name}{part}_most", np.zeros(3)).tolist()
-        moved = part.removesuffix(HANDLE)
-        self._axis = landmarks.get(f"{name}{moved}_axis", np.zeros(3)).tolist()
+        known = part or f"{name}_half" in landmarks  # else it is a region, observed by itself
+        self.half = landmarks[f"{name}{part}_half"].tolist() if known else [0.0] * 3
+        self.middle = landmarks[f"{name}{part}_middle"].tolist() if known else [0.0] * 3
+        self._most = landmarks.get(f"{name}_most", np.zeros(3)).tolist()
+        moved = f"{name}{part.removesuffix(HANDLE)}_axis"
+        self._axis = landmarks[moved].tolist() if joint else [0.0] * 3
 
     def at(self, place: Vector) -> Box:
-        """Return this box, its middle moved by `place` in its own frame."""
-        self.middle = [m + p for m, p in zip(self.middle, place, strict=True)]
-        return self
+        """Return such a box, its middle moved by `place` in its own frame."""
+        moved = copy(self)
+        moved.middle = [m + p for m, p in zip(self.middle, place, strict=True)]
+        return moved
 
     def along(self, way: float) -> Box:
-        """Return this box, its middle moved by `way` along the axis of its joint, metres."""
+        """Return such a box, its middle moved by `way` along the axis of its joint, metres."""
         return self.at((way * self._axis[0], way * self._axis[1], way * self._axis[2]))
 
     def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
         """Return its middle and its axes, world frame."""
         origin = observation[f"{self.name}_pos"].tolist()
         frame = axes(observation[f"{self.name}_quat"].tolist())
-        way = self.way(observation)
+        way = self.position(observation)
         middle = [m + way * a for m, a in zip(self.middle, self._axis, strict=True)]
         x, y, z = (
             origin[i] + sum(m * axis[i] for m, axis in zip(middle, frame, strict=True))
@@ -55,16 +58,16 @@ class Box:
         )
         return (x, y, z), frame
 
-    def way(self, observation: Mapping[str, np.ndarray]) -> float:
+    def position(self, observation: Mapping[str, np.ndarray]) -> float:
         """Return the position of its joint, metres or radians; 0 without one."""
         return observation[self._joint].item() if self._joint else 0.0
 
-    def axis(self, middle: Vector, frame: Frame) -> Vector:
-        """Return a point of a mug's axis: its box, but for the handle, is as long as it is wide."""
+    def without_handle(self, middle: Vector, frame: Frame) -> Vector:
+        """Return the middle of a mug, whose box, but for the handle, is as long as it is wide."""
         longer = 0 if self.half[0] > self.half[1] else 1
-        way = abs(self.half[0] - self.half[1])
-        way = way if self._most[longer] > self.middle[longer] else -way
-        x, y, z = (m + way * a for m, a in zip(middle, frame[longer], strict=True))
+        off = abs(self.half[0] - self.half[1])
+        off = off if self._most[longer] > self.middle[longer] else -off
+        x, y, z = (m + off * a for m, a in zip(middle, frame[longer], strict=True))
         return (x, y, z)
 
     def height(self, frame: Frame) -> float:
@@ -90,12 +93,11 @@ class Box:
         return Grasp(place, turn, 2.0 * size)
 
     def grasp_rim(
-        self, hand: Hand, middle: Vector, side: float, wall: float, z: float, width: float
+        self, hand: Hand, middle: Vector, side: float, radius: float, z: float, width: float
     ) -> Grasp:
         """Return a grasp of a round dish by its rim: in the direction `side` from its axis (radians
-        about the vertical), `wall` inside its edge, at the height `z`.
+        about the vertical), `radius` away, at the height `z`.
         """
-        radius = min(self.half[:2]) - wall
         x, y = middle[0] + radius * cos(side), middle[1] + radius * sin(side)
         return Grasp((x, y, z), grasp_turn(hand, side + pi / 2.0, pi), width)
 

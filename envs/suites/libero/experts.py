@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from math import dist, hypot, pi
+from math import atan2, dist, hypot, pi
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from reconverge.envs.suites.robosuite.motion import (
     HOLD_WITHIN,
     METRES,
     OPEN,
+    RADIANS,
     RETREAT,
     Grasp,
     Hand,
@@ -30,6 +31,7 @@ from reconverge.envs.suites.robosuite.motion import (
     reach,
     read_hand,
     upright,
+    wrap,
 )
 
 ALIGNED = 0.003  # misalignment at which the hand may come down between other objects, metres
@@ -76,19 +78,27 @@ def grasp_top(hand: Hand, thing: Box, middle: Vector, frame: Frame) -> Grasp:
 def grasp_rim(hand: Hand, bowl: Box, middle: Vector, frame: Frame, side: float = SIDE) -> Grasp:
     """Grasp a bowl by its rim."""
     z = middle[2] + bowl.height(frame) - RIM
-    return bowl.grasp_rim(hand, middle, side, WALL, z, CURVED)
+    return bowl.grasp_rim(hand, middle, side, bowl.half[0] - WALL, z, CURVED)
 
 
 def grasp_mug(hand: Hand, mug: Box, middle: Vector, frame: Frame) -> Grasp:
     """Grasp a mug, whose handle is to its left or right, by the side away from the robot."""
     z = middle[2] + mug.height(frame) - RIM
-    return mug.grasp_rim(hand, mug.axis(middle, frame), 0.0, WALL, z, HANGING)
+    radius = min(mug.half[:2]) - WALL
+    return mug.grasp_rim(hand, mug.without_handle(middle, frame), 0.0, radius, z, HANGING)
 
 
 def grasp_neck(hand: Hand, bottle: Box, middle: Vector, frame: Frame) -> Grasp:
     """Grasp a bottle by its neck."""
     z = middle[2] + bottle.height(frame) - DEPTH
     return Grasp((middle[0], middle[1], z), grasp_turn(hand, 0.0, pi), NECK)
+
+
+def grasp_book(hand: Hand, book: Box, middle: Vector, frame: Frame) -> Grasp:
+    """Grasp a standing book by the middle of its upper edge."""
+    z = middle[2] + book.height(frame) - DEPTH
+    turn = grasp_turn(hand, atan2(frame[0][0], -frame[0][1]), pi)
+    return Grasp((middle[0], middle[1], z), turn, 2.0 * book.half[0])
 
 
 class Seen(NamedTuple):
@@ -135,16 +145,14 @@ class PlaceExpert(ABC):
         return self.arrived(self.see(observation))
 
     def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
-        """Return whether the fingers close on the thing, or have closed."""
+        """Return whether the thing is between the fingers, which are not fully open."""
         hand, grasp, *_ = self.see(observation)
         return hand.opening < OPEN and dist(hand.position, grasp.position) < HOLD_WITHIN
 
     def leave(
         self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
     ) -> Float[np.ndarray, " Da"]:
-        """Return the `action` towards what comes next, first up and then not down while the hand is
-        over the thing and its place.
-        """
+        """Return the `action` towards what comes next, first up while the hand is at the place."""
         hand = read_hand(observation)
         middle, frame = self._thing.read(observation)
         place, walls = self._place.read(observation)
@@ -157,13 +165,13 @@ class PlaceExpert(ABC):
 class IntoExpert(PlaceExpert):
     """Put a thing into a basket, a tray or a bowl."""
 
-    within = INSIDE
+    within, sink = INSIDE, SINK
 
     def level(self, place: Vector, walls: Frame) -> float:
         return place[2] + self._place.height(walls)
 
     def arrived(self, seen: Seen) -> bool:
-        return seen.off < 1.0 and seen.rise > SINK
+        return seen.off < 1.0 and seen.rise > self.sink
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         seen = self.see(observation)
@@ -174,7 +182,7 @@ class IntoExpert(PlaceExpert):
         if close:
             held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
             free = max(ramp(rise + CLEARANCE, 0.03, 0.005), 1.0 - off)
-            z = rise + off * CLEARANCE - (1.0 - off) * 2.0 * SINK
+            z = rise + off * CLEARANCE - (1.0 - off) * 2.0 * self.sink
             shift = blend(shift, (free * x, free * y, z), held)
         return drive(shift, upright(hand.palm), grasp.turn, close)
 
@@ -207,7 +215,7 @@ class OntoExpert(PlaceExpert):
 
 
 class InsideExpert(OntoExpert):
-    """Put a bowl into a drawer, where it may slide."""
+    """Put a thing into a drawer, where it may slide."""
 
     within, lean = ROOM, 0.0
 
@@ -219,4 +227,39 @@ class InsideExpert(OntoExpert):
         missing = self._place.read(observation)[0][2] + HIGH - hand.position[2]
         up = ramp(aside, SOFT, 3.0 * SOFT) * min(GAIN / METRES * missing, 1.0)
         action[2] = max(action[2], up) if aside > SOFT else action[2]
+        return action
+
+
+class SlotExpert(IntoExpert):
+    """Put a standing book into a compartment, its pages along the compartment."""
+
+    sink = 0.1
+
+    def __init__(self, book: Box, slot: Box, caddy: Box, side: int, within: float):
+        super().__init__(book, slot, grasp_book)
+        self._side, self._caddy, self.within = side, caddy, within
+
+    def see(self, observation: Mapping[str, np.ndarray]) -> Seen:
+        """As of a place as high as the caddy's walls, to be entered once the book is turned."""
+        seen = super().see(observation)
+        middle, frame = self._caddy.read(observation)
+        walls = middle[2] + self._caddy.height(frame) - self._place.read(observation)[0][2]
+        off = max(seen.off, ramp(abs(self.askew(observation)), 0.05, 0.15))
+        return seen._replace(off=off, rise=seen.rise + walls)
+
+    def askew(self, observation: Mapping[str, np.ndarray]) -> float:
+        """Return the turn about the vertical that is missing, radians."""
+        _, frame = self._thing.read(observation)
+        _, walls = self._place.read(observation)
+        now, goal = frame[0], walls[self._side]
+        return wrap(atan2(goal[1], goal[0]) - atan2(now[1], now[0]), pi)
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        action = super().act(observation)
+        seen = self.see(observation)
+        hand, grasp = seen.hand, seen.grasp
+        if self.holds(observation) and not self.arrived(seen):
+            held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
+            turn = GAIN / RADIANS * self.askew(observation) * held
+            action[5] = min(max(turn, -0.4), 0.4)
         return action

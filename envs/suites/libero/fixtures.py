@@ -119,7 +119,7 @@ class DrawerExpert(HandleExpert):
         return drive(to_world((x, y, z), frame), turn, turn[2], close)
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return self._handle.way(observation) < OPENED
+        return self._handle.position(observation) < OPENED
 
 
 class ShutExpert(HandleExpert):
@@ -148,7 +148,7 @@ class ShutExpert(HandleExpert):
         return (palm[1] * z - palm[2] * y, palm[2] * x - palm[0] * z, 0.0)
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return self._handle.way(observation) > 0.0
+        return self._handle.position(observation) > 0.0
 
 
 class PushExpert:
@@ -164,7 +164,8 @@ class PushExpert:
         dish, _ = self._dish.read(observation)
         region, _ = self._region.read(observation)
         x, y = region[0] - dish[0], region[1] - dish[1]
-        grasp = self._dish.grasp_rim(hand, dish, atan2(y, x), WALL, region[2] + LOW, SLANTED)
+        radius, z = self._dish.half[0] - WALL, region[2] + LOW
+        grasp = self._dish.grasp_rim(hand, dish, atan2(y, x), radius, z, SLANTED)
         shift, close = reach(hand, grasp, ALIGNED)
         if close:
             push = PUSH / max(hypot(x, y), PUSH) * ramp(hand.opening - SLANTED, *FIRM)

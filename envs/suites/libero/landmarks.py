@@ -14,9 +14,9 @@ def read_landmarks(env: Any, model: mujoco.MjModel) -> dict[str, np.ndarray]:
     `<name>_most`, where most of them are: a mug's handle is in its box. For an object of interest
     with a handle or a knob on `<name>_handle_half` and `<name>_handle_middle` as well.
 
-    Of a region of the goal that is not observed: the same, its middle and its handle in the frame
-    of the fixture that it belongs to (every joint at 0), or of the world; `<name>_axis` of the
-    joint that moves it.
+    Of a region of the goal that is not observed: half sizes of 0 and its middle, its handle and
+    `<name>_axis` of the joint that slides it, in the frame of the fixture that it belongs to (every
+    joint at 0), or of the world.
     """
     found: dict[str, np.ndarray] = {}
 
@@ -45,7 +45,8 @@ def read_landmarks(env: Any, model: mujoco.MjModel) -> dict[str, np.ndarray]:
         if handle:
             joint = model.body_jntadr[model.geom_bodyid[handle[0]]]
             add(f"{name}_handle", _corners(model, data, handle), origin, rotation)
-            found[f"{name}_axis"] = data.xaxis[joint] @ rotation
+            if model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE:
+                found[f"{name}_axis"] = data.xaxis[joint] @ rotation
     return found
 
 
@@ -74,7 +75,8 @@ def _handle(env: Any, model: mujoco.MjModel, data: mujoco.MjData, name: str) -> 
     """
     region = env.object_sites_dict.get(name)
     root = env.obj_body_id.get(name)
-    moved = model.body_jntnum > 0
+    free = model.jnt_type[model.body_jntadr] == mujoco.mjtJoint.mjJNT_FREE
+    moved = (model.body_jntnum > 0) & ~free
     if region is None:
         bodies = moved & (model.body_rootid == root) & (np.arange(model.nbody) != root)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from math import hypot
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from reconverge.envs.suites.robosuite.motion import GAIN, METRES, ramp
 from reconverge.envs.task import Expert
 
 SOFT = 0.01  # over which rising turns into moving aside, metres
+BELOW = 0.6  # horizontal action at which the hand is over its goal, 2 cm
 
 
 class Step(Expert, Protocol):
@@ -36,7 +38,11 @@ class Step(Expert, Protocol):
 
 
 def rise_first(action: Float[np.ndarray, " Da"], missing: float) -> Float[np.ndarray, " Da"]:
-    """Return the `action` after the hand has risen by `missing` metres, and then not down."""
+    """Return the `action` after the hand has risen by `missing` metres; as it is once it leads down
+    to what is below.
+    """
+    if hypot(action[0], action[1]) < BELOW:
+        return action
     up = min(GAIN / METRES * missing, 1.0)
     free = ramp(missing, SOFT, 0.0)
     return np.array([*(free * action[:2]), max(action[2], up), *action[3:]])

@@ -1,5 +1,5 @@
-"""The experts of LIBERO-Goal's fixtures, plate and bottle, against its own goals on seeds that no
-tuning saw.
+"""The experts of LIBERO's fixtures, of a plate, a bottle and a book, against its own goals on seeds
+that no tuning saw.
 """
 
 import numpy as np
@@ -16,10 +16,11 @@ pytestmark = pytest.mark.skipif(not installed(), reason="wants pip install -e '.
 
 SEEDS = range(4_300_000, 4_300_006)
 DRAWER, CABINET, PLATE, KNOB, RACK = (f"libero_goal_{i}" for i in (0, 2, 5, 7, 9))
-TOP_DRAWER = "libero_90_7"
+SHUT, SLOT = "libero_90_22", "libero_10_5"  # the lowest drawer; a book
+TOP_DRAWER, TOP_JOINT = "libero_90_7", "wooden_cabinet_1_top_level"
 
 
-@pytest.mark.parametrize("name", [DRAWER, CABINET, PLATE, KNOB, RACK])
+@pytest.mark.parametrize("name", [DRAWER, CABINET, PLATE, KNOB, RACK, SHUT, SLOT])
 def test_expert_solves_unseen_starts_with_noise_in_the_executed_action(name):
     with VectorEnv(TASKS[name], len(SEEDS)) as env:
         actor = NoisyExpert(env, 0.1)
@@ -32,7 +33,7 @@ def test_expert_solves_unseen_starts_with_noise_in_the_executed_action(name):
     ("name", "level", "box"),
     [
         (DRAWER, "middle", ("wooden_cabinet_1_middle_region", HANDLE)),  # which is observed
-        (TOP_DRAWER, "top", ("wooden_cabinet_1", f"_top_region{HANDLE}")),  # its cabinet is
+        (TOP_DRAWER, "top", ("wooden_cabinet_1", f"_top_region{HANDLE}", TOP_JOINT)),
     ],
 )
 def test_handle_of_a_drawer_moves_with_it(name, level, box):
@@ -41,7 +42,7 @@ def test_handle_of_a_drawer_moves_with_it(name, level, box):
     with VectorEnv(TASKS[name], 1) as env:
         env.reset([0], [SEEDS[0]])
         model, data = env.simulator.model, env.episodes[0].data
-        handle = Box(env.simulator.landmarks, *box, joint)
+        handle = Box(env.simulator.landmarks, *box)
         for position in (0.0, -0.1):
             data.joint(joint).qpos[0] = position
             env.step([0], np.zeros((1, 7)))

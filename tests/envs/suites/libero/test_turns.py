@@ -9,6 +9,7 @@ import pytest
 
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.rollout import rollout
+from reconverge.envs.suites.libero.assignments import EXPERTS
 from reconverge.envs.suites.libero.installation import installed
 from reconverge.envs.suites.libero.turns import InTurn, rise_first
 from reconverge.envs.vector import VectorEnv
@@ -70,6 +71,14 @@ def test_steps_are_done_in_turn(placed, held, action):
     np.testing.assert_array_equal(steps.act(seen), [action])
 
 
+@pytest.mark.skipif(not os.environ.get("ALL_TASKS"), reason="builds every scene")
+@pytest.mark.parametrize("name", EXPERTS)
+def test_every_expert_solves_an_unseen_start(name):
+    with VectorEnv(TASKS[name], 4) as env:
+        results = rollout(env, NoisyExpert(env, 0.1), SEEDS[:4])
+    assert any(result.success for result in results)
+
+
 def test_hand_rises_before_it_moves_aside_and_not_down_after():
     action = np.array([0.5, -0.5, -1.0, 0.1, 0.2, 0.3, -1.0])
     low, there, above = (rise_first(action, missing) for missing in (0.1, 0.0, -0.02))
@@ -77,3 +86,5 @@ def test_hand_rises_before_it_moves_aside_and_not_down_after():
     np.testing.assert_array_equal(there, [0.5, -0.5, 0.0, 0.1, 0.2, 0.3, -1.0])
     np.testing.assert_allclose(above, [0.5, -0.5, -0.6, 0.1, 0.2, 0.3, -1.0])
     assert action[2] == -1.0
+    down = np.array([0.3, -0.5, -1.0, 0.1, 0.2, 0.3, -1.0])  # to what is below: else it hovers
+    np.testing.assert_array_equal(rise_first(down, 0.1), down)
