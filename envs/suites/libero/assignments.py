@@ -18,6 +18,7 @@ from reconverge.envs.suites.libero.experts import (
     grasp_book,
     grasp_mug,
     grasp_neck,
+    grasp_pot,
     grasp_rim,
     grasp_top,
 )
@@ -36,6 +37,8 @@ from reconverge.envs.task import Expert, Landmarks
 # where a bottle is put on a rack, in the frame of its region: on the board, beside the ridge
 RACK = (-0.05, 0.0, 0.035)
 TILTED = (-0.05, 0.031, 0.0162)  # the same in the frame of the rack
+BURNER = (0.0, 0.0, 0.022)  # where a thing stands on a stove, in the stove's frame from its region
+BEHIND, AHEAD = (0.05, 0.0, 0.022), (-0.045, 0.0, 0.022)  # where two do
 FRONT = 0.014  # before the middle of a drawer, away from the cabinet: where a thing is put, metres
 RIGHT_OF_PLATE = "plate_right_region"
 
@@ -117,11 +120,21 @@ def mug_and_box(plate: str, box: str, mug: str, landmarks: Landmarks) -> Expert:
     )
 
 
+def knob_and_pot(pot: str, stove: str, landmarks: Landmarks) -> Expert:
+    return InTurn(knob(stove, landmarks), pot_onto(pot, stove, landmarks))
+
+
+def two_pots(one: str, other: str, stove: str, landmarks: Landmarks) -> Expert:
+    return InTurn(
+        pot_onto(one, stove, landmarks, at=BEHIND), pot_onto(other, stove, landmarks, at=AHEAD)
+    )
+
+
 def open_middle(region: str, landmarks: Landmarks) -> Expert:
     return DrawerExpert(Box(landmarks, region, HANDLE))
 
 
-TOP = "_top_side"  # of a cabinet
+TOP, COOK = "_top_side", "_cook_region"  # of a cabinet, of a stove
 into = partial(put, IntoExpert, grasp_top)
 mug_onto = partial(put, OntoExpert, grasp_mug)
 bottle_onto = partial(put, OntoExpert, grasp_neck)
@@ -130,6 +143,7 @@ bowl_onto = partial(put, OntoExpert, grasp_rim)
 grasp_near = partial(grasp_rim, side=-pi / 2)
 near_onto = partial(put, OntoExpert, grasp_near)
 grasp_left = partial(grasp_rim, side=-SIDE)
+pot_onto = partial(put, OntoExpert, grasp_pot, part=COOK, at=BURNER)
 knob = partial(KnobExpert, "flat_stove_1_button")
 
 BASKET, BOWL, MUG, KNOB = ("basket", into), ("bowl", bowl_onto), ("mug", mug_onto), ("knob", knob)
@@ -149,6 +163,8 @@ CHOICES: dict[str, dict[int, Choice]] = {
     },
     "libero_10": {
         **dict.fromkeys((0, 1, 7), ("baskets", two_into)),
+        2: ("knob_pot", knob_and_pot),
+        8: ("pots", two_pots),
         3: ("inside_shut", partial(inside_shut, grasp_left, "bottom")),
         4: ("mugs", two_mugs),
         5: ("slot", partial(slot, "back")),
@@ -163,6 +179,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((9, 12, 13, 14, 16, 17), BOWL),
         **dict.fromkeys((10, 15, 25, 43), ("bowl", partial(bowl_onto, part=TOP))),
         **dict.fromkeys((20, 44), KNOB),
+        **dict.fromkeys((19, 38), ("pot", pot_onto)),
         22: ("shut", partial(drawer, ShutExpert, "bottom")),
         24: ("inside", partial(inside, grasp_left, "bottom")),
         27: ("bottle", partial(bottle_onto, part="_top_region", at=TILTED)),

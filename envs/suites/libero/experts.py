@@ -54,6 +54,8 @@ LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from belo
 # direction from a bowl's axis to the grasp, radians about the vertical: within the arm's reach, and
 # between the bowl and the drawer's side
 SIDE = 2.69
+LID = 0.017  # from the middle of a moka pot's box, handle included, to its lid's, metres
+KNOB = 0.01  # on its lid, metres
 NECK = 0.016  # of a bottle, metres
 BESIDE = 0.1  # distance from a place's sides at which the hand cannot touch what is there, metres
 OVER = 0.04  # height over what is there at which the hand may move aside, metres
@@ -99,6 +101,13 @@ def grasp_book(hand: Hand, book: Box, middle: Vector, frame: Frame) -> Grasp:
     z = middle[2] + book.height(frame) - DEPTH
     turn = grasp_turn(hand, atan2(frame[0][0], -frame[0][1]), pi)
     return Grasp((middle[0], middle[1], z), turn, 2.0 * book.half[0])
+
+
+def grasp_pot(hand: Hand, pot: Box, middle: Vector, frame: Frame) -> Grasp:
+    """Grasp a moka pot by the knob on its lid, which its handle and spout are not beside."""
+    x, y = (middle[i] - LID * frame[1][i] for i in (0, 1))
+    z = middle[2] + pot.height(frame) - KNOB / 2.0
+    return Grasp((x, y, z), grasp_turn(hand, atan2(frame[0][0], -frame[0][1]), pi), KNOB)
 
 
 class Seen(NamedTuple):

@@ -34,6 +34,7 @@ OVER = 0.1  # height from which the hand comes down before a drawer, over what s
 BESIDE = (0.02, 0.06)  # distance along a handle at which it is down, and up, metres
 PULL = 0.03  # position error that pulls a drawer, metres
 ABOVE = 0.1  # height over a handle, or distance from it, at which the hand moves freely, metres
+TURNED = 0.6  # angle of a knob from which its stove is on, with what it may spring back, radians
 OPENED = -0.14  # position of a drawer's joint from which it counts as open, metres
 BEFORE = 0.06  # distance from a handle before which the hand comes down to push it, metres
 LEANING = 0.7  # angle of the hand to the vertical as it pushes, radians
@@ -67,6 +68,21 @@ class KnobExpert:
         shift, close = reach(hand, grasp, ALIGNED)
         ahead = self._ahead * ramp(hand.opening - width, *FIRM) if close else 0.0
         return drive(shift, upright(hand.palm), grasp.turn + ahead, close)
+
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return observation[self._joint].item() > TURNED
+
+    def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return False
+
+    def leave(
+        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
+    ) -> Float[np.ndarray, " Da"]:
+        """Return the `action` towards what comes next, first up from around the knob."""
+        hand = read_hand(observation)
+        knob, _ = self._knob.read(observation)
+        near = dist(hand.position[:2], knob[:2]) < ABOVE
+        return rise_first(action, knob[2] + ABOVE - hand.position[2]) if near else action
 
 
 class HandleExpert(ABC):
