@@ -45,51 +45,13 @@ WALL = 0.008  # from a flat dish's outer rim to between the fingers, metres
 SLANTED = 0.035  # finger opening on its rim, which leans outwards, metres
 
 
-class KnobExpert:
-    """Grasp a knob from above and turn it, on if `ahead` is positive; act as a function of the
-    observation alone.
+class FixtureExpert(ABC):
+    """Move what a fixture's joint moves, by a part of it; act as a function of the observation
+    alone.
     """
 
-    def __init__(self, joint: str, owner: str, landmarks: Landmarks, ahead: float = TURN):
-        self._joint, self._knob, self._ahead = joint, Box(landmarks, owner, HANDLE), ahead
-
-    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
-        hand = read_hand(observation)
-        middle, frame = self._knob.read(observation)
-        x, y, _ = observation[f"{self._knob.name}_pos"].tolist()  # its axis
-        z = middle[2] + self._knob.height(frame) - DEEP
-        width = 2.0 * min(self._knob.half[:2])
-        way = observation[self._joint].item()
-        yaw = atan2(frame[0][1], frame[0][0]) + way
-        turn = grasp_turn(hand, yaw, pi)
-        if self._ahead < 0.0:  # the yaw from which the whole way can be turned without a new grasp
-            turn = wrap(yaw - way / 2.0, pi) + way / 2.0 - hand.yaw
-        grasp = Grasp((x, y, z), turn, width)
-        shift, close = reach(hand, grasp, ALIGNED)
-        ahead = self._ahead * ramp(hand.opening - width, *FIRM) if close else 0.0
-        return drive(shift, upright(hand.palm), grasp.turn + ahead, close)
-
-    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return observation[self._joint].item() > TURNED
-
-    def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return False
-
-    def leave(
-        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
-    ) -> Float[np.ndarray, " Da"]:
-        """Return the `action` towards what comes next, first up from around the knob."""
-        hand = read_hand(observation)
-        knob, _ = self._knob.read(observation)
-        near = dist(hand.position[:2], knob[:2]) < ABOVE
-        return rise_first(action, knob[2] + ABOVE - hand.position[2]) if near else action
-
-
-class HandleExpert(ABC):
-    """Move a drawer by its handle; act as a function of the observation alone."""
-
-    def __init__(self, handle: Box):
-        self._handle = handle
+    def __init__(self, part: Box):
+        self._part = part
 
     @abstractmethod
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]: ...
@@ -103,20 +65,52 @@ class HandleExpert(ABC):
     def leave(
         self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
     ) -> Float[np.ndarray, " Da"]:
-        """Return the `action` towards what comes next, first up from before the handle."""
+        """Return the `action` towards what comes next, first up from the part."""
         hand = read_hand(observation)
-        handle, _ = self.read(observation)
-        missing = handle[2] + ABOVE - hand.position[2]
-        near = dist(hand.position[:2], handle[:2]) < ABOVE
-        return rise_first(action, missing) if near else action
+        part, _ = self._part.read(observation)
+        near = dist(hand.position[:2], part[:2]) < ABOVE
+        return rise_first(action, part[2] + ABOVE - hand.position[2]) if near else action
 
-    def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, Frame]:
-        """Return the handle's middle, and axes along it, down, and out of the drawer."""
-        middle, drawer = self._handle.read(observation)
-        ways = zip(self._handle.middle[:2], drawer[:2], strict=True)
+
+class KnobExpert(FixtureExpert):
+    """Grasp a knob from above and turn it, on if `ahead` is positive."""
+
+    def __init__(self, joint: str, owner: str, landmarks: Landmarks, ahead: float = TURN):
+        super().__init__(Box(landmarks, owner, HANDLE))
+        self._joint, self._ahead = joint, ahead
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        hand = read_hand(observation)
+        middle, frame = self._part.read(observation)
+        x, y, _ = observation[f"{self._part.name}_pos"].tolist()  # its axis
+        z = middle[2] + self._part.height(frame) - DEEP
+        width = 2.0 * min(self._part.half[:2])
+        way = observation[self._joint].item()
+        yaw = atan2(frame[0][1], frame[0][0]) + way
+        turn = grasp_turn(hand, yaw, pi)
+        if self._ahead < 0.0:  # the yaw from which the whole way can be turned without a new grasp
+            turn = wrap(yaw - way / 2.0, pi) + way / 2.0 - hand.yaw
+        grasp = Grasp((x, y, z), turn, width)
+        shift, close = reach(hand, grasp, ALIGNED)
+        ahead = self._ahead * ramp(hand.opening - width, *FIRM) if close else 0.0
+        return drive(shift, upright(hand.palm), grasp.turn + ahead, close)
+
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
+        way = observation[self._joint].item()
+        return way > TURNED if self._ahead > 0.0 else way < 0.0
+
+
+class HandleExpert(FixtureExpert):
+    """Move a drawer by its handle."""
+
+    def read(self, observation: Mapping[str, np.ndarray]) -> tuple[Vector, float, Frame]:
+        """Return the handle's middle, its height, and axes along it, down, out of the drawer."""
+        middle, drawer = self._part.read(observation)
+        ways = zip(self._part.middle[:2], drawer[:2], strict=True)
         away, (x, y, _) = max(ways, key=lambda way: abs(way[0]))
         sign = 1.0 if away > 0.0 else -1.0
-        return middle, ((sign * y, -sign * x, 0.0), (0.0, 0.0, -1.0), (sign * x, sign * y, 0.0))
+        front = (sign * y, -sign * x, 0.0), (0.0, 0.0, -1.0), (sign * x, sign * y, 0.0)
+        return middle, 2.0 * self._part.height(drawer), front
 
 
 class DrawerExpert(HandleExpert):
@@ -124,8 +118,7 @@ class DrawerExpert(HandleExpert):
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         hand, pose = read_hand(observation), axes(observation["robot0_eef_quat"].tolist())
-        handle, frame = self.read(observation)
-        width = 2.0 * self._handle.height(self._handle.read(observation)[1])
+        handle, width, frame = self.read(observation)
         turn = turn_to(pose, frame)
         along = sum((a - b) * c for a, b, c in zip(hand.position, handle, frame[0], strict=True))
         over = (handle[0], handle[1], handle[2] + OVER * ramp(abs(along), *BESIDE))
@@ -135,7 +128,7 @@ class DrawerExpert(HandleExpert):
         return drive(to_world((x, y, z), frame), turn, turn[2], close)
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return self._handle.position(observation) < OPENED
+        return self._part.position(observation) < OPENED
 
 
 class ShutExpert(HandleExpert):
@@ -143,7 +136,7 @@ class ShutExpert(HandleExpert):
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         hand = read_hand(observation)
-        handle, frame = self.read(observation)
+        handle, _, frame = self.read(observation)
         away = [a - b for a, b in zip(hand.position, handle, strict=True)]
         along, down, out = (sum(a * c for a, c in zip(away, axis, strict=True)) for axis in frame)
         turn = grasp_turn(hand, atan2(frame[2][1], frame[2][0]), pi)  # its narrow side ahead
@@ -164,7 +157,7 @@ class ShutExpert(HandleExpert):
         return (palm[1] * z - palm[2] * y, palm[2] * x - palm[0] * z, 0.0)
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return self._handle.position(observation) > 0.0
+        return self._part.position(observation) > 0.0
 
 
 class PushExpert:
