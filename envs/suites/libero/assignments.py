@@ -43,7 +43,8 @@ FRONT = 0.014  # before the middle of a drawer, away from the cabinet: where a t
 RIGHT_OF_PLATE = "plate_right_region"
 
 
-# What follows is called with a task's objects of interest, in the order of its file, and landmarks.
+# What follows is called with a task's objects of interest, in the order of its file, and landmarks;
+# what comes before these is set by the table below.
 
 
 def put(
@@ -67,6 +68,7 @@ def beside(
 
 
 def slot(compartment: str, book: str, caddy: str, landmarks: Landmarks) -> Expert:
+    """The long compartments, before and behind, are narrow the other way."""
     place = Box(landmarks, caddy, f"_{compartment}_contain_region")
     side, within = (1, 0.02) if compartment in ("left", "right") else (0, 0.005)
     return SlotExpert(Box(landmarks, book), place, Box(landmarks, caddy), side, within)
@@ -164,11 +166,11 @@ CHOICES: dict[str, dict[int, Choice]] = {
     "libero_10": {
         **dict.fromkeys((0, 1, 7), ("baskets", two_into)),
         2: ("knob_pot", knob_and_pot),
-        8: ("pots", two_pots),
         3: ("inside_shut", partial(inside_shut, grasp_left, "bottom")),
         4: ("mugs", two_mugs),
         5: ("slot", partial(slot, "back")),
         6: ("mug_box", mug_and_box),
+        8: ("pots", two_pots),
     },
     "libero_90": {
         **dict.fromkeys((0, 28), ("shut", partial(drawer, ShutExpert, "top"))),
@@ -178,8 +180,8 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((7, 11), ("drawer", partial(drawer, DrawerExpert, "top"))),
         **dict.fromkeys((9, 12, 13, 14, 16, 17), BOWL),
         **dict.fromkeys((10, 15, 25, 43), ("bowl", partial(bowl_onto, part=TOP))),
-        **dict.fromkeys((20, 44), KNOB),
         **dict.fromkeys((19, 38), ("pot", pot_onto)),
+        **dict.fromkeys((20, 44), KNOB),
         22: ("shut", partial(drawer, ShutExpert, "bottom")),
         24: ("inside", partial(inside, grasp_left, "bottom")),
         27: ("bottle", partial(bottle_onto, part="_top_region", at=TILTED)),
@@ -190,15 +192,15 @@ CHOICES: dict[str, dict[int, Choice]] = {
         39: ("knob", partial(knob, ahead=-TURN)),
         **dict.fromkeys((*range(46, 60), 61), BASKET),  # a basket, a tray
         60: BOWL,
-        **dict.fromkeys((73, 78, 81), ("slot", partial(slot, "front"))),
-        **dict.fromkeys((75, 80, 83), ("slot", partial(slot, "right"))),
-        **dict.fromkeys((74, 79, 82), ("slot", partial(slot, "left"))),
-        87: ("book", partial(put, OntoExpert, grasp_book, part=TOP)),
-        85: ("mug", partial(beside, grasp_mug, "study_table_desk_caddy_right_region")),
-        77: ("slot", partial(slot, "back")),
         **dict.fromkeys((65, 66, 67, 68, 71, 72), MUG),
         69: ("box", partial(beside, grasp_top, "living_room_table_plate_left_region")),
         70: ("box", partial(beside, grasp_top, f"living_room_table_{RIGHT_OF_PLATE}")),
+        **dict.fromkeys((73, 78, 81), ("slot", partial(slot, "front"))),
+        **dict.fromkeys((74, 79, 82), ("slot", partial(slot, "left"))),
+        **dict.fromkeys((75, 80, 83), ("slot", partial(slot, "right"))),
+        77: ("slot", partial(slot, "back")),
+        85: ("mug", partial(beside, grasp_mug, "study_table_desk_caddy_right_region")),
+        87: ("book", partial(put, OntoExpert, grasp_book, part=TOP)),  # on the shelf
     },
 }
 EXPERTS = {f"{suite}_{i}": each for suite, found in CHOICES.items() for i, each in found.items()}

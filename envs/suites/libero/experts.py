@@ -54,6 +54,9 @@ LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from belo
 # direction from a bowl's axis to the grasp, radians about the vertical: within the arm's reach, and
 # between the bowl and the drawer's side
 SIDE = 2.69
+LOW = 0.1  # depth of a book's lower end below a caddy's walls at which it is released, metres
+SQUARE = (0.05, 0.15)  # turn that a book still lacks: may be lowered, may not, radians
+SLOW_TURN = 0.4  # rotation action with a book, which turns in the fingers
 LID = 0.017  # from the middle of a moka pot's box, handle included, to its lid's, metres
 KNOB = 0.01  # on its lid, metres
 NECK = 0.016  # of a bottle, metres
@@ -240,9 +243,9 @@ class InsideExpert(OntoExpert):
 
 
 class SlotExpert(IntoExpert):
-    """Put a standing book into a compartment, its pages along the compartment."""
+    """Put a standing book into a compartment of a caddy, its boards across axis `side`."""
 
-    sink = 0.1
+    sink = LOW
 
     def __init__(self, book: Box, slot: Box, caddy: Box, side: int, within: float):
         super().__init__(book, slot, grasp_book)
@@ -253,7 +256,7 @@ class SlotExpert(IntoExpert):
         seen = super().see(observation)
         middle, frame = self._caddy.read(observation)
         walls = middle[2] + self._caddy.height(frame) - self._place.read(observation)[0][2]
-        off = max(seen.off, ramp(abs(self.askew(observation)), 0.05, 0.15))
+        off = max(seen.off, ramp(abs(self.askew(observation)), *SQUARE))
         return seen._replace(off=off, rise=seen.rise + walls)
 
     def askew(self, observation: Mapping[str, np.ndarray]) -> float:
@@ -270,5 +273,5 @@ class SlotExpert(IntoExpert):
         if self.holds(observation) and not self.arrived(seen):
             held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
             turn = GAIN / RADIANS * self.askew(observation) * held
-            action[5] = min(max(turn, -0.4), 0.4)
+            action[5] = min(max(turn, -SLOW_TURN), SLOW_TURN)
         return action
