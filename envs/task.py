@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,11 +56,6 @@ class Task:
         """Name of the task in a sequence: `<name>`, from the second visit on `<name>_<visit>`."""
         return self.name if self.visit == 1 else f"{self.name}_{self.visit}"
 
-    def require_expert(self) -> None:
-        """Raise ReconvergeError if there is no scripted expert."""
-        if not self.expert_name:
-            self.expert({})
-
     @property
     def sizes(self) -> dict[str, int]:
         """Number of entries of every observation key."""
@@ -86,9 +81,27 @@ class Task:
 
 def no_expert(name: str, landmarks: Landmarks) -> Expert:
     """Raise ReconvergeError: what `expert` of a task without one is made of."""
-    raise ReconvergeError(
-        f"{name} has no scripted expert; bring demonstrations of it as demonstrations/{name}.zarr "
-        "(python -m tools.convert --help)"
+    raise _without_expert([name])
+
+
+def require_experts(tasks: Sequence[Task], sequence: Sequence[Task] = ()) -> None:
+    """Raise ReconvergeError, which names them all, if some of the `tasks` have no scripted expert;
+    it also says what is left of the `sequence` that they are of.
+    """
+    lacking = list(dict.fromkeys(task.name for task in tasks if not task.expert_name))
+    if lacking:
+        left = dict.fromkeys(task.name for task in sequence if task.name not in lacking)
+        raise _without_expert(lacking, list(left))
+
+
+def _without_expert(lacking: Sequence[str], left: Sequence[str] = ()) -> ReconvergeError:
+    one = len(lacking) == 1
+    names, file = ", ".join(lacking), lacking[0] if one else "<task>"
+    remedy = f", or leave {'it' if one else 'them'} out: env={','.join(left)}" if left else ""
+    return ReconvergeError(
+        f"{names} {'has' if one else 'have'} no scripted expert; bring demonstrations of "
+        f"{'it' if one else 'them'} as demonstrations/{file}.zarr "
+        f"(python -m tools.convert --help){remedy}"
     )
 
 

@@ -15,6 +15,7 @@ from reconverge.configs.store import Command
 from reconverge.envs.cameras import LARGEST, SMALLEST, View
 from reconverge.envs.catalog import TASKS_MEANING, task_sequence
 from reconverge.envs.seeds import DEMONSTRATION
+from reconverge.envs.task import require_experts
 from reconverge.envs.workers import MOST_WORKERS
 from reconverge.options import option
 from reconverge.paths import check_output
@@ -62,6 +63,7 @@ def main() -> None:
 def run(options: CollectOptions) -> None:
     """Record every task, then print a table of the stores."""
     tasks = task_sequence(options.env)
+    require_experts(tasks, tasks)
     view = View(tuple(options.cameras), options.picture_size) if options.cameras else None
     check_output(Path(options.path), "path", folder=True)
     table = Table(title=f"demonstrations in {options.path}")

@@ -16,7 +16,7 @@ from reconverge.envs.cameras import View
 from reconverge.envs.render.sight import learns_to_see
 from reconverge.envs.rollout import Rollout, rollout
 from reconverge.envs.seeds import DEMONSTRATION
-from reconverge.envs.task import Expert, Task
+from reconverge.envs.task import Expert, Task, require_experts
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from reconverge.files import alone
@@ -200,7 +200,7 @@ def collect(
     called as it grows. Raises StoreError for a store of another task, noise or simulator, and
     ReconvergeError if the expert hardly ever succeeds.
     """
-    task.require_expert()
+    require_experts([task])
     if learns_to_see(task):
         task, view = task.sight.told(task), task.sight.view
     elif task.sight:

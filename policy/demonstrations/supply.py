@@ -13,7 +13,7 @@ from tqdm import tqdm
 from reconverge.datasets.store import EXPERT, DemonstrationStore
 from reconverge.envs.render.sight import learns_to_see, numbers_of
 from reconverge.envs.seeds import DEMONSTRATION
-from reconverge.envs.task import Task
+from reconverge.envs.task import Task, require_experts
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.policy.demonstrations.encoding import (
@@ -186,9 +186,7 @@ def complete(
     ReconvergeError, before any is made, where one is missing and its task has no expert.
     """
     stores = dict(found)
-    for task in tasks:
-        if task.name not in stores:
-            task.require_expert()
+    require_experts([task for task in tasks if task.name not in stores], tasks)
     for task in tasks:
         if task.name not in stores or EXPERT in stores[task.name].attributes:
             stores[task.name] = collect_with_bar(

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 
-from reconverge.envs.catalog import TASKS
+from reconverge.envs.catalog import TASKS, task_sequence
 from reconverge.envs.rollout import rollout
 from reconverge.envs.suites.libero.installation import installed
+from reconverge.envs.task import require_experts
 from reconverge.envs.vector import VectorEnv
+from reconverge.errors import ReconvergeError
 from reconverge.policy.demonstrations.scripted import NoisyExpert
+from reconverge.tools import collect
+from support.tiny_run import call
 
 pytestmark = pytest.mark.skipif(not installed(), reason="wants pip install -e '.[libero]'")
 
@@ -54,6 +58,20 @@ def test_landmarks_are_the_sizes_of_what_rests_on_another(env):
 
 
 def test_every_task_of_two_suites_has_an_expert():
-    for suite in ("libero_object", "libero_spatial"):
-        for i in range(10):
-            TASKS[f"{suite}_{i}"].require_expert()
+    require_experts(task_sequence(["libero_object", "libero_spatial"]))
+
+
+def test_all_tasks_without_an_expert_are_named_and_what_is_left(tmp_path, monkeypatch, capsys):
+    """Before the first is recorded, in a line to be typed again."""
+    arguments = ["env=libero_goal_0,libero_goal_3,libero_90_6", f"path={tmp_path}"]
+    assert call(collect.main, arguments, monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "libero_goal_3, libero_90_6 have no scripted expert" in said
+    assert "demonstrations/<task>.zarr" in said
+    assert "or leave them out: env=libero_goal_0" in said
+    assert list(tmp_path.iterdir()) == []
+    tasks = task_sequence(["libero_goal_0", "libero_90_6"])
+    with pytest.raises(ReconvergeError, match=r"libero_90_6 has .* it out: env=libero_goal_0$"):
+        require_experts(tasks, tasks)
+    with pytest.raises(ReconvergeError, match=r"libero_90_6 has .*bring .*--help\)$"):
+        require_experts([TASKS["libero_90_6"]])
