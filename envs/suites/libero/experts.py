@@ -109,7 +109,7 @@ def grasp_book(hand: Hand, book: Box, middle: Vector, frame: Frame) -> Grasp:
 def grasp_pot(hand: Hand, pot: Box, middle: Vector, frame: Frame) -> Grasp:
     """Grasp a moka pot by the knob on its lid, which its handle and spout are not beside."""
     x, y = (middle[i] - LID * frame[1][i] for i in (0, 1))
-    z = middle[2] + pot.height(frame) - KNOB / 2.0
+    z = middle[2] + pot.height(frame)  # the fingers reach below it, to the pot's shoulders
     return Grasp((x, y, z), grasp_turn(hand, atan2(frame[0][0], -frame[0][1]), pi), KNOB)
 
 
