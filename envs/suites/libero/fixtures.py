@@ -1,4 +1,6 @@
-"""Scripted experts for LIBERO's fixtures: turn a knob, open a drawer; push a dish to its place."""
+"""Scripted experts for LIBERO's fixtures: turn a knob, open or shut a drawer; push a dish to its
+place.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,9 @@ BESIDE = (0.02, 0.06)  # distance along a handle at which it is down, and up, me
 PULL = 0.03  # position error that pulls a drawer, metres
 ABOVE = 0.1  # height over a handle, or distance from it, at which the hand moves freely, metres
 TURNED = 0.6  # angle of a knob from which its stove is on, with what it may spring back, radians
-OPENED = -0.14  # position of a drawer's joint from which it counts as open, metres
 BEFORE = 0.06  # distance from a handle before which the hand comes down to push it, metres
-LEANING = 0.7  # angle of the hand to the vertical as it pushes, radians
 ASIDE = 0.02  # distance along it at which the hand comes down, metres
+LEANING = 0.7  # angle of the hand to the vertical as it pushes, radians
 PUSH = 0.05  # position error that pushes a dish, metres
 LOW = 0.018  # of the grip site over a region of the table, metres
 WALL = 0.008  # from a flat dish's outer rim to between the fingers, metres
@@ -55,9 +56,6 @@ class FixtureExpert(ABC):
 
     @abstractmethod
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]: ...
-
-    @abstractmethod
-    def placed(self, observation: Mapping[str, np.ndarray]) -> bool: ...
 
     def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
         return False
@@ -126,9 +124,6 @@ class DrawerExpert(HandleExpert):
         if close:
             z += PULL * ramp(hand.opening - width, *FIRM)
         return drive(to_world((x, y, z), frame), turn, turn[2], close)
-
-    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return self._part.position(observation) < OPENED
 
 
 class ShutExpert(HandleExpert):
