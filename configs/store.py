@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,11 @@ class Command:
 def register(command: Command) -> None:
     """Tell hydra the options of a command; again whenever a table may have got another row."""
     store = ConfigStore.instance()
-    store.store(
-        name=f"{command.name}_options", node=writable(OmegaConf.structured(command.options))
-    )
+    store.store(name=f"{command.name}_options", node=structured(command.options))
     for group, table in command.groups.items():
         store.repo.pop(group, None)  # a row that is gone from its table
         for name, options in table.items():
-            store.store(group=group, name=name, node=writable(OmegaConf.structured(options)))
+            store.store(group=group, name=name, node=structured(options))
     defaults: list[Any] = [f"{command.name}_options", "_self_"]
     defaults += [{group: choice} for group, choice in command.chosen.items()]
     defaults += [{"experiment": None}] if command.experiments else []
@@ -59,6 +58,12 @@ def register(command: Command) -> None:
     }
     node = {"defaults": defaults, "hydra": OmegaConf.merge(hydra, command.hydra)}
     store.store(name=command.name, node=node)
+
+
+@cache
+def structured(options: type) -> DictConfig:
+    """Return a class of options as hydra's store keeps it, which copies what it gives away."""
+    return writable(OmegaConf.structured(options))
 
 
 def writable(node: DictConfig) -> DictConfig:

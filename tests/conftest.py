@@ -39,6 +39,11 @@ BUILT_IN = dict(SUITES)  # tests replace how the suites in the table make simula
 ROWS = dict(TASKS)  # tests shorten rows of the table
 
 
+def pytest_collection_finish():
+    """Leave alone what is there to stay, where `tidied` looks for what can be freed."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", params=rows())
 def task(request):
     """Rows of every suite; all tests of a module run over one before the next."""

@@ -7,7 +7,6 @@ import re
 import resource
 import shutil
 import sys
-from dataclasses import replace
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -31,7 +30,7 @@ from reconverge.policy.runs.summary import read_summary
 from reconverge.tools import collect
 from support.simulators import use_simulators
 from support.tiny_checkpoint import rewrite
-from support.tiny_run import call, make_demonstrations, options, start
+from support.tiny_run import call, make_demonstrations, options, shorten, start
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +42,7 @@ def demonstrations(tmp_path_factory):
 def quick(demonstrations, monkeypatch, simulator_of):
     """The session's simulators, and rollouts of 20 steps."""
     use_simulators(monkeypatch, "robosuite", simulator_of)
-    for name in ("lift", "can"):
-        monkeypatch.setitem(TASKS, name, replace(TASKS[name], max_steps=20))
+    shorten(monkeypatch, 20, "lift", "can")
 
 
 @pytest.fixture

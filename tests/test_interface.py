@@ -3,18 +3,16 @@
 import ast
 import json
 import sys
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import reconverge
-from reconverge.envs.catalog import TASKS
 from reconverge.policy.train import main
 from support.simulators import use_simulators
 from support.tiny_checkpoint import make_checkpoint
-from support.tiny_run import OPTIONS, call, make_demonstrations
+from support.tiny_run import OPTIONS, call, make_demonstrations, shorten
 
 
 def declared():
@@ -48,7 +46,7 @@ def demonstrations(tmp_path_factory):
 def quick(monkeypatch, simulator_of):
     """The session's simulators, and rollouts of 20 steps."""
     use_simulators(monkeypatch, "robosuite", simulator_of)
-    monkeypatch.setitem(TASKS, "lift", replace(TASKS["lift"], max_steps=20))
+    shorten(monkeypatch, 20, "lift")
 
 
 def test_load_policy_and_evaluate(tmp_path, quick):

@@ -1,14 +1,12 @@
 """Runs of robosuite's seven numbers an action at 20 Hz and Meta-World's four at 80 Hz."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
 
-from reconverge.envs.catalog import TASKS
 from reconverge.policy import evaluate, train
-from support.tiny_run import call, make_demonstrations, options
+from support.tiny_run import call, make_demonstrations, options, shorten
 
 NAMES = ("lift", "hammer")
 
@@ -26,8 +24,7 @@ def learn(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        for name in NAMES:
-            patch.setitem(TASKS, name, replace(TASKS[name], max_steps=20))
+        shorten(patch, 20, *NAMES)
         yield run
 
 

@@ -221,13 +221,15 @@ for task in map(get_task, sys.argv[1:]):
 
 def test_reset_gives_the_same_state_in_another_process(simulator_of):
     environment = {**os.environ, "PYTHONHASHSEED": "123"}
-    command = [sys.executable, "-c", STARTS, *rows()]
+    # one placed by a reset, one in the model, one of another suite
+    names = rows() if os.environ.get("ALL_TASKS") else ["lift", "door", "hammer"]
+    command = [sys.executable, "-c", STARTS, *names]
     out = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True
     ).stdout
     found = [line.split()[1:] for line in out.splitlines() if line.startswith("start ")]
     expected = []
-    for name in rows():
+    for name in names:
         simulator = simulator_of(TASKS[name])
         episode = simulator.new_episode()
         for seed in (7, 8):

@@ -5,6 +5,7 @@ episodes a task.
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 from hydra.core.global_hydra import GlobalHydra
 
@@ -15,6 +16,7 @@ from reconverge.policy.runs.configuration import CHOSEN, GROUPS, TrainOptions
 OPTIONS = [
     "updates_per_task=12",
     "batch_size=16",
+    "n_action_steps=4",  # all that are planned
     "checkpoint_every=4",
     "report=false",
     "device=cpu",
@@ -55,6 +57,12 @@ def make_demonstrations(folder, tasks):
 def options(demonstrations, run=None, *extra):
     where = [f"demonstrations.path={demonstrations}"] + ([f"hydra.run.dir={run}"] if run else [])
     return ["env=lift,can", *OPTIONS, *where, *map(str, extra)]
+
+
+def shorten(patch, max_steps, *tasks):
+    """Let episodes of tasks end after so many control steps, in this process."""
+    for name in tasks:
+        patch.setitem(TASKS, name, replace(TASKS[name], max_steps=max_steps))
 
 
 def call(main, arguments, monkeypatch):

@@ -1,6 +1,5 @@
 """Films on the command line: experts, policies, two side by side, and what is refused."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -14,7 +13,7 @@ from reconverge.envs.render import opengl
 from reconverge.tools import export_video
 from support.simulators import use_simulators
 from support.tiny_checkpoint import make_checkpoint
-from support.tiny_run import call
+from support.tiny_run import call, shorten
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_film_is_h264_that_every_player_shows(command):
 @pytest.fixture
 def untrained(monkeypatch, tmp_path):
     """Two checkpoints of a run, with weights of their own; four steps an episode."""
-    monkeypatch.setitem(TASKS, "lift", replace(TASKS["lift"], max_steps=4))
+    shorten(monkeypatch, 4, "lift")
     folder = tmp_path / "run" / "checkpoints"
     for index, name in enumerate(("can", "lift")):
         make_checkpoint(folder, name, index=index, seed=index, tasks=("can", "lift"))

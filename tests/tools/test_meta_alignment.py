@@ -15,7 +15,7 @@ from reconverge.policy.runs.configuration import NoReplayOptions
 from reconverge.policy.runs.folder import record_options, recorded_options
 from reconverge.policy.train import main as train
 from reconverge.tools import meta_alignment
-from support.tiny_run import call, make_demonstrations, options
+from support.tiny_run import call, make_demonstrations, options, shorten
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alignment")
     demonstrations = make_demonstrations(folder / "demonstrations", ["lift", "can"])
     with pytest.MonkeyPatch.context() as patch:
+        shorten(patch, 20, "lift", "can")
         # At the default's policy first order holds only below the steps that float32 resolves.
         penalty = ["fisher=diagonal", "method.centre=before_task", "method.strength=1e5"]
         chosen = options(demonstrations, folder / "run", *penalty)

@@ -28,7 +28,7 @@ from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.runs.summary import read_summary
 from support.physics import record, reset_reference, to_world
 from support.stores import OWN, rewrite, store_from_elsewhere
-from support.tiny_run import call, options
+from support.tiny_run import call, options, shorten
 
 pytestmark = pytest.mark.usefixtures("made_simulators")
 
@@ -217,6 +217,7 @@ def test_train_and_evaluate_act_in_the_stores_frame(
     store_from_elsewhere(simulator_of(TASKS["lift"]), folder / "lift.zarr")
     rewrite(DemonstrationStore.open(demonstrations / "can.zarr"), folder / "can.zarr")
     arguments = options(folder, run, "method=finetune", "updates_per_task=2")
+    shorten(monkeypatch, 20, "lift", "can")
     assert call(train.main, arguments, monkeypatch) == 0
     assert set(made_simulators) == {("lift", "world"), ("can", "base")}
     loaded = load_policy(newest(run / "checkpoints"))

@@ -5,7 +5,6 @@ makes of it.
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from support import ROOT
 from support.simulators import use_simulators
 from support.summaries import FACTS, SECONDS
 from support.tiny import make_policy
-from support.tiny_run import call, make_demonstrations, options
+from support.tiny_run import call, make_demonstrations, options, shorten
 
 NAMES = ["lift", "can", "square"]
 
@@ -289,8 +288,7 @@ def demonstrations(tmp_path_factory):
 def test_a_run_ends_with_its_report(demonstrations, tmp_path, monkeypatch, simulator_of):
     """A whole run with rollouts of 20 steps."""
     use_simulators(monkeypatch, "robosuite", simulator_of)
-    for name in ("lift", "can"):
-        monkeypatch.setitem(TASKS, name, replace(TASKS[name], max_steps=20))
+    shorten(monkeypatch, 20, "lift", "can")
     monkeypatch.setattr(illustrate, "WIDTH", 64)
     monkeypatch.setattr(illustrate, "HEIGHT", 48)
     folder = tmp_path / "run"

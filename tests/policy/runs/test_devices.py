@@ -11,7 +11,7 @@ from reconverge.policy.continual.kronecker import KroneckerForm
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.runs import execution, loading
 from support.pretend import Generator, WrongDevice, place, pretending
-from support.tiny_run import OPTIONS, call
+from support.tiny_run import OPTIONS, call, shorten
 
 METHOD = list(METHODS) if os.environ.get("ALL_TASKS") else ["trust_region"]
 KNOW_ALL = ("packnet", "multitask")  # the tasks before the first
@@ -47,6 +47,7 @@ def test_a_run_on_a_gpu_ends_goes_on_and_is_evaluated(
     if method != "trust_region":  # that one as it is by default
         arguments = [each for each in arguments if not each.startswith("replay.")]
         arguments += ["replay=demonstrations", "replay.batch_size=16", "replay.pool=32"]
+    shorten(monkeypatch, 120, *TASKS)  # enough for the experts
     assert call(train.main, arguments, monkeypatch) == 0
     going_on = [both] if method not in KNOW_ALL else ["updates_per_task=14"]
     assert call(train.main, [f"resume={tmp_path / 'run'}", *going_on], monkeypatch) == 0

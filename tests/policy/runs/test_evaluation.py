@@ -1,7 +1,6 @@
 """Evaluation of a loaded policy: the counts of its own rollouts, and what is refused."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -15,7 +14,7 @@ from reconverge.policy.runs.evaluation import Evaluation, evaluate
 from reconverge.policy.runs.metrics import wilson
 from support.simulators import use_simulators
 from support.tiny_checkpoint import make_checkpoint
-from support.tiny_run import call
+from support.tiny_run import call, shorten
 
 SEEDS = range(10_000_000, 10_000_003)
 
@@ -24,8 +23,7 @@ SEEDS = range(10_000_000, 10_000_003)
 def loaded(tmp_path, simulator_of, monkeypatch):
     """A policy of lift and can, with rollouts of 6 steps in the session's simulators."""
     use_simulators(monkeypatch, "robosuite", simulator_of)
-    for name in ("lift", "can"):
-        monkeypatch.setitem(TASKS, name, replace(TASKS[name], max_steps=6))
+    shorten(monkeypatch, 6, "lift", "can")
     return make_checkpoint(tmp_path / "checkpoints")
 
 

@@ -19,7 +19,7 @@ from reconverge.policy.model.encoders.resnet import Seeing
 from reconverge.policy.reports.meta_gradient import measure_run
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.train import main
-from support.tiny_run import OPTIONS, call, export
+from support.tiny_run import OPTIONS, call, export, shorten
 
 GENERATOR = ("replay.updates", "replay.network", "replay.diffusion", "fisher.samples")
 SIZES = [each for each in OPTIONS if not each.startswith(GENERATOR)]
@@ -51,6 +51,7 @@ def run(tmp_path_factory, demonstrations):
     folder = tmp_path_factory.mktemp("runs") / "run"
     where = [f"demonstrations.path={demonstrations}", f"hydra.run.dir={folder}"]
     with pytest.MonkeyPatch.context() as patch:
+        shorten(patch, 120, "lift", "stack")  # enough for the experts
         assert call(main, ["env=lift", *SIZES, *SEEING, *where], patch) == 0
         assert call(main, [f"resume={folder}", "env=lift,stack"], patch) == 0
     return folder

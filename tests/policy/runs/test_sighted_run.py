@@ -20,7 +20,7 @@ from reconverge.policy.reports.footage import Performer, film
 from reconverge.policy.runs.checkpoint import CheckpointError
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.train import main
-from support.tiny_run import OPTIONS, call
+from support.tiny_run import OPTIONS, call, shorten
 
 GRAY = np.full((32, 32, 3), 120, np.uint8)
 SEEING = ["env=lift", "observations=pixels", "cameras=[agentview]", "picture_size=32"]
@@ -37,6 +37,7 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("sighted")
     arguments = [*SEEING, *OPTIONS, f"demonstrations.path={root / 'demonstrations'}"]
     with pytest.MonkeyPatch.context() as patch:
+        shorten(patch, 120, "lift")  # enough for the expert
         assert call(main, [*arguments, f"hydra.run.dir={root / 'run'}"], patch) == 0
     return root / "run"
 
@@ -55,7 +56,7 @@ def test_a_checkpoint_knows_how_its_policy_sees(run):
     actor = loaded.actor(task)
     actor.begin(0, 1)
     chunk = actor.act([0], np.zeros((1, actor.n_obs_steps, task.observation_size), np.float32))
-    assert chunk.shape == (1, 2, 7)
+    assert chunk.shape == (1, 4, 7)
 
 
 @pytest.fixture(scope="module")
