@@ -13,6 +13,7 @@ from reconverge.envs.suites.libero.experts import (
     InsideExpert,
     IntoExpert,
     OntoExpert,
+    OverExpert,
     PlaceExpert,
     SlotExpert,
     grasp_book,
@@ -39,8 +40,17 @@ RACK = (-0.05, 0.0, 0.035)
 TILTED = (-0.05, 0.031, 0.0162)  # the same in the frame of the rack
 BURNER = (0.0, 0.0, 0.022)  # where a thing stands on a stove, in the stove's frame from its region
 BEHIND, AHEAD = (0.05, 0.0, 0.022), (-0.045, 0.0, 0.022)  # where two do
+# Of a caddy: the axis across a book's boards, the distance along it at which a book is lowered, and
+# the way from the region's middle to the middle between the walls; metres.
+COMPARTMENTS = {
+    "front": (0, 0.005, (-0.0035, 0.0035, 0.0)),
+    "back": (0, 0.005, (-0.0015, 0.0035, 0.0)),
+    "left": (1, 0.02, (-0.006, 0.0, 0.0)),
+    "right": (1, 0.02, (-0.006, 0.0, 0.0)),
+}
 FRONT = 0.014  # before the middle of a drawer, away from the cabinet: where a thing is put, metres
 RIGHT_OF_PLATE = "plate_right_region"
+RIGHT_OF_CADDY = "study_table_desk_caddy_right_region"
 
 
 # What follows is called with a task's objects of interest, in the order of its file, and landmarks;
@@ -61,17 +71,21 @@ def put(
 
 
 def beside(
-    grasping: Grasping, region: str, thing: str, other: str, landmarks: Landmarks
+    grasping: Grasping,
+    region: str,
+    thing: str,
+    other: str,
+    landmarks: Landmarks,
+    expert: type[PlaceExpert] = OntoExpert,
 ) -> PlaceExpert:
     """To a region of the table beside another thing."""
-    return OntoExpert(Box(landmarks, thing), Spot(landmarks, region), grasping)
+    return expert(Box(landmarks, thing), Spot(landmarks, region), grasping)
 
 
 def slot(compartment: str, book: str, caddy: str, landmarks: Landmarks) -> Expert:
-    """The long compartments, before and behind, are narrow the other way."""
     place = Box(landmarks, caddy, f"_{compartment}_contain_region")
-    side, within = (1, 0.02) if compartment in ("left", "right") else (0, 0.005)
-    return SlotExpert(Box(landmarks, book), place, Box(landmarks, caddy), side, within)
+    side, within, between = COMPARTMENTS[compartment]
+    return SlotExpert(Box(landmarks, book), place.at(between), Box(landmarks, caddy), side, within)
 
 
 def drawer(
@@ -199,7 +213,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((74, 79, 82), ("slot", partial(slot, "left"))),
         **dict.fromkeys((75, 80, 83), ("slot", partial(slot, "right"))),
         77: ("slot", partial(slot, "back")),
-        85: ("mug", partial(beside, grasp_mug, "study_table_desk_caddy_right_region")),
+        85: ("mug", partial(beside, grasp_mug, RIGHT_OF_CADDY, expert=OverExpert)),
         87: ("book", partial(put, OntoExpert, grasp_book, part=TOP)),  # on the shelf
     },
 }

@@ -56,6 +56,9 @@ LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from belo
 SIDE = 2.69
 LOW = 0.1  # depth of a book's lower end below a caddy's walls at which it is released, metres
 SQUARE = (0.05, 0.15)  # turn that a book still lacks: may be lowered, may not, radians
+LENGTH = (0.004, 0.008)  # distance from a compartment's middle along a book: may, may not, metres
+ENTERED = 0.01  # depth below the walls from which they lead a book, metres
+LED = (0.02, 0.03)  # distance from the middle at which they do, at which they do not, metres
 SLOW_TURN = 0.4  # rotation action with a book, which turns in the fingers
 LID = 0.017  # from the middle of a moka pot's box, handle included, to its lid's, metres
 KNOB = 0.01  # on its lid, metres
@@ -202,7 +205,7 @@ class IntoExpert(PlaceExpert):
 class OntoExpert(PlaceExpert):
     """Put a thing on a dish or a region."""
 
-    within, lean = CENTRED, LEAN
+    within, lean, clearance = CENTRED, LEAN, CLEARANCE
 
     def level(self, place: Vector, walls: Frame) -> float:
         return place[2]
@@ -219,11 +222,17 @@ class OntoExpert(PlaceExpert):
         if close:
             held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
             distance = hypot(x, y)
-            missing = rise + min(CLEARANCE + distance, HIGHEST)
+            missing = rise + min(self.clearance + distance, HIGHEST)
             free = max(ramp(missing, 0.03, 0.005), 1.0 - off, self.lean / max(distance, SOFT))
             z = off * min(missing, METRES) + (1.0 - off) * (rise - LANDED)
             shift = blend(shift, (free * x, free * y, z), held)
         return drive(shift, upright(hand.palm), grasp.turn, close)
+
+
+class OverExpert(OntoExpert):
+    """Put a thing on a region beside a caddy, over which it is carried."""
+
+    clearance = HIGHEST
 
 
 class InsideExpert(OntoExpert):
@@ -249,15 +258,22 @@ class SlotExpert(IntoExpert):
 
     def __init__(self, book: Box, slot: Box, caddy: Box, side: int, within: float):
         super().__init__(book, slot, grasp_book)
-        self._side, self._caddy, self.within = side, caddy, within
+        self._side, self._caddy, self._across = side, caddy, (within, within + SOFT)
 
     def see(self, observation: Mapping[str, np.ndarray]) -> Seen:
         """As of a place as high as the caddy's walls, to be entered once the book is turned."""
         seen = super().see(observation)
         middle, frame = self._caddy.read(observation)
         walls = middle[2] + self._caddy.height(frame) - self._place.read(observation)[0][2]
-        off = max(seen.off, ramp(abs(self.askew(observation)), *SQUARE))
-        return seen._replace(off=off, rise=seen.rise + walls)
+        rise = seen.rise + walls
+        along, across = (
+            abs(seen.x * frame[axis][0] + seen.y * frame[axis][1])
+            for axis in (1 - self._side, self._side)
+        )
+        askew = ramp(abs(self.askew(observation)), *SQUARE)
+        off = max(ramp(along, *LENGTH), ramp(across, *self._across), askew)
+        out = max(ramp(rise, ENTERED, 0.0), ramp(max(along, across), *LED))
+        return seen._replace(off=off * out, rise=rise)
 
     def askew(self, observation: Mapping[str, np.ndarray]) -> float:
         """Return the turn about the vertical that is missing, radians."""
