@@ -38,15 +38,24 @@ def _train(folder):
     run = folder / "runs" / "mine"
     if (run / "config.yaml").exists():
         return [f"resume={run}"]
-    return ["env=lift,can", *OPTIONS, f"demonstrations.path={folder / 'stores'}", "name=mine"]
+    return [
+        "env=push,window-close",
+        *OPTIONS,
+        f"demonstrations.path={folder / 'stores'}",
+        "name=mine",
+    ]
 
 
 WORK = {
     "train": Work(
         "reconverge.policy.train",
-        lambda folder: make_demonstrations(folder / "stores", ["lift", "can"]),
+        lambda folder: make_demonstrations(folder / "stores", ["push", "window-close"]),
         _train,
-        ("runs/mine/checkpoints/0_lift", "runs/mine/checkpoints/1_can", "stores/lift.zarr"),
+        (
+            "runs/mine/checkpoints/0_push",
+            "runs/mine/checkpoints/1_window-close",
+            "stores/push.zarr",
+        ),
         ("manifest.json",),
     ),
     "collect": Work(

@@ -14,6 +14,7 @@ from support.tiny_run import call, make_demonstrations, options, start
 
 LIMIT = 600  # seconds that any of the processes may take
 UPDATES = "updates_per_task=12"
+BOTH = "env=push,window-close"  # the shortest episodes
 
 
 def finish(process):
@@ -25,7 +26,8 @@ def stop(process, folder, update, how):
     """Send the signal once the second task is probed at `update`; what the process then said."""
     deadline = time.monotonic() + LIMIT
     while not any(
-        (e["kind"], e["task"], e["update"]) == ("probe", "can", update) for e in lines(folder)
+        (e["kind"], e["task"], e["update"]) == ("probe", "window-close", update)
+        for e in lines(folder)
     ):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -38,12 +40,13 @@ def stop(process, folder, update, how):
 def runs(tmp_path_factory):
     """An undisturbed run, and one interrupted, resumed, killed and resumed again."""
     root = tmp_path_factory.mktemp("runs")
-    demonstrations = make_demonstrations(root / "demonstrations", ["lift", "can"])
+    demonstrations = make_demonstrations(root / "demonstrations", ["push", "window-close"])
     whole = root / "whole"
     # The signals come between two checkpoints, when lines have been written that the resumed run
     # writes again: after the probes at 6 and at 8, while those at 8 and at 10 run.
-    probes = ["evaluation.probe_rollouts=1", "evaluation.probe_current=2"]
-    extra = [UPDATES, *probes, "checkpoint_every=5"]
+    probes = ["evaluation.probe_rollouts=2", "evaluation.probe_current=2"]
+    probes += ["evaluation.n_rollouts=2"]  # one after another: there is time for a signal
+    extra = [BOTH, UPDATES, *probes, "checkpoint_every=5"]
     broken = root / "method=trust_region,seed=0"  # a name that hydra's grammar would stumble over
     process = start(options(demonstrations, f"'{broken}'", *extra), root)
     interrupted = stop(process, broken, 6, signal.SIGINT)
@@ -55,8 +58,8 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         assert call(main, options(demonstrations, whole, *extra), patch) == 0
-        assert call(main, [*options(demonstrations, told, *extra), "env=lift"], patch) == 0
-        assert call(main, [f"resume={told}", "env=lift,can"], patch) == 0
+        assert call(main, [*options(demonstrations, told, *extra), "env=push"], patch) == 0
+        assert call(main, [f"resume={told}", BOTH], patch) == 0
     return {
         "whole": whole,
         "told": told,
@@ -87,20 +90,22 @@ def test_learn_interrupted_leaves_a_run_that_can_be_resumed(runs):
     assert code == 130
     assert "Traceback" not in err
     assert f"resume={runs['broken']}" in out + err
-    assert runs["left"] == ["0_lift", "1_can@5"]
+    assert runs["left"] == ["0_push", "1_window-close@5"]
 
 
 def test_learn_was_killed_in_the_middle_of_the_second_task(runs):
     assert runs["killed"][0] == -signal.SIGKILL
-    assert not any(e["kind"] == "evaluation" and e["task"] == "can" for e in runs["between"])
-    reached = max(e["update"] for e in runs["between"] if e["task"] == "can")
+    assert not any(
+        e["kind"] == "evaluation" and e["task"] == "window-close" for e in runs["between"]
+    )
+    reached = max(e["update"] for e in runs["between"] if e["task"] == "window-close")
     assert reached in (8, 10)  # the signal takes its time
 
 
 def test_learn_resumed_ends_with_the_weights_and_state_of_the_undisturbed_run(runs):
     code, _, err = runs["resumed"]
     assert code == 0, err[-2000:]
-    for folder in ("0_lift", "1_can"):
+    for folder in ("0_push", "1_window-close"):
         for file in ("model.safetensors", "state.safetensors"):
             paths = [runs[name] / "checkpoints" / folder / file for name in ("whole", "broken")]
             tensors, others = map(load_file, paths)
@@ -140,29 +145,29 @@ def test_learn_resumed_measures_the_same_and_writes_no_line_twice(runs):
 
 
 def test_learn_told_of_the_tasks_one_after_the_other_ends_the_same(runs):
-    """A run of lift, then `resume= env=lift,can`: weights, state and measurements are equal."""
+    """A run of push, then `resume=` with both: weights, state and measurements are equal."""
     told = runs["told"]
     for file in ("model.safetensors", "state.safetensors"):
-        paths = [runs[name] / "checkpoints" / "1_can" / file for name in ("whole", "told")]
+        paths = [runs[name] / "checkpoints" / "1_window-close" / file for name in ("whole", "told")]
         assert paths[0].read_bytes() == paths[1].read_bytes()
     found, whole = (json.loads((runs[n] / "summary.json").read_text()) for n in ("told", "whole"))
     for key in ("tasks", "success", "probes", "recovery", "demonstrations"):
         assert found[key] == whole[key], key
     (change,) = found["changes"]
     assert (change["task"], change["update"]) == (1, 0)
-    assert change["options"] == {"env": ["lift", "can"]}
+    assert change["options"] == {"env": ["push", "window-close"]}
     assert lines(told) == lines(runs["whole"])
 
 
 def test_learn_goes_on_only_with_the_demonstrations_that_it_began_with(runs, monkeypatch, capsys):
     stores = runs["root"] / "demonstrations"
-    (stores / "lift.zarr").rename(stores / "away.zarr")
+    (stores / "push.zarr").rename(stores / "away.zarr")
     try:
         code = call(main, [f"resume={runs['told']}"], monkeypatch)
     finally:
-        (stores / "away.zarr").rename(stores / "lift.zarr")
+        (stores / "away.zarr").rename(stores / "push.zarr")
     assert code == 2
-    said = f"error: {stores}/lift.zarr: is gone, and the run began with it (2 scripted)"
+    said = f"error: {stores}/push.zarr: is gone, and the run began with it (2 scripted)"
     assert said in capsys.readouterr().err
 
 
@@ -177,7 +182,10 @@ def test_learn_leaves_what_is_promised(runs):
             "checkpoints",
             "plots",
         } <= found
-        assert {path.name for path in (runs[name] / "checkpoints").iterdir()} == {"0_lift", "1_can"}
+        assert {path.name for path in (runs[name] / "checkpoints").iterdir()} == {
+            "0_push",
+            "1_window-close",
+        }
         assert not list(runs[name].rglob("*.partial"))
     assert {path.name for path in runs["root"].iterdir()} == {
         "demonstrations",

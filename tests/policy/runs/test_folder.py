@@ -23,11 +23,11 @@ LIMIT = 600  # seconds
 
 @pytest.fixture(scope="module")
 def demonstrations(tmp_path_factory):
-    return make_demonstrations(tmp_path_factory.mktemp("sweeps") / "demonstrations", ["lift"])
+    return make_demonstrations(tmp_path_factory.mktemp("sweeps") / "demonstrations", ["push"])
 
 
 def sweep(folder, demonstrations, *extra):
-    options = ["env=lift", *OPTIONS, f"demonstrations.path={demonstrations}"]
+    options = ["env=push", *OPTIONS, f"demonstrations.path={demonstrations}"]
     short = "hydra.sweep.subdir='${method.name}_seed${seed}'"
     process = start(["-m", *options, short, "method=finetune", *extra], folder)
     out, err = process.communicate(timeout=LIMIT)
@@ -43,7 +43,7 @@ def test_open_run_goes_on_with_a_sweep_that_is_typed_again(tmp_path, demonstrati
         json.loads((second / "summary.json").read_text()),
     )
     (second / "summary.json").unlink()
-    shutil.rmtree(second / "checkpoints" / "0_lift")
+    shutil.rmtree(second / "checkpoints" / "0_push")
     code, out, err = sweep(tmp_path, demonstrations, "seed=0,1", "checkpoint_every=7")
     assert code == 0, err
     assert "finetune_seed0 is finished" in out + err
