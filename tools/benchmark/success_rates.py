@@ -2,8 +2,8 @@
 
 python -m tools.benchmark.success_rates env=mt50 episodes=30 output=experts.json
 
-Episodes are the first demonstration seeds, as `collect` records them. The last line is one JSON
-object.
+Episodes are the first demonstration seeds, as `collect` records them, or those from `first` on:
+starts on which no expert was tuned. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class ExpertsOptions:
 
     env: list[str] = option(["mt50"], "tasks to measure: env=push,hammer or env=mt50")
     episodes: int = option(30, "episodes a task and noise", at_least=1, at_most=len(DEMONSTRATION))
+    first: int = option(0, "first demonstration seed", at_least=0, at_most=len(DEMONSTRATION) - 1)
     noise: float = option(0.2, "noise beside none, as in collect", at_least=0, at_most=1)
     workers: int | None = option(
         None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
@@ -58,14 +59,16 @@ def run(options: ExpertsOptions) -> None:
     """Measure every task; print a line for each and one JSON line."""
     if options.output is not None:
         check_output(Path(options.output), suffixes=(".json",))
+    seeds = DEMONSTRATION[options.first :][: options.episodes]
     found = {}
     for task in task_sequence(options.env):
         with VectorEnv(task, min(SLOTS, options.episodes), options.workers) as env:
-            found[task.label] = measure(env, options.noise, options.episodes)
+            found[task.label] = measure(env, options.noise, seeds)
         print(task.label, found[task.label], flush=True)
     report = {
         "tasks": found,
-        "episodes": options.episodes,
+        "episodes": len(seeds),
+        "first": options.first,
         "noise": options.noise,
         "command": command(),
         "commit": commit(),
@@ -77,16 +80,17 @@ def run(options: ExpertsOptions) -> None:
     print(json.dumps(report))
 
 
-def measure(env: VectorEnv, noise: float, episodes: int) -> dict[str, Any]:
-    """Return the episodes that are solved without noise and with it, of `episodes`, and the control
-    steps of a solved one, in the middle and at most (None if none is).
+def measure(env: VectorEnv, noise: float, seeds: range) -> dict[str, Any]:
+    """Return the number of episodes that are solved without noise and with it, the seeds of the
+    others, and the control steps of a solved one, in the middle and at most (None if none is).
     """
-    seeds = DEMONSTRATION[:episodes]
     clean, noisy = (rollout(env, NoisyExpert(env, sigma), seeds) for sigma in (0.0, noise))
     steps = [result.steps for result in noisy if result.success]
     return {
         "solved": sum(result.success for result in clean),
         "solved_with_noise": len(steps),
+        "failed": [result.seed for result in clean if not result.success],
+        "failed_with_noise": [result.seed for result in noisy if not result.success],
         "median_steps": float(np.median(steps)) if steps else None,
         "most_steps": max(steps, default=None),
     }
