@@ -7,7 +7,6 @@ are NaN (None is read as NaN). A result without its entries is None.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import scipy  # its parts load where they are first used
@@ -115,11 +114,8 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     """Return Wilson's score interval of a success rate from n independent rollouts."""
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"{successes} successes of {n}: give 0 <= successes <= n and n >= 1")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)  # here, as loading scipy.stats takes a second
-    rate, shrink = successes / n, 1 / (1 + z**2 / n)
-    middle = shrink * (rate + z**2 / (2 * n))
-    half = shrink * z * math.sqrt(rate * (1 - rate) / n + (z / (2 * n)) ** 2)
-    return (middle - half if successes else 0.0), (middle + half if successes < n else 1.0)
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def average_success_interval(

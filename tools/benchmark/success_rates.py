@@ -2,8 +2,8 @@
 
 python -m tools.benchmark.success_rates env=mt50 episodes=30 output=experts.json
 
-Episodes are the first demonstration seeds, as `collect` records them, or those from `first` on:
-starts on which no expert was tuned. The last line is one JSON object.
+Episodes are the first demonstration seeds, as `collect` records them, or those from `first` on: no
+expert was tuned on seeds from 500000 on. The last line is one JSON object.
 """
 
 from __future__ import annotations
