@@ -19,6 +19,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -211,6 +212,21 @@ def _presets(folder: Any) -> list[str]:
         if path.name.endswith(".yaml"):
             lines += [f"  {path.name[:-5]}", *(f"    {s}" for s in path.read_text().splitlines())]
     return lines
+
+
+def in_run_directory(
+    execute: Callable[[Any, Path, list[str], bool], object],
+) -> Callable[[Any], object]:
+    """Return the task of a command that makes runs: `execute(options, folder, typed, in_sweep)` in
+    hydra's run directory, with the names of the options that were typed.
+    """
+
+    def run(options: Any) -> object:
+        running = HydraConfig.get()
+        folder, in_sweep = Path(running.runtime.output_dir), running.mode == RunMode.MULTIRUN
+        return execute(options, folder, names_of(running.overrides.task), in_sweep)
+
+    return run
 
 
 def names_of(overrides: Sequence[str]) -> list[str]:

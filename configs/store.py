@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import AliasEvent, YAMLError
 
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 
 SILENT_LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"handlers": []}}
 
@@ -98,8 +98,7 @@ def load_yaml(path: Path) -> DictConfig:
             )
         loaded = OmegaConf.create(text)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ReconvergeError(f"{path}: cannot be read ({reason}); restore it") from error
+        raise ReconvergeError(f"{path}: cannot be read ({one_line(error)}); restore it") from error
     if not isinstance(loaded, DictConfig):
         raise ReconvergeError(f"{path}: holds no options; restore it")
     return loaded

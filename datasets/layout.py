@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from reconverge.datasets import pixels
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 
 SCHEMA_VERSION = 1
 CHUNK_STEPS = SHARD_STEPS = 8_000  # zarr takes as long for a small chunk as for a large one
@@ -67,11 +67,6 @@ class Episode:
     extras: Mapping[str, Shaped[np.ndarray, "T ..."]] = field(default_factory=dict)
     scalars: Mapping[str, int | float] = field(default_factory=dict)
     pictures: Mapping[str, UInt8[np.ndarray, "T H W 3"]] = field(default_factory=dict)
-
-
-def one_line(error: Exception) -> str:
-    """Return the type and the message of an error in a line of at most 200 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def columns(record: Mapping[str, Any]) -> dict[str, Column]:

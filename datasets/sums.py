@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from reconverge.datasets.layout import COLLECT, RESTORE, SCHEMA_VERSION, SUMS, StoreError, one_line
+from reconverge.datasets.layout import COLLECT, RESTORE, SCHEMA_VERSION, SUMS, StoreError
+from reconverge.errors import one_line
 
 METADATA = "zarr.json"
 ATTACHED = "episode_attributes.zip"  # what the formats keep beside the arrays

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from reconverge.envs.render.captions import GREEN, RED, Grid, caption, inset, shortened
-from reconverge.envs.render.opengl import RenderError, open_context
+from reconverge.envs.render.opengl import Canvas, RenderError
 from reconverge.envs.render.viewpoint import fixed_camera, shown
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.suite import Suite
@@ -52,35 +52,17 @@ class Camera:
             raise RenderError(
                 f"width and height must be even and positive (H.264), got {width} x {height}"
             )
-        self._model = model
         model.vis.quality.shadowsize = SHADOW_MAP_SIZE
-        self._gl, self._context = open_context(model, width, height)
-        self._scene = mujoco.MjvScene(model, maxgeom=10_000)
-        self._options = shown(suite)
-        self._rectangle = mujoco.MjrRect(0, 0, width, height)
+        self._canvas = Canvas(model, width, height, shown(suite))
 
     def picture(self, data: mujoco.MjData) -> UInt8[np.ndarray, "height width 3"]:
         """Render what the camera sees."""
-        mujoco.mjv_updateScene(
-            self._model,
-            data,
-            self._options,
-            None,
-            self._view,
-            mujoco.mjtCatBit.mjCAT_ALL,
-            self._scene,
-        )
-        self._gl.make_current()
-        mujoco.mjr_render(self._rectangle, self._scene, self._context)
-        pixels = np.empty((self._rectangle.height, self._rectangle.width, 3), np.uint8)
-        mujoco.mjr_readPixels(pixels, None, self._rectangle, self._context)
-        return pixels[::-1]
+        self._canvas.draw(data, self._view)
+        return self._canvas.pixels[::-1].copy()
 
     def close(self) -> None:
-        """Free the context; pictures can no longer be made."""
-        self._gl.make_current()  # else it would free those of another context
-        self._context.free()
-        self._gl.free()
+        """Free the canvas; pictures can no longer be made."""
+        self._canvas.close()
 
 
 class FilmedEnv(VectorEnv):

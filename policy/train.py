@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from tqdm import tqdm
 
 from reconverge.configs import commandline
@@ -21,15 +19,7 @@ from reconverge.policy.runs.summary import Summary, read_summary
 
 
 def main() -> None:
-    commandline.run(TRAIN, run)
-
-
-def run(options: TrainOptions) -> Summary:
-    """Execute a run in hydra's run directory."""
-    running = HydraConfig.get()
-    typed = commandline.names_of(running.overrides.task)
-    in_sweep = running.mode == RunMode.MULTIRUN
-    return execute(options, Path(running.runtime.output_dir), typed, in_sweep)
+    commandline.run(TRAIN, commandline.in_run_directory(execute))
 
 
 def execute(

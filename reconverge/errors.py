@@ -12,6 +12,11 @@ class ReconvergeError(ValueError):
     """
 
 
+def one_line(error: Exception) -> str:
+    """Return the type and the message of an error in a line of at most 200 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 def unknown(
     kind: str,
     name: object,

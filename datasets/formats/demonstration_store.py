@@ -6,7 +6,6 @@ from pathlib import Path
 
 from reconverge.datasets.formats.arrays import ConversionError, check_left_out
 from reconverge.datasets.formats.episode_attributes import (
-    EPISODE_ATTRIBUTES,
     EpisodeAttributes,
     read_episode_attributes,
 )
@@ -37,7 +36,7 @@ def read_store(
         for camera, shape in store.pictures.items()
         if pictures and picture_name(camera) not in leave_out
     }
-    attributes = read_episode_attributes(path / EPISODE_ATTRIBUTES, len(store))
+    attributes = read_episode_attributes(path, len(store))
     episodes = (
         (
             replace(
@@ -70,7 +69,7 @@ def write_store(demonstrations: Demonstrations, path: Path) -> None:
             absent=demonstrations.absent,
             pictures=demonstrations.pictures,
         )
-        with EpisodeAttributes(temporary / EPISODE_ATTRIBUTES) as attributes:
+        with EpisodeAttributes(temporary) as attributes:
             for batch in batches(demonstrations.episodes):
                 store.extend(episode for episode, _ in batch)
                 attributes.write(own for _, own in batch)

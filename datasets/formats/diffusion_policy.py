@@ -23,7 +23,6 @@ from reconverge.datasets.formats.arrays import (
     widen,
 )
 from reconverge.datasets.formats.episode_attributes import (
-    EPISODE_ATTRIBUTES,
     read_episode_attributes,
 )
 from reconverge.datasets.formats.exchange import (
@@ -76,7 +75,7 @@ def read_diffusion_policy(
         **picture_schema(cameras),
         "scalar_types": {name: values.dtype.name for name, values in scalars.items()},
     }
-    own = read_episode_attributes(files.root / EPISODE_ATTRIBUTES, len(ends))
+    own = read_episode_attributes(files.root, len(ends))
     found = _episodes(files, arrays, arranged, scalars, ends)
     episodes = zip(_with_pictures(files, arrays, cameras, found), own, strict=True)
     return Demonstrations.from_record(

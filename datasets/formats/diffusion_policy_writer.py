@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from reconverge.datasets.formats.diffusion_policy import GROUPS, OUR_RECORD
-from reconverge.datasets.formats.episode_attributes import EPISODE_ATTRIBUTES, EpisodeAttributes
+from reconverge.datasets.formats.episode_attributes import EpisodeAttributes
 from reconverge.datasets.formats.exchange import (
     Demonstrations,
     batches,
@@ -51,7 +51,7 @@ def _write(demonstrations: Demonstrations, folder: Path) -> None:
     order |= {PICTURES: keys} if keys else {}
     with (
         zarr.config.set(ZARR_OPTIONS),
-        EpisodeAttributes(folder / EPISODE_ATTRIBUTES) as attributes,
+        EpisodeAttributes(folder) as attributes,
     ):
         root = zarr.create_group(
             folder, zarr_format=2, attributes={**demonstrations.attributes, OUR_RECORD: order}

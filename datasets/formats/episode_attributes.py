@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.datasets.formats.arrays import ConversionError
-
-EPISODE_ATTRIBUTES = "episode_attributes.zip"
+from reconverge.datasets.sums import ATTACHED
 
 
 class EpisodeAttributes:
-    """Write `<episode>.json` for each episode with attributes; no file if none has any.
+    """Write `<episode>.json` for each episode with attributes into an archive in `folder`; no
+    archive if none has any.
 
     It takes its name in the end, so that nobody meets half an archive.
     """
 
-    def __init__(self, path: Path):
-        self._path, self._count = path, 0
-        self._growing = path.with_suffix(".growing")
+    def __init__(self, folder: Path):
+        self._path, self._count = folder / ATTACHED, 0
+        self._growing = self._path.with_suffix(".growing")
         self._file: zipfile.ZipFile | None = None
 
     def __enter__(self) -> "EpisodeAttributes":
@@ -42,8 +42,9 @@ class EpisodeAttributes:
             self._count += 1
 
 
-def read_episode_attributes(path: Path | zipfile.Path, count: int) -> Iterator[dict[str, Any]]:
+def read_episode_attributes(folder: Path | zipfile.Path, count: int) -> Iterator[dict[str, Any]]:
     """Yield a dict for each of `count` episodes, empty for those without attributes."""
+    path = folder / ATTACHED
     if not path.exists():
         yield from ({} for _ in range(count))
         return

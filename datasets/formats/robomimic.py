@@ -214,10 +214,11 @@ def _success(
     sparse = not options.get("reward_shaping") and options.get("reward_scale", 1) == 1
     rule = None
     if sparse and "reward" in fields:
-        values = set().union(*(np.unique(demo["rewards"][()]).tolist() for demo in demos))
+        rewards = (demo[fields["reward"].path][()] for demo in demos)
+        values = set().union(*(np.unique(rows).tolist() for rows in rewards))
         rule = "reward > 0" if len(values) == 2 and min(values) == 0 else None
     if rule is None and "dones" in fields:
-        dones = [np.ravel(demo["dones"][()]) != 0 for demo in demos]
+        dones = [np.ravel(demo[fields["dones"].path][()]) != 0 for demo in demos]
         always = all(rows[-1] for rows in dones)
         rule = "dones" if not always and any(rows.any() for rows in dones) else None
     if rule is None or "success" in fields:

@@ -14,6 +14,7 @@ import zarr
 from zarr.storage import LocalStore, ZipStore
 
 from reconverge.datasets.formats.arrays import RESTORE, ConversionError
+from reconverge.errors import one_line
 
 METADATA = (".zarray", "zarr.json")  # the file that describes an array in v2 and in v3
 BLOSC_HEADER = 16  # bytes; the last four hold the length of the whole
@@ -44,7 +45,7 @@ class ZarrFiles:
         found = [file.rpartition("/") for file in self.files if file.startswith(f"{group}/")]
         places = sorted(place for place, _, last in found if last == METADATA[self.version - 2])
         if self.version == 3:
-            places = [p for p in places if self._json(f"{p}/zarr.json")["node_type"] == "array"]
+            places = [p for p in places if self._json(f"{p}/zarr.json").get("node_type") == "array"]
         return [place.removeprefix(f"{group}/") for place in places]
 
     def open(self, name: str) -> zarr.Array:
@@ -88,9 +89,9 @@ class ZarrFiles:
         try:
             return work()
         except Exception as error:  # damaged bytes can fail in any codec
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise ConversionError(
-                f"{self.source}: {what} cannot be read, truncated or edited ({reason}); {RESTORE}"
+                f"{self.source}: {what} cannot be read, truncated or edited "
+                f"({one_line(error)}); {RESTORE}"
             ) from error
 
 

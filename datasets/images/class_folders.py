@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from reconverge.datasets.images.labelled import PARTS, LabelledPictures, PictureSet
 from reconverge.errors import ReconvergeError
@@ -115,7 +115,7 @@ def _read_picture(path: Path, mode: str, size: tuple[int, int], first: Path) -> 
 def _opened(path: Path) -> Image.Image:
     try:
         return Image.open(path)
-    except (OSError, ValueError, UnidentifiedImageError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from reconverge.datasets.images.labelled import PARTS, LabelledPictures, PictureSet
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 from reconverge.files import creating
 
 SCHEMA, MADE_FROM = "pictures/2", "made_from"
@@ -71,10 +71,9 @@ def open_store(path: Path) -> PictureStore:
         }
         found = PictureSet(list(classes), **parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ReconvergeError(f"{path}: unreadable store of pictures ({reason}); {REMEDY}") from (
-            error
-        )
+        raise ReconvergeError(
+            f"{path}: unreadable store of pictures ({one_line(error)}); {REMEDY}"
+        ) from error
     source, made_from = (str(attributes.get(name, "")) for name in ("source", MADE_FROM))
     identity = _identity(found)
     if attributes.get("checksum") != _checksum(identity, source, made_from):

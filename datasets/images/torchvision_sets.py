@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reconverge.datasets.images.labelled import LabelledPictures, PictureSet
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 
 DIGITS = [str(digit) for digit in range(10)]
 KUZUSHIJI = ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"]
@@ -39,10 +39,9 @@ def read_torchvision(name: str, folder: Path) -> PictureSet:
             f"data={name}: needs torchvision; pip install 'reconverge[images]'"
         ) from error
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ReconvergeError(
-            f"data={name}: torchvision cannot download it ({reason}); connect to a network, or "
-            f"put its files into {folder}"
+            f"data={name}: torchvision cannot download it ({one_line(error)}); connect to a "
+            f"network, or put its files into {folder}"
         ) from error
     return PictureSet(list(classes), **parts)
 

@@ -9,8 +9,9 @@ from threading import Lock
 from typing import Any
 
 import mujoco
+import numpy as np
 
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 
 # By Debian package, the libraries of which one is enough.
 LIBRARIES = {"libegl1": ("libEGL.so.1",), "libgl1": ("libOpenGL.so.0", "libGL.so.1")}
@@ -22,7 +23,42 @@ class RenderError(ReconvergeError):
     """Pictures cannot be made or written; one line says why and what to do."""
 
 
-def open_context(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, mujoco.MjrContext]:
+class Canvas:
+    """Where a model is drawn, without a display, with what these options show of it. To be used and
+    closed in the thread that made it.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, width: int, height: int, options: mujoco.MjvOption
+    ) -> None:
+        self._model, self._options = model, options
+        self._gl, self._context = _open_context(model, width, height)
+        self._rectangle = mujoco.MjrRect(0, 0, width, height)
+        self.scene = mujoco.MjvScene(model, maxgeom=10_000)
+        self.pixels = np.empty((height, width, 3), np.uint8)  # the first row is the lowest
+
+    def draw(self, data: mujoco.MjData, camera: mujoco.MjvCamera) -> None:
+        """Draw what a camera sees into `pixels`."""
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(
+            self._model, data, self._options, None, camera, everything, self.scene
+        )
+        self.use()
+        mujoco.mjr_render(self._rectangle, self.scene, self._context)
+        mujoco.mjr_readPixels(self.pixels, None, self._rectangle, self._context)
+
+    def use(self) -> None:
+        """Make its context the one that OpenGL works on in this thread."""
+        self._gl.make_current()
+
+    def close(self) -> None:
+        """Free the context; nothing can be drawn any more."""
+        self.use()  # else it would free those of another context
+        self._context.free()
+        self._gl.free()
+
+
+def _open_context(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, mujoco.MjrContext]:
     """Return EGL's context and MuJoCo's, current in this thread, with an offscreen buffer of
     that size. Both are to be freed in the thread that made them.
     """
@@ -44,9 +80,10 @@ def open_context(model: mujoco.MjModel, width: int, height: int) -> tuple[Any, m
             model.vis.global_.offwidth, model.vis.global_.offheight = width, height
             context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
     except (ImportError, RuntimeError, mujoco.FatalError) as error:
-        reason = " ".join(str(error).split())[:160]
         remedy = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
-        raise RenderError(f"no offscreen rendering ({reason}); for a driver: {remedy}") from error
+        raise RenderError(
+            f"no offscreen rendering ({one_line(error)}); for a driver: {remedy}"
+        ) from error
     mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
     return gl, context
 

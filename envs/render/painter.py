@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from reconverge.envs.cameras import DEPTH, View
 from reconverge.envs.render.coarse import coarse_model
 from reconverge.envs.render.depth import DepthPainter, collision_model
-from reconverge.envs.render.opengl import open_context
+from reconverge.envs.render.opengl import Canvas
 from reconverge.envs.render.viewpoint import fixed_camera, hangs, shown
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.suite import Simulator
@@ -51,21 +51,17 @@ class Painter:
         self._names = view.in_suite(simulator.task)
         self._cameras = [fixed_camera(model, name) for name in self._names.values()]
         self._hanging = [hangs(model, camera.fixedcamid) for camera in self._cameras]
-        self._options = shown(SUITES[simulator.task.suite])
         self._data = mujoco.MjData(model)
-        self._scene = mujoco.MjvScene(model, maxgeom=10_000)
+        self._canvas = Canvas(model, view.size, view.size, shown(SUITES[simulator.task.suite]))
         for flag in LEFT_OUT:
-            self._scene.flags[flag] = False
-        self._rectangle = mujoco.MjrRect(0, 0, view.size, view.size)
-        self._pixels = np.empty((view.size, view.size, 3), np.uint8)
-        self._gl, self._context = open_context(model, view.size, view.size)
+            self._canvas.scene.flags[flag] = False
 
     @property
     def facts(self) -> dict[str, Any]:
         """What pictures depend on beside the episode: JSON's types."""
         from OpenGL.GL import GL_RENDERER, GL_VERSION, glGetString
 
-        self._gl.make_current()
+        self._canvas.use()
         renderer, opengl = (glGetString(name).decode() for name in (GL_RENDERER, GL_VERSION))
         return {
             "cameras": self._names,
@@ -78,31 +74,15 @@ class Painter:
 
     def draw(self, episode: Any, pictures: UInt8[np.ndarray, "cameras size size 3"]) -> None:
         """Draw the episode as it is now: RGB, upright."""
-        self._gl.make_current()
         self._simulator.place(episode, self._data)
+        pixels = self._canvas.pixels
         for camera, hanging, picture in zip(self._cameras, self._hanging, pictures, strict=True):
-            self._draw(camera)
-            picture[:] = self._pixels[:, ::-1] if hanging else self._pixels[::-1]
-
-    def _draw(self, camera: mujoco.MjvCamera) -> None:
-        """Draw what a camera sees into `_pixels`, whose first row is the lowest."""
-        mujoco.mjv_updateScene(
-            self._model,
-            self._data,
-            self._options,
-            None,
-            camera,
-            mujoco.mjtCatBit.mjCAT_ALL,
-            self._scene,
-        )
-        mujoco.mjr_render(self._rectangle, self._scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._rectangle, self._context)
+            self._canvas.draw(self._data, camera)
+            picture[:] = pixels[:, ::-1] if hanging else pixels[::-1]
 
     def close(self) -> None:
-        """Free the context; nothing can be drawn any more."""
-        self._gl.make_current()  # else it would free those of another context
-        self._context.free()
-        self._gl.free()
+        """Free the canvas; nothing can be drawn any more."""
+        self._canvas.close()
 
 
 class Mixed:

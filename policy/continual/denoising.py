@@ -5,7 +5,7 @@ Nothing here knows what a sample is: a denoiser says how a batch becomes x_0 and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Protocol
@@ -160,13 +160,6 @@ def errors(denoiser: Denoiser, sample: NoisySample) -> Float[Tensor, " B"]:
     """Return the mean squared error of the network on every sample, over its own entries."""
     error = denoiser.network(sample.noisy, sample.k, sample.condition) - sample.target
     return mean_square(sample.mask * error) / sample.mask.mean(dim=(1, 2))
-
-
-def as_list(batches: Iterable[tuple[Tensor, ...]]) -> Sequence[tuple[Tensor, ...]]:
-    """Return batches that can be read several times; ValueError for an iterator or for none."""
-    if not isinstance(batches, Sequence) or not batches:
-        raise ValueError("batches: give a list of at least one batch, as it is read several times")
-    return batches
 
 
 def half_squared_errors(denoiser: Denoiser) -> PerSampleLoss:

@@ -7,7 +7,7 @@ ordered as in `parameter_vector`.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.continual.denoising import PerSampleLoss, as_list
-from reconverge.policy.continual.kfac import Kfac
+from reconverge.policy.continual.denoising import PerSampleLoss
+from reconverge.policy.continual.kfac import SAMPLES_MEANING, TARGETS, TARGETS_MEANING, Kfac
 from reconverge.policy.continual.parameter_vector import concatenate, split
 from reconverge.policy.continual.quadratic import (
     Diagonal,
@@ -31,12 +31,6 @@ from reconverge.policy.continual.quadratic import (
 Batch = tuple[Tensor, ...]
 """Tensors [B, ...] that together are B samples"""
 ROWS = 16  # samples whose gradients [ROWS, P] are held at once
-TARGETS = ("demonstrations", "policy")
-SAMPLES_MEANING = "windows from which the Fisher is estimated, in batches of 512"
-TARGETS_MEANING = (
-    "policy: the policy's own predictions plus noise, the proper Fisher | demonstrations: the "
-    "data's actions, the empirical Fisher (Kunstner et al. 2019, arXiv 1905.12558)"
-)
 
 
 class Fisher(Protocol):
@@ -50,7 +44,7 @@ class Fisher(Protocol):
     def targets(self) -> str: ...  # of TARGETS
 
     def estimate(
-        self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Iterable[Batch]
+        self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Sequence[Batch]
     ) -> Any: ...
     def form(self) -> QuadraticForm: ...
 
@@ -67,11 +61,11 @@ class Rank1:
     targets: str = option("demonstrations", TARGETS_MEANING, choices=TARGETS)
 
     def estimate(
-        self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Iterable[Batch]
+        self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Sequence[Batch]
     ) -> Directions:
         """Return the anchor at theta* = params over all samples of the batches."""
-        at, listed = _detached(params), as_list(batches)
-        mu, count = _weighted_gradient(per_sample_loss, at, listed)
+        at = _detached(params)
+        mu, count = _weighted_gradient(per_sample_loss, at, batches)
         mu /= count
         norm = float(mu.norm())
         if not math.isfinite(norm):
@@ -82,7 +76,7 @@ class Rank1:
         curvature = 0.0  # without a mean gradient
         if norm > 0:
             along = (mu / norm).to(direction)
-            slopes = torch.cat([_slopes(per_sample_loss, at, along, batch) for batch in listed])
+            slopes = torch.cat([_slopes(per_sample_loss, at, along, batch) for batch in batches])
             curvature = float(slopes.double().square().mean()) / norm**2
         return Directions(
             direction[None],
@@ -113,10 +107,10 @@ class LowRank:
     targets: str = option("policy", TARGETS_MEANING, choices=TARGETS)
 
     def estimate(
-        self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Iterable[Batch]
+        self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Sequence[Batch]
     ) -> Directions:
         """Return the anchor at theta* = params over all samples of the batches."""
-        at, listed = _detached(params), as_list(batches)
+        at = _detached(params)
         flat = concatenate(at)
         columns = min(self.rank + self.oversampling, len(flat))
         generator = torch.Generator(flat.device).manual_seed(0)
@@ -124,9 +118,9 @@ class LowRank:
             (len(flat), columns), generator=generator, device=flat.device, dtype=flat.dtype
         )
         for _ in range(1 + self.iterations):
-            image = torch.stack(list(self._products(per_sample_loss, at, listed, basis)), dim=1)
+            image = torch.stack(list(self._products(per_sample_loss, at, batches, basis)), dim=1)
             basis = torch.linalg.qr(image.to(flat))[0]
-        slopes = self._slopes(per_sample_loss, at, listed, basis)  # G Q
+        slopes = self._slopes(per_sample_loss, at, batches, basis)  # G Q
         if not torch.isfinite(slopes).all():
             raise ReconvergeError("the gradients are not finite: check the loss and the parameters")
         curvatures, turn = torch.linalg.eigh(slopes.T @ slopes / len(slopes))
@@ -164,13 +158,13 @@ class DiagonalFisher:
     targets: str = option("policy", TARGETS_MEANING, choices=TARGETS)
 
     def estimate(
-        self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Iterable[Batch]
+        self, per_sample_loss: PerSampleLoss, params: Mapping[str, Tensor], batches: Sequence[Batch]
     ) -> Diagonal:
         """Return the anchor at theta* = params over all samples of the batches."""
-        at, listed = _detached(params), as_list(batches)
+        at = _detached(params)
         flat = concatenate(at)
         total, count = torch.zeros_like(flat, dtype=torch.float64), 0
-        for batch in listed:
+        for batch in batches:
             for gradients in sample_gradients(per_sample_loss, at, batch):
                 total += gradients.square().sum(0)
                 count += len(gradients)

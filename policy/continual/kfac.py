@@ -9,8 +9,8 @@ arXiv 1805.07810. Scales of norms have no factors: they are left free.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,10 +19,15 @@ from torch import Tensor, nn
 
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.continual.denoising import as_list
 from reconverge.policy.continual.kronecker import Block, Factors, Kronecker, KroneckerForm
 from reconverge.policy.continual.parameter_vector import concatenate
 
+TARGETS = ("demonstrations", "policy")
+SAMPLES_MEANING = "windows from which the Fisher is estimated, in batches of 512"
+TARGETS_MEANING = (
+    "policy: the policy's own predictions plus noise, the proper Fisher | demonstrations: the "
+    "data's actions, the empirical Fisher (Kunstner et al. 2019, arXiv 1905.12558)"
+)
 ROUNDING = 1e-7  # of sums in float32, relative to the largest curvature of a layer
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d
 
@@ -34,7 +39,6 @@ class _Moments:
     A: Tensor | float = 0.0
     G: Tensor | float = 0.0
     corrected: Tensor | float = 0.0
-    inputs: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,8 @@ class Kfac:
     """Kronecker factors of every layer (Martens, Grosse 2015, arXiv 1503.05671)."""
 
     name: str = "kfac"
-    samples: int = option(
-        8192, "windows from which the Fisher is estimated, in batches of 512", at_least=1
-    )
-    targets: str = option(
-        "policy",
-        "policy: the policy's own predictions plus noise, the proper Fisher | demonstrations: the "
-        "data's actions, the empirical Fisher (Kunstner et al. 2019, arXiv 1905.12558)",
-        choices=("demonstrations", "policy"),
-    )
+    samples: int = option(8192, SAMPLES_MEANING, at_least=1)
+    targets: str = option("policy", TARGETS_MEANING, choices=TARGETS)
     corrected: bool = option(
         False,
         "true: use second moments of the gradients in the eigenbases, not products of "
@@ -58,10 +55,10 @@ class Kfac:
     )
 
     def estimate(
-        self, per_sample_loss: Any, params: Mapping[str, Tensor], batches: Iterable[tuple]
+        self, per_sample_loss: Any, params: Mapping[str, Tensor], batches: Sequence[tuple]
     ) -> Kronecker:
         """Return the anchor at theta* = params; the loss tells its `network`."""
-        network, batches = per_sample_loss.network, as_list(batches)
+        network = per_sample_loss.network
         layers = {name: m for name, m in network.named_modules() if isinstance(m, Layer)}
         moments = {name: _Moments() for name in layers}
         count = _visit(per_sample_loss, params, batches, layers, _add_moments(moments))

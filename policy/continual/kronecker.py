@@ -94,6 +94,10 @@ class KroneckerForm:
         """Hold one more past task."""
         self.anchors.append(anchor)
 
+    def _layers(self) -> list[Factors]:
+        """Return the layers of all past tasks, in the order of the tasks."""
+        return [layer for anchor in self.anchors for layer in anchor.layers]
+
     def scale(self, factor: float) -> None:
         """Multiply the form by a factor."""
         self.anchors = [
@@ -111,16 +115,13 @@ class KroneckerForm:
     def value(self, theta: Float[Tensor, P]) -> float:
         """Return the form at theta."""
         at = theta.detach()
-        layers = [layer for anchor in self.anchors for layer in anchor.layers]
-        return _value((layer.curvatures, layer.displacement(at)) for layer in layers)
+        return _value((layer.curvatures, layer.displacement(at)) for layer in self._layers())
 
     def gradient(self, theta: Float[Tensor, P]) -> Float[Tensor, P]:
         """Return 2 sum_i F_i (theta - theta*_i)."""
         at, total = theta.detach(), torch.zeros_like(theta)
-        for anchor in self.anchors:
-            for layer in anchor.layers:
-                scaled = 2.0 * layer.curvatures * layer.displacement(at)
-                layer.move(total, scaled)
+        for layer in self._layers():
+            layer.move(total, 2.0 * layer.curvatures * layer.displacement(at))
         return total
 
     @torch.no_grad()
@@ -130,12 +131,11 @@ class KroneckerForm:
         With several past tasks: towards each in turn, and the sum of the values found on the way.
         """
         found = []
-        for anchor in self.anchors:
-            for layer in anchor.layers:
-                before = layer.displacement(theta)
-                E = before / (1.0 + step * layer.curvatures)
-                found.append((layer.curvatures, E))
-                layer.move(theta, E - before)
+        for layer in self._layers():
+            before = layer.displacement(theta)
+            E = before / (1.0 + step * layer.curvatures)
+            found.append((layer.curvatures, E))
+            layer.move(theta, E - before)
         return _value(found)
 
     @torch.no_grad()
@@ -145,8 +145,7 @@ class KroneckerForm:
         By the one unknown of the dual, as in the other forms (eq. 6 of arXiv 2602.02417).
         """
         assert len(self.anchors) <= 1, "a TrustRegion with a radius holds one mixture"
-        layers = [layer for anchor in self.anchors for layer in anchor.layers]
-        found = [(layer, layer.displacement(theta)) for layer in layers]
+        found = [(layer, layer.displacement(theta)) for layer in self._layers()]
         now = _value((layer.curvatures, E) for layer, E in found)
         if now <= radius:
             return now
@@ -162,8 +161,7 @@ class KroneckerForm:
 
     def spectrum(self) -> Float[Tensor, " n"]:
         """Return the curvatures of all layers, the eigenvalues where there is one past task."""
-        layers = [layer for anchor in self.anchors for layer in anchor.layers]
-        found = [layer.curvatures.flatten() for layer in layers]
+        found = [layer.curvatures.flatten() for layer in self._layers()]
         return torch.cat(found) if found else torch.zeros(0)
 
     def state_dict(self) -> dict[str, Tensor]:

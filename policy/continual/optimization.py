@@ -83,7 +83,6 @@ class Optimization(Generic[Model]):
         self.average_vector = flatten_parameters(self.average)
         self.precision = precision_on(self.vector.device, options.precision)
         self._gradient = flatten_gradients(model)
-        self._renew({})
         self.begin(updates=1)
 
     def products(self) -> torch.autocast:

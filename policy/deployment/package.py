@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 
 from reconverge.errors import ReconvergeError
-from reconverge.files import replacing, write_text
+from reconverge.files import check_free, creating, write_text
 from reconverge.policy.deployment import onnx
 from reconverge.policy.deployment.contract import Contract, make_contract, to_markdown
 from reconverge.policy.deployment.vision import export_encoder
@@ -26,6 +26,7 @@ ENCODING = (
     "- **Pictures.** `encoder.onnx` makes of `pictures`, uint8 [B, {height}, {width}, 3], their "
     "`features`, float32 [B, {features}].\n"
 )
+# What a README says where a policy has a frozen encoder (False), and where it learned to see.
 SEEN = {
     False: ", of pictures their features",
     True: ", of pictures the pixels, row by row: red, green and blue, 0 to 255",
@@ -34,7 +35,6 @@ PADDING = {
     False: ", then zeros up to {} entries",
     True: "; zeros before the pixels, up to {} entries with them",
 }
-"""What a README says where a policy has a frozen encoder, and where it learned to see."""
 PIXELS = "; then the pixels, mapped to [-1, 1]: [To, camera, row, column, red green blue]"
 
 
@@ -63,12 +63,11 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
     cannot hold, or if a package is not installed.
     """
     onnx.require_packages()
-    if target.exists():
-        raise ReconvergeError(f"output={target} is there already; name another folder or remove it")
+    check_free(target)
     contracts = [make_contract(task, loaded.policy) for task in loaded.tasks]
     sight = loaded.tasks[0].sight
     frozen = sight is not None and sight.encoder is not None
-    with replacing(target) as folder, progress_bar("export", "file", 3 + frozen) as bar:
+    with creating(target) as folder, progress_bar("export", "file", 3 + frozen) as bar:
         folder.mkdir()
         difference = 0.0
         if frozen:

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from reconverge.envs.render.sight import Encoder, Sight
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 from reconverge.policy.deployment.onnx import BATCHES, compare, write_onnx
 
 ENCODER = (("pictures",), "features")
@@ -39,8 +39,7 @@ def export_encoder(sight: Sight, path: Path) -> float:
     except (ReconvergeError, OSError, MemoryError):
         raise
     except Exception as error:  # of torch's exporter or of onnxruntime, of any type
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise _unfit(encoder, reason) from error
+        raise _unfit(encoder, one_line(error)) from error
 
 
 def _unfit(encoder: Encoder, reason: str) -> ReconvergeError:

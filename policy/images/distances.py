@@ -65,11 +65,8 @@ def summarize_distances(
     average, all_tasks = metrics.average_success(D), metrics.just_learned_all(D)
     assert average is not None
     assert all_tasks is not None
-    several = len(names) > 1
     forgetting = Forgetting(
-        all_tasks,
-        metrics.just_learned_without_last(D),
-        metrics.max_without_last(D) if several else None,
+        all_tasks, metrics.just_learned_without_last(D), metrics.max_without_last(D)
     )
     curves = _curves(progress.distances, names, options.probe_rollouts)
     return Distances(

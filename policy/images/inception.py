@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 from reconverge.policy.images.class_tasks import as_bytes
 
 LAYER = "2048"  # the pooled features that FID takes
@@ -33,10 +33,9 @@ def inception_features(device: torch.device | str) -> Features:
             "features=classifier"
         ) from error
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ReconvergeError(
-            f"features=inception: its weights cannot be loaded ({reason}); connect to a network, "
-            "or take features=classifier"
+            f"features=inception: its weights cannot be loaded ({one_line(error)}); connect to a "
+            "network, or take features=classifier"
         ) from error
     network.to(device)
 

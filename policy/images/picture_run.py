@@ -13,7 +13,7 @@ import torch
 
 from reconverge.datasets.images.picture_store import PictureStore
 from reconverge.datasets.images.supplied import supply
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 from reconverge.policy.continual.learner import Method, Setting
 from reconverge.policy.continual.loop import JointSource, Progress, learn_tasks
 from reconverge.policy.continual.optimization import precision_on
@@ -24,7 +24,7 @@ from reconverge.policy.continual.rehearsal import (
     Replay,
     ReplaySource,
 )
-from reconverge.policy.images.class_tasks import ClassTask, TaskPictures, class_tasks, task_pictures
+from reconverge.policy.images.class_tasks import TaskPictures, class_tasks, task_pictures
 from reconverge.policy.images.distances import summarize_distances
 from reconverge.policy.images.inception import Features, inception_features
 from reconverge.policy.images.judge import judge_of
@@ -33,7 +33,6 @@ from reconverge.policy.images.picture_model import PictureDenoiser, PictureSpec,
 from reconverge.policy.images.picture_options import ImageOptions, deciding
 from reconverge.policy.images.sample_sheets import SampleSheets
 from reconverge.policy.runs import checkpoint
-from reconverge.policy.runs.build import check_batch
 from reconverge.policy.runs.configuration import check_run_options
 from reconverge.policy.runs.execution import facts_of, loop_settings, resumable, seconds_of
 from reconverge.policy.runs.folder import flat, record_options
@@ -52,7 +51,6 @@ class PictureRun:
     """The objects of a run."""
 
     spec: PictureSpec
-    tasks: Sequence[ClassTask]
     train: Sequence[TaskPictures]
     test: Sequence[TaskPictures]
     method: Method
@@ -137,7 +135,7 @@ def make_run(options: ImageOptions, store: PictureStore) -> PictureRun:
     torch.manual_seed(options.seed)
     precision = precision_on(device, options.optimizer.precision)
     denoiser = make_denoiser(spec, device, precision)
-    return PictureRun(spec, tasks, train, test, _make_method(options, denoiser, train))
+    return PictureRun(spec, train, test, _make_method(options, denoiser, train))
 
 
 def _make_method(
@@ -153,8 +151,6 @@ def _make_method(
         tasks=len(train),
         seed=options.seed,
     )
-    if options.method.name == "multitask":
-        check_batch(options.batch_size, setting.tasks, "method=multitask's")
     method: Method = options.method.build(setting)
     return method
 
@@ -195,9 +191,8 @@ def load_generator(folder: Path) -> PictureDenoiser:
     try:
         model.load_state_dict(found.weights)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
         raise checkpoint.CheckpointError(
-            f"{folder}: the weights do not fit the architecture it describes ({reason})"
+            f"{folder}: the weights do not fit the architecture it describes ({one_line(error)})"
         ) from error
     return model.eval()
 

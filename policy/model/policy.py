@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -46,6 +47,11 @@ class PolicyOptions:
         "what it sees",
         choices=TASK_CONDITIONING,
     )
+
+    @classmethod
+    def of(cls, source: Any) -> PolicyOptions:
+        """Return those that are attributes of a run's options, or of a policy's spec."""
+        return cls(**{own.name: getattr(source, own.name) for own in fields(cls)})
 
 
 class DiffusionPolicy(nn.Module):

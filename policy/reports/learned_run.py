@@ -49,14 +49,14 @@ class LearnedRun:
 
 
 def read_learned(run: Path) -> LearnedRun:
-    """Read a run of either kind; ReconvergeError unless it rehearses at least one earlier task."""
+    """Read a run of either kind; ReconvergeError unless a teacher tells it of earlier tasks."""
     learned = _read_pictures(run) if generates_pictures(run) else _read_policies(run)
     options = learned.options
     weight = asdict(options.method).get("distillation_weight", 0.0)
     if not (learned.method.uses_replay and weight):
         raise ReconvergeError(
             f"{run}: method={options.method.name} replay={options.replay.name} rehearses no "
-            "earlier task"
+            "earlier task by distillation"
         )
     return learned
 

@@ -62,8 +62,8 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
     most = getattr(learned.policies[0].network, "fisher_batch", MOST_WINDOWS)
     if windows > most:
         raise ReconvergeError(
-            f"windows={windows}: a policy that learned to see looks at {most} at most, for want of "
-            f"memory; add --windows {most}"
+            f"windows={windows}: this run's network takes {most} at a time, for want of memory; "
+            f"add --windows {most}"
         )
     names, found = learned.names, learned.folders
     pairs: list[Pair] = []

@@ -59,7 +59,7 @@ class Marginal:
 
 @dataclass(frozen=True)
 class ReplayQuality:
-    """An entry of replay_quality.json, see `policy.model.replay_quality`."""
+    """An entry of replay_quality.json, see `policy.reports.replay_quality`."""
 
     task: str
     windows: int

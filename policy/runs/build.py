@@ -305,19 +305,13 @@ def make_method(
             f"{options.encoder.name} learns; add replay=demonstrations replay.budget=<episodes>, "
             "or choose a frozen encoder, such as encoder=efficientnet_lite0"
         )
-    if method.uses_replay and options.replay.name == "generator":
-        check_batch(options.batch_size, setting.tasks, "the generator's")
-    if options.method.name == "multitask":
-        check_batch(options.batch_size, setting.tasks, "method=multitask's")
-    return method
-
-
-def check_batch(size: int, tasks: int, whose: str) -> None:
-    """ReconvergeError where batches that hold every task are too small for it."""
-    if size < tasks:
+    of_generator = method.uses_replay and options.replay.name == "generator"
+    if of_generator and options.batch_size < setting.tasks:
         raise ReconvergeError(
-            f"batch_size={size}: {whose} batches hold every task: at least {tasks}"
+            f"batch_size={options.batch_size}: the generator's batches hold every task: at least "
+            f"{setting.tasks}"
         )
+    return method
 
 
 def _rollouts(evaluator: Evaluator | None) -> Draw:

@@ -16,7 +16,7 @@ from reconverge.envs.seeds import MEASUREMENT
 from reconverge.envs.suites import SUITES
 from reconverge.envs.task import Task
 from reconverge.envs.workers import MOST_SLOTS, MOST_WORKERS
-from reconverge.errors import ReconvergeError, unknown
+from reconverge.errors import ReconvergeError, one_line, unknown
 from reconverge.options import check_options, option
 from reconverge.policy.continual.fisher import FISHERS
 from reconverge.policy.continual.loop import Probing
@@ -243,13 +243,7 @@ class TrainOptions(RunOptions, PolicyOptions, SightOptions):
     @property
     def policy(self) -> PolicyOptions:
         """Return the options of the policy alone."""
-        return PolicyOptions(
-            self.n_obs_steps,
-            self.horizon,
-            self.n_action_steps,
-            self.fourier_octaves,
-            self.task_conditioning,
-        )
+        return PolicyOptions.of(self)
 
     @property
     def seeing(self) -> dict[str, Any] | None:
@@ -339,8 +333,9 @@ def from_yaml(path: Path, command: Command = TRAIN) -> Any:
         schema = writable(OmegaConf.structured(command.options(**chosen)))
         return OmegaConf.to_object(OmegaConf.merge(schema, config))
     except (KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        raise ReconvergeError(f"{path}: not the options of a run ({reason}); restore it") from error
+        raise ReconvergeError(
+            f"{path}: not the options of a run ({one_line(error)}); restore it"
+        ) from error
 
 
 def _row(group: str, table: Mapping[str, type], values: Mapping[str, Any]) -> Any:

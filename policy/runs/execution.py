@@ -77,8 +77,10 @@ def learn(options: TrainOptions, folder: Path, reporter: Reporter) -> FinishedRu
 
 
 @contextmanager
-def resumable(options: RunOptions, folder: Path, command: str) -> Iterator[None]:
-    """Record the options of a run; where it stops, say how to go on, or forget that it began."""
+def resumable(options: RunOptions, folder: Path, name: str) -> Iterator[None]:
+    """Record the options of a run; where it stops, say how to go on, with the command `name`, or
+    forget that it began.
+    """
     new = not (folder / OPTIONS_FILE).exists()
     if new:
         record_options(options, folder)
@@ -87,7 +89,7 @@ def resumable(options: RunOptions, folder: Path, command: str) -> Iterator[None]
     except (KeyboardInterrupt, ReconvergeError, OSError) as stop:
         if new and isinstance(stop, ReconvergeError) and forget(folder):
             raise
-        again = f"reconverge {command} resume={folder}"
+        again = f"reconverge {name} resume={folder}"
         # All randomness is keyed, so a loss that is not finite comes again at the same update.
         again += " optimizer.learning_rate=<lower>" if isinstance(stop, DivergenceError) else ""
         tqdm.write(f"stopped; continue with: {again}")
@@ -140,7 +142,8 @@ def _learn_all(
     try:
         for i, store in enumerate(stores):
             warn_unless_it_plays(store, partial(evaluator.env, i))
-        _run_loop(options, method, windows, evaluator, record, progress, state)
+        evaluate = _success(evaluator, seeds, progress)
+        learn_tasks(method, windows, evaluate, record, loop_settings(options), progress, state)
     except BaseException:
         record.close()
         raise
@@ -151,19 +154,6 @@ def _learn_all(
     if replay and isinstance(replay.source, GeneratedReplay) and method.uses_replay:
         generator = replay.source.generator
     return FinishedRun(summary, tasks, method.model_of, generator, windows, seeds[:1])
-
-
-def _run_loop(
-    options: TrainOptions,
-    method: Method,
-    windows: Sequence[ReadWindows],
-    evaluator: Evaluator,
-    record: RunRecord,
-    progress: Progress,
-    state: dict[str, torch.Tensor] | None,
-) -> None:
-    evaluate = _success(evaluator, MEASUREMENT[options.evaluation.seeds], progress)
-    learn_tasks(method, windows, evaluate, record, loop_settings(options), progress, state)
 
 
 def loop_settings(options: RunOptions) -> LoopSettings:

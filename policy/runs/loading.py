@@ -14,7 +14,7 @@ from torch import Tensor
 from reconverge.envs.catalog import get_task, task_sequence
 from reconverge.envs.render.sight import Sight
 from reconverge.envs.task import Task
-from reconverge.errors import ReconvergeError, unknown
+from reconverge.errors import ReconvergeError, one_line, unknown
 from reconverge.options import choose
 from reconverge.policy.model.actor import ROWS, PolicyActor
 from reconverge.policy.model.batch import widened
@@ -156,10 +156,11 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
         tasks = tuple(spec.task(name) for name in spec.tasks)
     except torch.OutOfMemoryError:
         raise
+    except ReconvergeError as error:  # a name that is unknown here, a package that is missing
+        raise CheckpointError(f"{folder}: cannot be loaded here: {error}") from error
     except (TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"{folder}: the weights do not fit the architecture it describes ({reason})"
+            f"{folder}: the weights do not fit the architecture it describes ({one_line(error)})"
         ) from error
     facts = manifest.get("facts", {})
     if not isinstance(facts, dict):
@@ -212,13 +213,7 @@ def find_checkpoint(path: Path | str | None) -> Path:
 def make_policy(spec: PolicySpec, normalizer: Normalizer) -> DiffusionPolicy:
     """Build the policy of `spec` with fresh weights, on the device of `normalizer`."""
     device = normalizer.low.device
-    policy = PolicyOptions(
-        spec.n_obs_steps,
-        spec.horizon,
-        spec.n_action_steps,
-        spec.fourier_octaves,
-        spec.task_conditioning,
-    )
+    policy = PolicyOptions.of(spec)
     network = choose("network", NETWORKS, spec.network)
     diffusion = Diffusion(DiffusionOptions(**spec.diffusion), device)
     mask = make_action_mask(spec)
@@ -266,8 +261,7 @@ def find_device(name: str) -> torch.device:
     try:
         torch.zeros((), device=device)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
         raise ReconvergeError(
-            f"device={name}: the GPU cannot be used ({reason}); free it, or use device=cpu"
+            f"device={name}: the GPU cannot be used ({one_line(error)}); free it, or use device=cpu"
         ) from error
     return device

@@ -29,19 +29,27 @@ class Logger(Protocol):
 
 
 class TensorBoardLogger:
-    """Write event files in `<run>/tensorboard`; a resumed run purges events after `step`."""
+    """Write event files in `<run>/tensorboard`; a resumed run purges those of updates after `step`.
+
+    What is counted in other steps has a folder of its own, as a purge takes all names alike.
+    """
 
     def __init__(self, folder: Path, step: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        place = folder / "tensorboard"
+        self._make = lambda axis: SummaryWriter(str(place / axis))
+        self._writers = {"update": SummaryWriter(str(place), purge_step=step + 1)}
 
     def log(self, values: dict[str, float], step: int, axis: str) -> None:
+        if axis not in self._writers:
+            self._writers[axis] = self._make(axis)
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._writers[axis].add_scalar(name, value, step)
 
     def close(self, complete: bool) -> None:
-        self._writer.close()
+        for writer in self._writers.values():
+            writer.close()
 
 
 class WandbLogger:

@@ -118,9 +118,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
-def average_success_interval(
-    R: Matrix, n_rollouts: int, confidence: float = 0.95
-) -> tuple[float, float] | None:
+def average_success_interval(R: Matrix, n_rollouts: int) -> tuple[float, float] | None:
     """Return Wilson's interval of average_success for one policy, n_rollouts a task.
 
     It pools the rollouts, which is wider than needed where the tasks' rates differ.
@@ -129,23 +127,18 @@ def average_success_interval(
     if average is None:
         return None
     n = n_rollouts * len(R)
-    return wilson(round(average * n), n, confidence)
+    return wilson(round(average * n), n)
 
 
 def combination_interval(
-    weights: Sequence[float],
-    rates: Sequence[float],
-    rollouts: Sequence[int],
-    confidence: float = 0.95,
+    weights: Sequence[float], rates: Sequence[float], rollouts: Sequence[int]
 ) -> tuple[float, float]:
     """Return an interval of sum_i weights_i p_i, each rate from its own independent rollouts.
 
     It is too wide if rollouts share seeds. Newcombe's for a difference, from Wilson's of every
     rate, for any number of terms (Zou, Donner 2008, Statistics in Medicine 27).
     """
-    bounds = np.array(
-        [wilson(round(rate * n), n, confidence) for rate, n in zip(rates, rollouts, strict=True)]
-    )
+    bounds = np.array([wilson(round(p * n), n) for p, n in zip(rates, rollouts, strict=True)])
     terms, ends = np.multiply(weights, rates), bounds * np.array(weights)[:, None]
     below, above = terms - ends.min(axis=1), ends.max(axis=1) - terms
     estimate = terms.sum()
@@ -153,10 +146,7 @@ def combination_interval(
 
 
 def bootstrap(
-    values: Float[np.ndarray, "seeds"],
-    generator: np.random.Generator,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
+    values: Float[np.ndarray, "seeds"], generator: np.random.Generator
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean over seeds; too narrow for few seeds."""
     values = np.asarray(values, dtype=np.float64)
@@ -167,8 +157,7 @@ def bootstrap(
     interval = scipy.stats.bootstrap(
         (values,),
         np.mean,
-        n_resamples=resamples,
-        confidence_level=confidence,
+        n_resamples=10_000,
         method="percentile",
         rng=generator,
     ).confidence_interval

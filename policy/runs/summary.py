@@ -225,11 +225,11 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
         "forgetting": {
             "just_learned_all": metrics.just_learned_all(matrix),
             "just_learned_without_last": metrics.just_learned_without_last(matrix),
-            "max_without_last": metrics.max_without_last(matrix) if len(names) > 1 else None,
+            "max_without_last": metrics.max_without_last(matrix),
         },
         "backward_transfer": metrics.backward_transfer(matrix),
         "diverged_rollouts": progress.diverged,
-        "recovery": [asdict(entry) for entry in recovery_table(progress, names)],
+        "recovery": [asdict(entry) for entry in recovery_table(curves)],
         "probes": [asdict(curve) for curve in curves],
         "lowest_share": None if lowest is None else asdict(lowest),
         "learning": [asdict(curve) for curve in learning],
@@ -254,13 +254,13 @@ def success_rows(progress: Progress, tasks: int) -> Rates:
     return rows
 
 
-def recovery_table(progress: Progress, names: Sequence[str]) -> list[TaskRecovery]:
+def recovery_table(curves: Sequence[ProbeCurve]) -> list[TaskRecovery]:
     """Return when each earlier task was back at `metrics.FRACTIONS` of its success just after it
     was learned, at every transition that was probed.
     """
     return [
         TaskRecovery(curve.task, curve.while_learning, **asdict(entry))
-        for curve in probe_curves(progress, names)
+        for curve in curves
         for entry in metrics.recovery(curve.updates, curve.success, curve.just_learned)
     ]
 

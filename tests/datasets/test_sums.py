@@ -41,7 +41,7 @@ def whole(tmp_path_factory):
             store.append(
                 Episode(seen, rows[2], success.astype(np.float32), success, extras, {"seed": i})
             )
-    with EpisodeAttributes(path / "episode_attributes.zip") as attributes:
+    with EpisodeAttributes(path) as attributes:
         attributes.write({"model_file": f"<mujoco/> {i}"} for i in range(4))
     store.update_attributes({})
     return path

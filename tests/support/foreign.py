@@ -9,7 +9,6 @@ import numpy as np
 import zarr
 
 from reconverge.datasets.formats.episode_attributes import (
-    EPISODE_ATTRIBUTES,
     read_episode_attributes,
 )
 from reconverge.datasets.formats.exchange import rows_by_name
@@ -114,8 +113,7 @@ def assert_same_stores(found, wanted):
             assert (ours[name].dtype, ours[name].shape) == (rows.dtype, rows.shape), name
             assert ours[name].tobytes() == rows.tobytes(), name
     ours, theirs = (
-        list(read_episode_attributes(store.path / EPISODE_ATTRIBUTES, len(store)))
-        for store in (found, wanted)
+        list(read_episode_attributes(store.path, len(store))) for store in (found, wanted)
     )
     assert ours == theirs
 

@@ -5,8 +5,8 @@ import os
 from reconverge.envs.catalog import ALIASES, TASKS
 
 # Of robosuite one for each kind of object, one of several, and the one that a reset places in the
-# model; of LIBERO two, where it is installed; of Meta-World one for each way of reading an
-# environment, beside CW10 (in the tests of that suite) or three of it; the rest with ALL_TASKS=1.
+# model; of LIBERO two, where it is installed; of Meta-World three, or, in the tests of that suite,
+# CW10 and one for each way of reading an environment; the rest with ALL_TASKS=1.
 ROBOSUITE = ("lift", "can", "square", "milk", "stack", "door")
 LIBERO = ("libero_object_0", "libero_spatial_4")  # on the floor; on a table, with a drawer
 SOME = ("hammer", "push-back", "stick-pull")
@@ -15,7 +15,8 @@ KINDS = ("reach", "assembly", "lever-pull", "peg-insert-side", "box-close", "sti
 
 def rows(suite=None):
     """Names of a suite's rows, or of all."""
-    wanted = (*ROBOSUITE, *LIBERO, *(ALIASES["cw10"] if suite else SOME), *KINDS)
+    of_metaworld = (*ALIASES["cw10"], *KINDS) if suite else SOME
+    wanted = (*ROBOSUITE, *LIBERO, *of_metaworld)
     return [
         name
         for name, task in TASKS.items()

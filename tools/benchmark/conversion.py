@@ -13,7 +13,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import h5py
@@ -29,7 +28,7 @@ from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.store import DemonstrationStore, Episode
 from reconverge.datasets.windows import Windows
-from reconverge.policy.runs.provenance import commit, hardware
+from reconverge.tools.benchmark.results import origin, publish
 
 EPISODES, STEPS, REPEATS = 1_000, 150, 3
 KEYS = ("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
@@ -71,19 +70,17 @@ def main() -> None:
             "store_to_diffusion_policy": timed(
                 lambda: write_diffusion_policy(read_store(store), archive), archive
             ),
-            "diffusion_policy_to_store": timed(lambda: from_replay_buffer(buffer, out), out),
+            "diffusion_policy_to_store": timed(
+                lambda: write_store(read_diffusion_policy(buffer), out), out
+            ),
             "low_dim_to_store": timed(lambda: write_store(read_robomimic(low_dim), out), out),
             "open_and_windows": timed(lambda: open_and_window(store)),
         }
         megabytes = {path.name: round(_bytes(path) / 1e6) for path in folder.iterdir()}
-    packages = {package: version(package) for package in ("h5py", "zarr", "pyarrow", "numpy")}
     size = {"episodes": EPISODES, "steps": EPISODES * STEPS, "megabytes": megabytes}
-    record = {
-        "command": "python -m tools.benchmark.conversion",
-        "commit": commit(),
-        "best_of": REPEATS,
-    }
-    print(json.dumps({**record, **results, **size, "versions": packages, "hardware": hardware()}))
+    made = origin(["h5py", "zarr", "pyarrow", "numpy"])
+    made["command"] = "python -m tools.benchmark.conversion"
+    publish({**made, "best_of": REPEATS, **results, **size})
 
 
 def timed(work: Callable[[], object], target: Path | None = None) -> dict[str, float]:
@@ -97,10 +94,6 @@ def timed(work: Callable[[], object], target: Path | None = None) -> dict[str, f
         found.append((time.perf_counter() - clock, time.process_time() - processor))
     seconds, processor_seconds = min(found)
     return {"seconds": round(seconds, 2), "processor_seconds": round(processor_seconds, 2)}
-
-
-def from_replay_buffer(path: Path, target: Path) -> None:
-    write_store(read_diffusion_policy(path), target)
 
 
 def open_and_window(path: Path) -> Windows:

@@ -10,9 +10,7 @@ JSON object; the exit status is 1 where something differs.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,8 @@ from reconverge.envs.suites import make_simulator
 from reconverge.envs.suites.suite import Simulator
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.runs.provenance import commit
 from reconverge.progress import progress_bar
+from reconverge.tools.benchmark.results import origin, publish
 from reconverge.tools.benchmark.stock import StockMetaworld
 
 AFTER_SUCCESS = 20  # control steps that an episode goes on
@@ -65,8 +63,7 @@ def run(options: EqualityOptions) -> None:
         simulator = make_simulator(task)
         found[task.name] = compare(simulator, EVALUATION[: options.episodes], options.physics)
         print(task.name, found[task.name], flush=True)
-    versions = {name: version(name) for name in PACKAGES}
-    print(json.dumps({"tasks": found, "commit": commit(), "versions": versions}))
+    publish({"tasks": found, **origin(PACKAGES)})
     if any(row["other_success"] or row["other_observation"] for row in found.values()):
         raise SystemExit(1)
 

@@ -6,7 +6,6 @@ python -m tools.benchmark.latency [option=value ...]      (options of policy.tra
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
 from reconverge.configs import commandline
@@ -38,7 +36,7 @@ from reconverge.policy.runs.build import make_spec
 from reconverge.policy.runs.checkpoint import Checkpoint, save
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.loading import make_normalizer, make_policy
-from reconverge.policy.runs.provenance import command, commit, hardware
+from reconverge.tools.benchmark.results import origin, publish
 
 ROUNDS, CALLS, WARM = 20, 25, 2
 """Rounds of torch and ONNX in turn, calls of each in a round, and first rounds left out."""
@@ -86,9 +84,7 @@ def run(options: TrainOptions) -> None:
         )
         result |= through_socket(checkpoint, tasks[0].name)
     result["parameters"] = sum(p.numel() for p in policy.network.parameters())
-    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
-    origin = {"command": command(), "commit": commit(), "hardware": hardware() | {"device": "cpu"}}
-    print(json.dumps({**result, "cores": cores, **versions, **origin}))
+    publish({**result, "cores": cores, **origin(["torch", "onnxruntime"])})
 
 
 def compare(policy: DiffusionPolicy, folder: Path, cores: int) -> dict[str, object]:

@@ -9,7 +9,6 @@ this.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from reconverge.policy.runs.build import make_method, make_spec, make_windows
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions, check_train_options
 from reconverge.policy.runs.loading import make_normalizer, make_policy
 from reconverge.policy.runs.metrics import wilson
-from reconverge.policy.runs.provenance import commit, hardware
+from reconverge.tools.benchmark.results import origin, publish
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
 def run(options: TrainOptions) -> None:
     """Print one JSON line about the options typed."""
     typed = list(HydraConfig.get().overrides.task)
-    print(json.dumps({"options": typed, **measure(options)}), flush=True)
+    publish({"options": typed, **measure(options), **origin(["torch"])})
 
 
 def measure(options: TrainOptions) -> dict[str, Any]:
@@ -86,8 +85,6 @@ def measure(options: TrainOptions) -> dict[str, Any]:
         "cpu_seconds_per_task": round(spent / len(tasks), 2),
         "cpu_ms_per_update": round(1e3 * spent / updates, 2),
         "parameters": sum(p.numel() for p in policy.network.parameters()),
-        "commit": commit(),
-        "hardware": hardware() | {"device": "cpu"},
     }
 
 

@@ -9,14 +9,12 @@ and ratios, which are medians over the turns.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +31,10 @@ from reconverge.envs.suites import SUITES
 from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS, available_cores
-from reconverge.files import write_json
 from reconverge.options import option
 from reconverge.paths import check_output
-from reconverge.policy.runs.provenance import command, commit, hardware
 from reconverge.progress import progress_bar
+from reconverge.tools.benchmark.results import origin, publish, ratio
 
 SLOTS = 8  # episodes that are looked at in turn
 PACKAGES = ("mujoco", "fast-simplification", "robosuite", "metaworld", "numpy")
@@ -87,14 +84,9 @@ def run(options: LookingOptions) -> dict[str, Any]:
         "size": view.size,
         "rounds": options.rounds,
         "workers": workers,
-        "command": command(),
-        "commit": commit(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "hardware": hardware(),
+        **origin(PACKAGES),
     }
-    if output is not None:
-        write_json(output, report)
-    print(json.dumps(report))
+    publish(report, output)
     return report
 
 
@@ -129,8 +121,8 @@ def measure(task: Task, view: View, rounds: int, workers: int) -> dict[str, Any]
             f"{name}_per_second": round(pictures / statistics.median(times), 1)
             for name, times in wall.items()
         },
-        "speedup_per_core": _ratio(processor["renderer"], processor["one_worker"]),
-        "scaling": _ratio(wall["one_worker"], wall["all_workers"]),
+        "speedup_per_core": ratio(processor["renderer"], processor["one_worker"]),
+        "scaling": ratio(wall["one_worker"], wall["all_workers"]),
         "renderer": facts["renderer"],
     }
 
@@ -159,11 +151,6 @@ def _render(renderer: mujoco.Renderer, env: VectorEnv) -> None:
         for camera in env.view.in_suite(env.task).values():
             renderer.update_scene(data, camera, options)
             renderer.render()
-
-
-def _ratio(above: list[float], below: list[float]) -> float:
-    """Median of the turns' ratios."""
-    return round(statistics.median([a / b for a, b in zip(above, below, strict=True)]), 3)
 
 
 if __name__ == "__main__":

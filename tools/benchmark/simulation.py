@@ -9,14 +9,12 @@ episodes. The last line is one JSON object; ratios are medians over the turns.
 from __future__ import annotations
 
 import copy
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -37,12 +35,11 @@ from reconverge.envs.seeds import EVALUATION
 from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS, available_cores
-from reconverge.files import write_json
 from reconverge.options import option
 from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import NoisyExpert
-from reconverge.policy.runs.provenance import command, commit, hardware
 from reconverge.progress import progress_bar
+from reconverge.tools.benchmark.results import origin, publish, ratio
 from reconverge.tools.benchmark.stock import STOCK, make_stock
 
 TRACES = 3  # expert episodes whose states and actions are stepped
@@ -118,14 +115,9 @@ def run(options: SimulationOptions) -> dict[str, Any]:
         "rounds": options.rounds,
         "episodes": options.episodes,
         "workers": workers,
-        "command": command(),
-        "commit": commit(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "hardware": hardware(),
+        **origin(PACKAGES),
     }
-    if output is not None:
-        write_json(output, report)
-    print(json.dumps(report))
+    publish(report, output)
     return report
 
 
@@ -167,19 +159,14 @@ def measure(task: Task, rounds: int, episodes: int, workers: int) -> dict[str, f
             f"evaluation_{name}_s": round(statistics.median(s), 2)
             for name, s in evaluations.items()
         },
-        "speedup_per_core": _ratio(found["ours"], found["stock"]),
-        "scaling": _ratio(found["ours_all_cores"], found["ours"]),
-        "fraction_of_limit": _ratio(found["ours"], found["limit"]),
-        "reset_speedup": _ratio(found["resets_ours"], found["resets_stock_hard"]),
-        "soft_reset_speedup": _ratio(found["resets_ours"], found["resets_stock"]),
-        "evaluation_speedup": _ratio(evaluations["stock"], evaluations["ours"]),
+        "speedup_per_core": ratio(found["ours"], found["stock"]),
+        "scaling": ratio(found["ours_all_cores"], found["ours"]),
+        "fraction_of_limit": ratio(found["ours"], found["limit"]),
+        "reset_speedup": ratio(found["resets_ours"], found["resets_stock_hard"]),
+        "soft_reset_speedup": ratio(found["resets_ours"], found["resets_stock"]),
+        "evaluation_speedup": ratio(evaluations["stock"], evaluations["ours"]),
         "same_verdicts": verdicts,
     }
-
-
-def _ratio(above: list[float], below: list[float]) -> float:
-    """Median of the turns' ratios."""
-    return round(statistics.median([a / b for a, b in zip(above, below, strict=True)]), 3)
 
 
 def _trace(env: VectorEnv, seed: int) -> Trace:

@@ -8,9 +8,7 @@ expert was tuned on seeds from 500000 on. The last line is one JSON object.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,10 @@ from reconverge.envs.rollout import rollout
 from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS
-from reconverge.files import write_json
 from reconverge.options import option
 from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import SLOTS, NoisyExpert
-from reconverge.policy.runs.provenance import command, commit, hardware
+from reconverge.tools.benchmark.results import origin, publish
 
 PACKAGES = ("mujoco", "robosuite", "metaworld", "numba", "numpy")
 
@@ -57,8 +54,9 @@ def main() -> None:
 
 def run(options: ExpertsOptions) -> None:
     """Measure every task; print a line for each and one JSON line."""
-    if options.output is not None:
-        check_output(Path(options.output), suffixes=(".json",))
+    output = None if options.output is None else Path(options.output)
+    if output is not None:
+        check_output(output, suffixes=(".json",))
     seeds = DEMONSTRATION[options.first :][: options.episodes]
     found = {}
     for task in task_sequence(options.env):
@@ -70,14 +68,9 @@ def run(options: ExpertsOptions) -> None:
         "episodes": len(seeds),
         "first": options.first,
         "noise": options.noise,
-        "command": command(),
-        "commit": commit(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "hardware": hardware(),
+        **origin(PACKAGES),
     }
-    if options.output is not None:
-        write_json(Path(options.output), report)
-    print(json.dumps(report))
+    publish(report, output)
 
 
 def measure(env: VectorEnv, noise: float, seeds: range) -> dict[str, Any]:

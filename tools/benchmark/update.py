@@ -5,7 +5,6 @@ python -m tools.benchmark.update [option=value ...]      (options of policy.trai
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from dataclasses import replace
@@ -24,7 +23,7 @@ from reconverge.policy.model.batch import widened
 from reconverge.policy.runs.build import TaskWindows, make_method, make_replay, make_spec
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.loading import find_device, make_normalizer, make_policy
-from reconverge.policy.runs.provenance import hardware
+from reconverge.tools.benchmark.results import origin, publish, ratio
 
 ROUNDS, UPDATES = 10, 20
 """Rounds of both methods in turn, and updates of each in a round (whole periods of the penalty)."""
@@ -61,17 +60,15 @@ def run(options: TrainOptions) -> None:
                 torch.cuda.synchronize()
             if turn >= 2:  # warm
                 times[name].append((time.perf_counter() - start) / UPDATES)
-    ratios = [b / a for a, b in zip(times["replay"], times["trust_region"], strict=True)]
     medians = {f"{name}_ms": 1e3 * statistics.median(values) for name, values in times.items()}
-    result = {
+    report = {
         **{name: round(value, 2) for name, value in medians.items()},
-        "ratio": round(statistics.median(ratios), 3),
+        "ratio": ratio(times["trust_region"], times["replay"]),
         "parameters": sum(p.numel() for p in methods["replay"].model.network.parameters()),
         "past_tasks": 2,
-        "torch": torch.__version__,
-        "hardware": hardware() | {"device": device.type},
+        **origin(["torch"], device.type),
     }
-    print(json.dumps(result))
+    publish(report)
 
 
 def _prepared(options: TrainOptions, device: torch.device) -> Method:

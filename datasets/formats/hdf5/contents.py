@@ -17,6 +17,7 @@ import numpy as np
 
 from reconverge.datasets.formats.arrays import RESTORE, ConversionError, check_name
 from reconverge.datasets.sums import sum_rows
+from reconverge.errors import one_line
 
 MAX_DEPTH = 4  # groups in groups
 MAX_ARRAY_BYTES = 2**31
@@ -75,7 +76,7 @@ def open_file(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         if any(said in reason for said in LOCKED):
             raise ConversionError(
                 f"{path}: is open for writing, or its writer was killed ({reason}); let the other "

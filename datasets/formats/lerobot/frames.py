@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from reconverge.datasets.formats.arrays import RESTORE, ConversionError, Field, check_rows
 from reconverge.datasets.formats.exchange import BATCH_STEPS
-from reconverge.datasets.layout import one_line
+from reconverge.errors import one_line
 
 INFO = "meta/info.json"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"

@@ -22,7 +22,6 @@ from reconverge.datasets.formats.arrays import (
     schema_of,
 )
 from reconverge.datasets.formats.episode_attributes import (
-    EPISODE_ATTRIBUTES,
     read_episode_attributes,
 )
 from reconverge.datasets.formats.exchange import Demonstrations, make_episode
@@ -41,10 +40,10 @@ from reconverge.datasets.formats.lerobot.frames import (
 )
 from reconverge.datasets.formats.lerobot.image_columns import read_images
 from reconverge.datasets.formats.lerobot.videos import read_video
-from reconverge.datasets.layout import RESERVED, Episode, one_line
+from reconverge.datasets.layout import RESERVED, Episode
 from reconverge.datasets.pixels import PICTURES
 from reconverge.datasets.sums import checksum
-from reconverge.errors import unknown
+from reconverge.errors import one_line, unknown
 
 STATS = "meta/stats.json"
 TASKS = "meta/tasks.parquet"
@@ -85,7 +84,7 @@ def read_lerobot(
     record = _own_record(path, info, leave_out) if own else _record(info, features, chosen)
     record |= {PICTURES: {camera.name: camera.made for camera in cameras}}
     schema = Demonstrations.from_record(str(path), len(lengths), [], record, leave_out)
-    stated = read_episode_attributes(path / "meta" / EPISODE_ATTRIBUTES, info["total_episodes"])
+    stated = read_episode_attributes(path / "meta", info["total_episodes"])
     keys = schema.observation_sizes
     kept = {*keys, *schema.extra_sizes, *RESERVED} - set(schema.absent)
     images = [camera.feature for camera in cameras if camera.dtype == IMAGE]

@@ -14,7 +14,7 @@ from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.lerobot.camera_features import feature_of
 from reconverge.datasets.formats.lerobot.frames import place_of
 from reconverge.datasets.formats.lerobot.videos import VIDEO_PATH, import_av
-from reconverge.datasets.layout import one_line
+from reconverge.errors import one_line
 
 VIDEO_BYTES = 200 * 2**20  # of a video, LeRobot's own limit
 CODEC, ENCODER, PIXEL_FORMAT = "av1", "libsvtav1", "yuv420p"  # LeRobot's own

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.lerobot.camera_features import OTHERWISE, Camera
-from reconverge.datasets.layout import one_line
+from reconverge.errors import one_line
 
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 VIDEO_PATH_2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"

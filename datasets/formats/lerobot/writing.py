@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from reconverge.datasets.formats.arrays import ConversionError, check_name
-from reconverge.datasets.formats.episode_attributes import EPISODE_ATTRIBUTES, EpisodeAttributes
+from reconverge.datasets.formats.episode_attributes import EpisodeAttributes
 from reconverge.datasets.formats.exchange import Demonstrations, batches, dictionary
 from reconverge.datasets.formats.lerobot.camera_features import feature_of
 from reconverge.datasets.formats.lerobot.frames import DataFiles
@@ -60,7 +60,7 @@ def write_lerobot(
         (folder / "meta").mkdir(parents=True)
         with (
             DataFiles(folder) as files,
-            EpisodeAttributes(folder / "meta" / EPISODE_ATTRIBUTES) as attributes,
+            EpisodeAttributes(folder / "meta") as attributes,
             ExitStack() as stack,
         ):
             films = {

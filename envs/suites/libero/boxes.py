@@ -8,7 +8,15 @@ from math import atan2, cos, pi, sin
 
 import numpy as np
 
-from reconverge.envs.suites.robosuite.motion import Grasp, Hand, Vector, axes, grasp_turn
+from reconverge.envs.suites.robosuite.motion import (
+    Frame,
+    Grasp,
+    Hand,
+    Vector,
+    axes,
+    grasp_turn,
+    to_world,
+)
 from reconverge.envs.task import Landmarks
 
 DEPTH = 0.035  # grasp of a tall object below its top, metres
@@ -18,7 +26,6 @@ WIDEST = 0.074  # object that fits between the fingers, metres
 
 HANDLE = "_handle"  # in the names of landmarks
 
-Frame = tuple[Vector, Vector, Vector]  # axes of an object, world frame
 UPRIGHT: Frame = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -52,11 +59,7 @@ class Box:
         frame = axes(observation[f"{self.name}_quat"].tolist())
         way = self.position(observation)
         middle = [m + way * a for m, a in zip(self.middle, self._axis, strict=True)]
-        x, y, z = (
-            origin[i] + sum(m * axis[i] for m, axis in zip(middle, frame, strict=True))
-            for i in range(3)
-        )
-        return (x, y, z), frame
+        return to_world(middle, frame, origin), frame
 
     def position(self, observation: Mapping[str, np.ndarray]) -> float:
         """Return the position of its joint, metres or radians; 0 without one."""

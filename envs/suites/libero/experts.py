@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from reconverge.envs.suites.libero.boxes import DEPTH, Box, Frame
+from reconverge.envs.suites.libero.boxes import DEPTH, Box
 from reconverge.envs.suites.libero.turns import rise_first
 from reconverge.envs.suites.robosuite.motion import (
     ARM_OF_YAW,
@@ -20,12 +20,14 @@ from reconverge.envs.suites.robosuite.motion import (
     OPEN,
     RADIANS,
     RETREAT,
+    Frame,
     Grasp,
     Hand,
     Vector,
     blend,
     drive,
     grasp_turn,
+    grip,
     let_go,
     ramp,
     reach,
@@ -36,7 +38,6 @@ from reconverge.envs.suites.robosuite.motion import (
 
 ALIGNED = 0.003  # misalignment at which the hand may come down between other objects, metres
 STICKS = 0.03  # distance below the grasp at which an object has left the fingers, metres
-SQUEEZE = 0.004  # finger opening beyond an object's width at which the lift begins, metres
 CLEARANCE = 0.03  # between a basket's walls and the lower end of what is carried, metres
 INSIDE = 0.02  # distance from a basket's axis at which an object is lowered, metres
 SOFT = 0.01  # beyond that, over which lowering turns into rising, metres
@@ -195,7 +196,7 @@ class IntoExpert(PlaceExpert):
             return release(hand, grasp)
         shift, close = reach(hand, grasp, ALIGNED)
         if close:
-            held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
+            held = grip(hand, grasp.width)
             free = max(ramp(rise + CLEARANCE, 0.03, 0.005), 1.0 - off)
             z = rise + off * CLEARANCE - (1.0 - off) * 2.0 * self.sink
             shift = blend(shift, (free * x, free * y, z), held)
@@ -220,7 +221,7 @@ class OntoExpert(PlaceExpert):
             return let_go(hand, (0.0, 0.0, 0.0), grasp.width)
         shift, close = reach(hand, grasp, ALIGNED)
         if close:
-            held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
+            held = grip(hand, grasp.width)
             distance = hypot(x, y)
             missing = rise + min(self.clearance + distance, HIGHEST)
             free = max(ramp(missing, 0.03, 0.005), 1.0 - off, self.lean / max(distance, SOFT))
@@ -287,7 +288,7 @@ class SlotExpert(IntoExpert):
         seen = self.see(observation)
         hand, grasp = seen.hand, seen.grasp
         if self.holds(observation) and not self.arrived(seen):
-            held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
+            held = grip(hand, grasp.width)
             turn = GAIN / RADIANS * self.askew(observation) * held
             action[5] = min(max(turn, -SLOW_TURN), SLOW_TURN)
         return action

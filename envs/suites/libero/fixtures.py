@@ -11,10 +11,11 @@ from math import atan2, cos, dist, hypot, pi, sin
 import numpy as np
 from jaxtyping import Float
 
-from reconverge.envs.suites.libero.boxes import HANDLE, Box, Frame
+from reconverge.envs.suites.libero.boxes import HANDLE, Box
 from reconverge.envs.suites.libero.turns import rise_first
-from reconverge.envs.suites.robosuite.door import approach, to_world, turn_to
+from reconverge.envs.suites.robosuite.door import approach, turn_to
 from reconverge.envs.suites.robosuite.motion import (
+    Frame,
     Grasp,
     Vector,
     axes,
@@ -23,6 +24,7 @@ from reconverge.envs.suites.robosuite.motion import (
     ramp,
     reach,
     read_hand,
+    to_world,
     upright,
     wrap,
 )

@@ -19,6 +19,7 @@ from reconverge.envs.suites.robosuite.motion import (
     blend,
     drive,
     grasp_turn,
+    grip,
     let_go,
     ramp,
     reach,
@@ -36,7 +37,6 @@ from reconverge.envs.suites.robosuite.scene import (
 from reconverge.envs.task import Landmarks, Task
 
 ABOVE = 0.02  # grasp of a standing can above its centre, metres
-SQUEEZE = 0.004  # finger opening beyond the can's width at which the lift begins, metres
 CLEARANCE = 0.02  # between the walls and the lower end of a carried can
 DROP_MARGIN = 0.01  # between the walls' middle and a can that is released
 AIM_MARGIN = 0.03  # between the walls' middle and a can at the goal of the carrying
@@ -67,7 +67,7 @@ class CanExpert:
         grasp = self._grasp(hand, (x, y, z), axes(quaternion)[2])
         shift, close = reach(hand, grasp)
         if close:
-            held = ramp(hand.opening, self._width + SQUEEZE, self._width)
+            held = grip(hand, self._width)
             high = ramp(z, self._carry - 0.03, self._carry - 0.005)
             carry = (high * (self._aim[0] - x), high * (self._aim[1] - y), self._carry - z)
             shift = blend(shift, carry, held)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from reconverge.envs.suites.robosuite.motion import (
     OPEN,
+    Frame,
     Grasp,
     Hand,
     Vector,
@@ -21,6 +22,7 @@ from reconverge.envs.suites.robosuite.motion import (
     ramp,
     reach,
     read_hand,
+    to_world,
 )
 from reconverge.envs.suites.robosuite.scene import Scene, observations
 from reconverge.envs.task import Bounds, Landmarks, Task, join
@@ -36,8 +38,6 @@ TURNED = (1.15, 1.35)  # angles of the handle between which turning becomes pull
 AHEAD = 0.3  # angle by which the hand is ahead of the handle that it turns, radians
 AJAR = (0.05, 0.08)  # angles of the hinge from which the latch is free, radians
 PULL = 0.05  # position error that pulls the door, metres
-
-Frame = tuple[Vector, Vector, Vector]  # axes, world frame
 
 
 class DoorExpert:
@@ -102,12 +102,6 @@ def approach(
     x, y, z = (sum(a * b for a, b in zip(away, axis, strict=True)) for axis in frame)
     amiss = hypot(*turn) * ramp(hand.opening, width, OPEN)  # nothing for closed fingers
     return reach(hand._replace(position=(x, y, z)), Grasp((0.0, 0.0, 0.0), amiss, width))
-
-
-def to_world(vector: Vector, frame: Frame) -> Vector:
-    """Return a vector in the world's axes of one in those of `frame`."""
-    x, y, z = (sum(v * axis[i] for v, axis in zip(vector, frame, strict=True)) for i in range(3))
-    return (x, y, z)
 
 
 def turn_to(hand: Frame, handle: Frame) -> Vector:

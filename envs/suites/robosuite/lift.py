@@ -16,7 +16,7 @@ from reconverge.envs.suites.robosuite.motion import (
     axes,
     drive,
     grasp_turn,
-    ramp,
+    grip,
     reach,
     read_hand,
     upright,
@@ -25,7 +25,6 @@ from reconverge.envs.suites.robosuite.scene import IN_WORLD, REACH, TABLE, Scene
 from reconverge.envs.task import UNIT_QUATERNION, Landmarks, Task, join
 
 RAISE = 0.08  # position error that lifts a held cube, metres
-SQUEEZE = 0.004  # finger opening beyond the cube's width at which the lift begins, metres
 
 
 class LiftExpert:
@@ -42,7 +41,7 @@ class LiftExpert:
         turn = grasp_turn(hand, atan2(face[1], face[0]), pi / 2.0)
         shift, close = reach(hand, Grasp((x, y, z), turn, self._width))
         if close:
-            held = ramp(hand.opening, self._width + SQUEEZE, self._width)
+            held = grip(hand, self._width)
             shift = (shift[0], shift[1], shift[2] + RAISE * held)
         return drive(shift, upright(hand.palm), turn, close)
 

@@ -9,7 +9,7 @@ the one along which the fingers close.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import atan2, hypot, pi
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 Vector = tuple[float, float, float]
+Frame = tuple[Vector, Vector, Vector]  # axes, world frame
 
 METRES = 0.05  # position change for an action of 1
 RADIANS = 0.5  # orientation change for an action of 1
@@ -29,6 +30,7 @@ ALIGNED = 0.015  # misalignment at which the descent is complete
 ARM_OF_YAW = 0.05  # metres of misalignment that a radian of yaw error counts
 RETREAT = 0.05  # position error with which open fingers leave an object, metres
 OPEN = 0.076  # finger opening regarded as fully open
+SQUEEZE = 0.004  # finger opening beyond an object's width at which it is held, metres
 CLOSE_WITHIN = 0.02  # distance to the grasp at which open fingers start to close
 HOLD_WITHIN = 0.035  # distance at which fingers that are closed on the object stay closed
 YAW_MEMORY = 0.2  # of two equivalent grasp yaws, the one nearest to this share of the wrist's yaw
@@ -63,7 +65,7 @@ def read_hand(observation: Mapping[str, np.ndarray]) -> Hand:
     return Hand((x, y, z), atan2(rotation[0][1], rotation[0][0]), rotation[2], finger - other)
 
 
-def axes(quaternion: list[float]) -> tuple[Vector, Vector, Vector]:
+def axes(quaternion: list[float]) -> Frame:
     """Return the axes of a frame given by a unit quaternion (x, y, z, w): the columns of its
     rotation matrix.
     """
@@ -73,6 +75,17 @@ def axes(quaternion: list[float]) -> tuple[Vector, Vector, Vector]:
         (2.0 * (x * y - z * w), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + x * w)),
         (2.0 * (x * z + y * w), 2.0 * (y * z - x * w), 1.0 - 2.0 * (x * x + y * y)),
     )
+
+
+def to_world(
+    vector: Sequence[float], frame: Frame, origin: Sequence[float] = (0.0, 0.0, 0.0)
+) -> Vector:
+    """Return a vector that is given in the axes of a frame, from its `origin` on."""
+    x, y, z = (
+        origin[i] + sum(part * axis[i] for part, axis in zip(vector, frame, strict=True))
+        for i in range(3)
+    )
+    return (x, y, z)
 
 
 def ramp(value: float, zero: float, one: float) -> float:
@@ -86,11 +99,18 @@ def blend(one: Vector, other: Vector, share: float) -> Vector:
     return (x, y, z)
 
 
+def grip(hand: Hand, width: float) -> float:
+    """Return 1 where the fingers have closed on an object of that width, 0 where they are further
+    open.
+    """
+    return ramp(hand.opening, width + SQUEEZE, width)
+
+
 def let_go(hand: Hand, shift: Vector, width: float) -> Float[np.ndarray, " Da"]:
     """Return the action that opens the fingers: move by `shift` (metres) until they leave an object
     of that width, then up and away.
     """
-    loose = ramp(hand.opening, width, width + 0.004)
+    loose = ramp(hand.opening, width, width + SQUEEZE)
     return drive(blend(shift, (0.0, 0.0, RETREAT), loose), upright(hand.palm), 0.0, False)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from reconverge.envs.suites.robosuite.motion import (
     OPEN,
+    Frame,
     Grasp,
     Hand,
     Vector,
@@ -21,10 +22,12 @@ from reconverge.envs.suites.robosuite.motion import (
     blend,
     drive,
     grasp_turn,
+    grip,
     let_go,
     ramp,
     reach,
     read_hand,
+    to_world,
     upright,
 )
 from reconverge.envs.suites.robosuite.scene import (
@@ -42,12 +45,9 @@ PALM = 0.107  # from the hand's middle to its end, along the fingers' motion, wi
 LIFTED = 0.02  # height over the floor from which a box is above the hand's way into the bin, metres
 TURN_OF_OVERHANG = 100.0  # radians of turn that a metre of the hand over the bin's walls counts
 WIDEST = 0.07  # box that fits between the fingers, metres
-SQUEEZE = 0.004  # finger opening beyond the box's width at which the lift begins, metres
 CLEARANCE = 0.02  # between the walls and the lower end of a carried box
 DROP_MARGIN = 0.01  # between the walls' middle and a box that is released
 INWARD = 0.02  # goal of the carrying, within the area of release, from its edge nearest the robot
-
-Frame = tuple[Vector, Vector, Vector]  # axes of a box, world frame
 
 
 class BoxExpert:
@@ -72,7 +72,7 @@ class BoxExpert:
             return let_go(hand, (0.0, 0.0, 0.0), grasp.width)
         shift, close = reach(hand, grasp)
         if close:
-            held = ramp(hand.opening, grasp.width + SQUEEZE, grasp.width)
+            held = grip(hand, grasp.width)
             rise = self._walls + height + CLEARANCE - position[2]
             high = ramp(rise, 0.03, 0.005)
             x, y = (
@@ -85,11 +85,7 @@ class BoxExpert:
     def _box(self, pose: list[float]) -> tuple[Vector, Frame]:
         """Return the middle of the box and its axes."""
         frame = axes(pose[3:])
-        x, y, z = (
-            pose[i] + sum(m * axis[i] for m, axis in zip(self._middle, frame, strict=True))
-            for i in range(3)
-        )
-        return (x, y, z), frame
+        return to_world(self._middle, frame, pose[:3]), frame
 
     def _extent(self, frame: Frame, i: int) -> float:
         """Return half the size of the box along the world's axis `i`, metres."""

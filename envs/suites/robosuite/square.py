@@ -14,16 +14,19 @@ import numpy as np
 from jaxtyping import Float
 
 from reconverge.envs.suites.robosuite.motion import (
+    Frame,
     Grasp,
     Hand,
     Vector,
     axes,
     blend,
     drive,
+    grip,
     let_go,
     ramp,
     reach,
     read_hand,
+    to_world,
     upright,
     wrap,
 )
@@ -37,7 +40,6 @@ from reconverge.envs.suites.robosuite.scene import (
 from reconverge.envs.task import Landmarks, Task
 
 OUTWARD = 0.006  # grasp beyond the handle's middle, away from the nut, metres
-SQUEEZE = 0.004  # finger opening beyond the handle's width at which the lift begins, metres
 CLEARANCE = 0.02  # of the nut's centre over the peg's top while carried
 NEAR = 0.1  # distance from the peg within which the nut must be above it
 FAR = 0.25  # distance from which the nut starts to rise to that height
@@ -83,23 +85,18 @@ class SquareExpert:
         shift, close = reach(hand, grasp)
         tilt, turn = upright(hand.palm), grasp.turn
         if close:
-            held = ramp(hand.opening, self._width + SQUEEZE, self._width)
+            held = grip(hand, self._width)
             peg_turn = self._peg_turn(hand, yaw)
             shift = blend(shift, self._carry(hand, (x, y, z), peg_turn), held)
             tilt = blend(tilt, upright(frame[2]), held)
             turn += held * (peg_turn - turn)
         return drive(shift, tilt, turn, close)
 
-    def _grasp(
-        self, hand: Hand, nut: Vector, frame: tuple[Vector, Vector, Vector], yaw: float
-    ) -> Grasp:
+    def _grasp(self, hand: Hand, nut: Vector, frame: Frame, yaw: float) -> Grasp:
         """Return a grasp on the handle, the hand along it or against it, whichever needs less
         turning here and at the peg.
         """
-        x, y, z = (
-            nut[i] + sum(part * axis[i] for part, axis in zip(self._handle, frame, strict=True))
-            for i in range(3)
-        )
+        x, y, z = to_world(self._handle, frame, nut)
         turns = []
         for goal in (0.0, pi):  # the wrist's yaw at the peg
             start = MIDDLE_YAW + wrap(goal + pi + yaw + self._handle_yaw - MIDDLE_YAW)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reconverge.envs.suites.robosuite.motion import (
+    Frame,
     Grasp,
     Hand,
     Vector,
@@ -19,6 +20,7 @@ from reconverge.envs.suites.robosuite.motion import (
     blend,
     drive,
     grasp_turn,
+    grip,
     let_go,
     ramp,
     reach,
@@ -29,7 +31,6 @@ from reconverge.envs.suites.robosuite.scene import REACH, TABLE, Scene, observat
 from reconverge.envs.suites.suite import QUATERNION
 from reconverge.envs.task import UNIT_QUATERNION, Landmarks, Task, join
 
-SQUEEZE = 0.004  # finger opening beyond the cube's width at which the lift begins, metres
 CLEARANCE = 0.03  # between the cubes while one is carried, metres
 CENTRED = 0.008  # distance between the cubes' axes at which the carried one is lowered, metres
 SOFT = 0.01  # beyond that, over which lowering turns into rising, metres
@@ -56,12 +57,12 @@ class StackExpert:
         turn = self._turn(hand, frame, over)
         shift, close = reach(hand, Grasp(cube, turn, self._width))
         if close:
-            held = ramp(hand.opening, self._width + SQUEEZE, self._width)
+            held = grip(hand, self._width)
             shift = blend(shift, self._carry(over, distance), held)
             turn *= 1.0 - held
         return drive(shift, upright(hand.palm), turn, close)
 
-    def _turn(self, hand: Hand, frame: tuple[Vector, Vector, Vector], over: Vector) -> float:
+    def _turn(self, hand: Hand, frame: Frame, over: Vector) -> float:
         """Return the wrist's turn to grasp across two faces; near the other cube, those that
         leave it outside the fingers.
         """

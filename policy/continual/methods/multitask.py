@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import Batch, Purpose, Source
 from reconverge.policy.continual.learner import Learner, Method, Metrics, Setting
 
@@ -15,6 +16,11 @@ class MultitaskOptions:
     name: str = "multitask"
 
     def build(self, setting: Setting) -> Method:
+        if setting.batch_size < setting.tasks:
+            raise ReconvergeError(
+                f"batch_size={setting.batch_size}: method=multitask's batches hold every task: at "
+                f"least {setting.tasks}"
+            )
         return Multitask(setting)
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 from reconverge.options import option
 from reconverge.policy.model.encoders.keypoints import keypoints, standardised
 
@@ -117,10 +117,9 @@ def make(model: str, pretrained: bool, **choices: Any) -> Any:
     try:
         return timm.create_model(model, pretrained=pretrained, **choices)
     except Exception as error:  # an unknown name, or no way to its weights
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ReconvergeError(
-            f"encoder.model={model}: cannot be made ({reason}); see timm.list_models(), or take "
-            "encoder=efficientnet_lite0, which needs no download"
+            f"encoder.model={model}: cannot be made ({one_line(error)}); see "
+            "timm.list_models(), or take encoder=efficientnet_lite0, which needs no download"
         ) from error
 
 

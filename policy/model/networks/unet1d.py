@@ -161,11 +161,6 @@ def _check(options: UNet1dOptions) -> None:
     channels, groups, levels = options.down_dims, options.n_groups, options.attention_levels
     if not channels or min(channels) < 1:
         raise ReconvergeError(f"down_dims={channels}: give at least one level, of at least 1")
-    if min(options.kernel_size, groups, options.heads) < 1:
-        raise ReconvergeError(
-            f"kernel_size={options.kernel_size}, n_groups={groups}, heads={options.heads}: "
-            "all must be at least 1"
-        )
     if options.kernel_size % 2 == 0:
         raise ReconvergeError(
             f"kernel_size={options.kernel_size}: give an odd size, which keeps the length"

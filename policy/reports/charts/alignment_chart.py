@@ -46,8 +46,8 @@ PANELS: dict[str, dict[str, str]] = {
         "error_ekfac": "K-FAC, corrected",
     },
 }
-"""By panel: keys of `policy.continual.alignment`, with what they are. A move is from the optimum of
-the earlier task to the policy.
+"""By panel: keys of a pair of `policy.reports.meta_gradient`, with what they are. A move is from
+the optimum of the earlier task to the policy.
 """
 
 

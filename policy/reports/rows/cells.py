@@ -5,7 +5,7 @@ Rates are shown in %, differences of rates in points, intervals as "80 (49 to 94
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,12 +57,14 @@ def mean_interval(points: np.ndarray) -> tuple[float, float] | None:
     return bootstrap(points, np.random.default_rng(0)) if len(points) > 1 else None
 
 
-def mean_cell(values: Sequence[float | None]) -> Cell:
-    """Show the mean of fractions over seeds, times 100, with its interval."""
-    points = 100 * np.array([value for value in values if value is not None])
+def mean_cell(
+    values: Sequence[float | None], scale: float = 100.0, write: Callable[[float], str] = number
+) -> Cell:
+    """Show the mean over seeds, times a scale, with its interval; of fractions, as percent."""
+    points = scale * np.array([value for value in values if value is not None])
     if not len(points):
         return Cell("")
     interval = mean_interval(points)
-    mean = number(points.mean())
-    text = mean if interval is None else with_interval(mean, *map(number, interval))
+    mean = write(points.mean())
+    text = mean if interval is None else with_interval(mean, *map(write, interval))
     return Cell(text, float(points.mean()))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from reconverge.policy.images.distances import Distances
-from reconverge.policy.reports.rows.cells import Cell, Table, mean_interval, with_interval
+from reconverge.policy.reports.rows.cells import Cell, Table, mean_cell
 from reconverge.policy.reports.rows.groups import Groups
 from reconverge.policy.reports.rows.recovery import recovery_tables
 from reconverge.policy.runs.summary import Summary
@@ -55,8 +53,8 @@ def distances_by_method(groups: Groups) -> Table | None:
         if not found:
             continue
         features |= {WORDS[each.features] for each in found}
-        average = _mean([each.average for each in found])
-        growth = _mean([each.forgetting.just_learned_all for each in found])
+        average = mean_cell([each.average for each in found], 1, "{:.2f}".format)
+        growth = mean_cell([each.forgetting.just_learned_all for each in found], 1, "{:.2f}".format)
         rows.append([Cell(name), Cell(str(len(found)), len(found)), average, growth])
     if not rows:
         return None
@@ -70,10 +68,3 @@ def distances_by_method(groups: Groups) -> Table | None:
 
 def _cell(value: float | None) -> Cell:
     return Cell("") if value is None else Cell(f"{value:.2f}", value)
-
-
-def _mean(values: list[float]) -> Cell:
-    points = np.array(values)
-    interval, mean = mean_interval(points), f"{points.mean():.2f}"
-    bounds = [] if interval is None else [f"{bound:.2f}" for bound in interval]
-    return Cell(with_interval(mean, *bounds) if bounds else mean, float(points.mean()))

@@ -410,11 +410,20 @@ def done_by(**successes):
     return change
 
 
+def moved(place, to):
+    def change(file):
+        for demo in file["data"].values():
+            demo.move(place, to)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
         (lambda file: None, "reward > 0"),
         (rewards([0, 2.5]), "reward > 0"),
+        (moved("rewards", "reward"), "reward > 0"),
         (rewards([0.0]), None),
         (rewards([1.0]), None),
         (rewards([0, 0.5, 1]), None),

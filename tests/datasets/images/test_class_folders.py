@@ -42,9 +42,17 @@ def larger(path):
     Image.new("L", (9, 8)).save(path)
 
 
+def huge(path):
+    Image.new("1", (20_000, 10_000)).save(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(broken, "no readable picture"), (larger, "9 x 8 pixels, where .* has 8 x 8; bring all")],
+    [
+        (broken, "no readable picture"),
+        (huge, "no readable picture"),
+        (larger, "9 x 8 pixels, where .* has 8 x 8; bring all"),
+    ],
 )
 def test_a_bad_picture_is_named(tmp_path, damage, said):
     make_folders(tmp_path, count=6)

@@ -190,7 +190,7 @@ def test_export_says_bad_input_in_one_line(source, exported, tmp_path, monkeypat
     for arguments, said in (
         ([], "checkpoint= is missing"),
         (["checkpoint=nowhere"], "nowhere: no checkpoint here"),
-        ([f"checkpoint={source.path}", f"output={exported}"], "is there already"),
+        ([f"checkpoint={source.path}", f"output={exported}"], "exists already"),
         ([f"checkpoint={source.path}", "ouput=x"], "did you mean 'output'"),
     ):
         assert call(export.main, arguments, monkeypatch) == 2

@@ -166,10 +166,10 @@ DAMAGE = [
     ({"input_frames": {"lift": 1}}, r"input_frames\.lift: must be text, got 1"),
     ({"n_obs_steps": None}, "policy: lacks 'n_obs_steps'"),
     ({"horizn": 4}, "policy: unknown 'horizn': it has tasks, network"),
-    ({"tasks": ["lift", "cann"]}, "do not fit the architecture it describes .*'cann'"),
-    ({"n_action_steps": 9}, "do not fit the architecture it describes .*n_action_steps"),
+    ({"tasks": ["lift", "cann"]}, "cannot be loaded here: .*'cann'"),
+    ({"n_action_steps": 9}, "cannot be loaded here: n_action_steps"),
     ({"network": {"name": "mlp", "width": 25}}, "do not fit the architecture"),
-    ({"network": {"name": "mlp", "wdith": 25}}, "do not fit the architecture .*wdith"),
+    ({"network": {"name": "mlp", "wdith": 25}}, "cannot be loaded here: .*wdith"),
 ]
 
 

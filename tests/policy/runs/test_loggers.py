@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from reconverge.errors import ReconvergeError
 from reconverge.policy.runs import loggers
-from reconverge.policy.runs.loggers import LOGGERS, check_logger, run_id
+from reconverge.policy.runs.loggers import LOGGERS, TensorBoardLogger, check_logger, run_id
 from support import ROOT
 from support.logged_run import interrupted, resumed
 
@@ -57,16 +57,34 @@ def scalars(entries):
     return found
 
 
+def drawn(folder):
+    """Return {(name, step): value} of what TensorBoard shows of a run."""
+    found = {}
+    for place in {path.parent for path in (folder / "tensorboard").rglob("events.*")}:
+        events = EventAccumulator(str(place)).Reload()
+        for name in events.Tags()["scalars"]:
+            found |= {(name, event.step): event.value for event in events.Scalars(name)}
+    return found
+
+
 def test_tensorboard_logger_gets_every_scalar(tmp_path):
     interrupted(tmp_path, "none")
     time.sleep(1.0)  # event files are ordered by the second of their beginning
     resumed(tmp_path, "none")
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    found = {
-        (name, e.step): e.value for name in events.Tags()["scalars"] for e in events.Scalars(name)
-    }
-    assert found == pytest.approx(EXPECTED)
+    assert drawn(tmp_path) == pytest.approx(EXPECTED)
     assert not (tmp_path / "logger_id.txt").exists()
+
+
+def test_tensorboard_logger_of_a_resumed_run_keeps_what_the_generator_learned(tmp_path):
+    before = TensorBoardLogger(tmp_path, 0)
+    before.log({"generator/lift": 0.5}, 60, "generator_update")
+    before.log({"train/loss": 0.25}, 50, "update")
+    before.close(False)
+    time.sleep(1.0)
+    after = TensorBoardLogger(tmp_path, 40)
+    after.log({"train/loss": 0.125}, 50, "update")
+    after.close(True)
+    assert drawn(tmp_path) == {("generator/lift", 60): 0.5, ("train/loss", 50): 0.125}
 
 
 # Weights & Biases: a log of records (LevelDB's format) of its own protocol buffers.

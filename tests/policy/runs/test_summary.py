@@ -12,6 +12,7 @@ from reconverge.policy.runs.summary import (
     TaskRecovery,
     lowest_shares,
     read_summary,
+    probe_curves,
     recovery_table,
     success_rows,
     summarize,
@@ -37,7 +38,7 @@ def test_summarize_gives_numbers_worked_by_hand():
 
 
 def test_recovery_table_is_read_from_the_probes():
-    entries = recovery_table(finished(), NAMES)
+    entries = recovery_table(probe_curves(finished(), NAMES))
     table = {(e.task, e.while_learning, e.target): e for e in entries}
     assert len(table) == 9
     for target in (0.99, 0.9, 0.8):
@@ -108,7 +109,7 @@ def test_summarize_gives_liberos_metrics_where_the_current_task_was_probed():
 def test_recovery_table_compares_the_probes_own_episodes():
     progress = finished()
     progress.successes[0][0] = [True, False, True, True]  # 0.75 of all, 0.5 of the probed episodes
-    table = recovery_table(progress, NAMES)
+    table = recovery_table(probe_curves(progress, NAMES))
     found = {e.target: e.updates for e in table if (e.task, e.while_learning) == ("lift", "can")}
     assert found == {0.99: 4, 0.9: 4, 0.8: 4}
 
