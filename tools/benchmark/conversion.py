@@ -28,7 +28,7 @@ from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.formats.robomimic_writer import write_robomimic
 from reconverge.datasets.store import DemonstrationStore, Episode
 from reconverge.datasets.windows import Windows
-from reconverge.tools.benchmark.results import origin, publish
+from reconverge.tools.benchmark.origin import origin, publish
 
 EPISODES, STEPS, REPEATS = 1_000, 150, 3
 KEYS = ("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")

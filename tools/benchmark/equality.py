@@ -24,7 +24,7 @@ from reconverge.envs.suites.suite import Simulator
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.progress import progress_bar
-from reconverge.tools.benchmark.results import origin, publish
+from reconverge.tools.benchmark.origin import origin, publish
 from reconverge.tools.benchmark.stock import StockMetaworld
 
 AFTER_SUCCESS = 20  # control steps that an episode goes on

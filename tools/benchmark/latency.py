@@ -36,7 +36,7 @@ from reconverge.policy.runs.build import make_spec
 from reconverge.policy.runs.checkpoint import Checkpoint, save
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.loading import make_normalizer, make_policy
-from reconverge.tools.benchmark.results import origin, publish
+from reconverge.tools.benchmark.origin import origin, publish
 
 ROUNDS, CALLS, WARM = 20, 25, 2
 """Rounds of torch and ONNX in turn, calls of each in a round, and first rounds left out."""

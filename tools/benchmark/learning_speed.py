@@ -29,7 +29,7 @@ from reconverge.policy.runs.build import make_method, make_spec, make_windows
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions, check_train_options
 from reconverge.policy.runs.loading import make_normalizer, make_policy
 from reconverge.policy.runs.metrics import wilson
-from reconverge.tools.benchmark.results import origin, publish
+from reconverge.tools.benchmark.origin import origin, publish
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from reconverge.envs.workers import MOST_WORKERS, available_cores
 from reconverge.options import option
 from reconverge.paths import check_output
 from reconverge.progress import progress_bar
-from reconverge.tools.benchmark.results import origin, publish, ratio
+from reconverge.tools.benchmark.origin import origin, publish, ratio
 
 SLOTS = 8  # episodes that are looked at in turn
 PACKAGES = ("mujoco", "fast-simplification", "robosuite", "metaworld", "numpy")

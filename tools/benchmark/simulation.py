@@ -39,7 +39,7 @@ from reconverge.options import option
 from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import NoisyExpert
 from reconverge.progress import progress_bar
-from reconverge.tools.benchmark.results import origin, publish, ratio
+from reconverge.tools.benchmark.origin import origin, publish, ratio
 from reconverge.tools.benchmark.stock import STOCK, make_stock
 
 TRACES = 3  # expert episodes whose states and actions are stepped

@@ -24,7 +24,7 @@ from reconverge.envs.workers import MOST_WORKERS
 from reconverge.options import option
 from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import SLOTS, NoisyExpert
-from reconverge.tools.benchmark.results import origin, publish
+from reconverge.tools.benchmark.origin import origin, publish
 
 PACKAGES = ("mujoco", "robosuite", "metaworld", "numba", "numpy")
 

@@ -23,7 +23,7 @@ from reconverge.policy.model.batch import widened
 from reconverge.policy.runs.build import TaskWindows, make_method, make_replay, make_spec
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.loading import find_device, make_normalizer, make_policy
-from reconverge.tools.benchmark.results import origin, publish, ratio
+from reconverge.tools.benchmark.origin import origin, publish, ratio
 
 ROUNDS, UPDATES = 10, 20
 """Rounds of both methods in turn, and updates of each in a round (whole periods of the penalty)."""

@@ -53,8 +53,10 @@ def distances_by_method(groups: Groups) -> Table | None:
         if not found:
             continue
         features |= {WORDS[each.features] for each in found}
-        average = mean_cell([each.average for each in found], 1, "{:.2f}".format)
-        growth = mean_cell([each.forgetting.just_learned_all for each in found], 1, "{:.2f}".format)
+        average = mean_cell([each.average for each in found], 1.0, "{:.2f}".format)
+        growth = mean_cell(
+            [each.forgetting.just_learned_all for each in found], 1.0, "{:.2f}".format
+        )
         rows.append([Cell(name), Cell(str(len(found)), len(found)), average, growth])
     if not rows:
         return None

@@ -288,7 +288,6 @@ def test_make_replay_of_rollouts_keeps_the_successes_of_the_policy():
             {"method": GROUPS["method"]["replay"](), "replay": NoReplayOptions()},
             "method=replay replay=none would replay nothing",
         ),
-        ({"method": TrustRegionOptions(centre="here")}, "unknown method.centre 'here'"),
     ],
 )
 def test_check_parts_refuses_what_only_the_parts_can_tell(changes, said):
