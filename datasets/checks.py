@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from reconverge.datasets.store import DemonstrationStore
 
+SHOWN = 6  # of a list
 PICTURES_AT_A_TIME = 64
 MAX_DIMENSIONS = 32  # arrays of more numbers a step are described as a whole
 SATURATED_SHARE = 0.5  # of steps at a bound, from which on a dimension is called saturated
@@ -84,7 +85,7 @@ def _dimension(name: str, values: np.ndarray, bounds: tuple[float, float] | None
 def findings(
     store: DemonstrationStore,
     described: list[Dimension],
-    timestamps: Float[np.ndarray, " T"] | None = None,
+    timestamps: Float[np.ndarray, " T"] | None,
 ) -> list[Finding]:
     """Run all checks on a store with at least one episode, `described` by `dimensions`."""
     lengths = np.diff(store.episode_ends, prepend=0)
@@ -154,9 +155,7 @@ def check_duplicates(store: DemonstrationStore) -> Finding:
     return Finding("duplicates", bool(repeats), _some(repeats) if repeats else "none")
 
 
-def check_gaps(
-    store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | None = None
-) -> Finding:
+def check_gaps(store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | None) -> Finding:
     """List steps that lack frames before the next: a jump of an observation or of the timestamps.
 
     A jump is a change of JUMP_RATIO times those before and after it. An episode's first two steps,
@@ -252,7 +251,7 @@ def _listed(
     return Finding(check, wrong and bool(names), f"{what}: {_some(names)}" if names else "none")
 
 
-def _some(items, most: int = 6) -> str:
+def _some(items) -> str:
     """Join the first few of a list."""
-    shown = ", ".join(str(item) for item in items[:most])
-    return shown + (f" and {len(items) - most} more" if len(items) > most else "")
+    shown = ", ".join(str(item) for item in items[:SHOWN])
+    return shown + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

@@ -3,7 +3,7 @@
 import itertools
 import math
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -90,10 +90,8 @@ def columns(record: Mapping[str, Any]) -> dict[str, Column]:
     }
 
 
-def version_2_columns(
-    path: Path, group: zarr.Group, leave_out: Collection[str]
-) -> dict[str, Column]:
-    """Return the arrays of diffusion_policy's zarr v2 directory but those of `data` left out.
+def version_2_columns(path: Path, group: zarr.Group) -> dict[str, Column]:
+    """Return the arrays of diffusion_policy's zarr v2 directory.
 
     Nested ones too: `data/obs/x`. Warns of arrays of other groups, and of lost chunks.
     """
@@ -101,8 +99,6 @@ def version_2_columns(
     found: dict[str, Column] = {}
     files = path.rglob(".zarray")
     for name in sorted(file.parent.relative_to(path).as_posix() for file in files):
-        if name.removeprefix("data/") in leave_out:
-            continue
         array = find_array(path, group, name, None)
         scalar = array.shape == ends.shape and array.dtype.name in SCALAR_TYPES
         if name.startswith("data/") or (name.startswith("meta/") and scalar):

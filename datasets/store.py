@@ -111,17 +111,21 @@ class DemonstrationStore:
         """Open and validate a store, reading every value once; 'a' drops the rows of an append
         that was interrupted.
 
-        A zarr v2 directory in diffusion_policy's layout opens for reading. Raises StoreError.
+        A zarr v2 directory in diffusion_policy's layout (`data/*`, `meta/episode_ends`) opens for
+        reading: every array of `data` but pictures (RGB) and RESERVED is an observation key, in
+        alphabetical order; reward, success and attributes may lack; further arrays of `meta` with
+        one number an episode are scalars. Raises StoreError.
         """
         path = Path(path)
         if mode not in ("r", "a"):
             raise StoreError(f"{path}: mode {mode!r} is unknown; use 'r' or 'a'")
         if (path / ".zgroup").exists():
-            if mode == "r":
-                return cls.open_diffusion_policy(path)
-            raise StoreError(
-                f"{path}: is a zarr v2 directory, readable only; open it with mode='r'"
-            )
+            if mode != "r":
+                raise StoreError(
+                    f"{path}: is a zarr v2 directory, readable only; open it with mode='r'"
+                )
+            group = layout.open_group(path, 2, "r")
+            return cls(path, group, dict(group.attrs), layout.version_2_columns(path, group))
         group = layout.open_group(path, 3, mode)
         record = dict(group.attrs)
         sums.check_record(path, record)
@@ -131,21 +135,6 @@ class DemonstrationStore:
         if mode == "a":
             store._drop_uncommitted()
         return store
-
-    @classmethod
-    def open_diffusion_policy(
-        cls, path: str | os.PathLike[str], leave_out: Collection[str] = ()
-    ) -> "DemonstrationStore":
-        """Open diffusion_policy's zarr v2 directory (`data/*`, `meta/episode_ends`) for reading.
-
-        Every array of `data` but those left out, pictures (RGB) and RESERVED is an observation key,
-        in alphabetical order; reward, success and attributes may lack. Further arrays of `meta`
-        with one number an episode are scalars. Raises StoreError.
-        """
-        path = Path(path)
-        group = layout.open_group(path, 2, "r")
-        columns = layout.version_2_columns(path, group, leave_out)
-        return cls(path, group, dict(group.attrs), columns)
 
     def __len__(self) -> int:
         return len(self.episode_ends)

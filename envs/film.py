@@ -82,11 +82,11 @@ class FilmedEnv(VectorEnv):
         task: Task,
         show: Show,
         *,
-        camera: str | None = None,
-        width: int = 640,
-        height: int = 480,
-        episodes: int = 1,
-        titles: Sequence[str] = (),
+        camera: str | None,
+        width: int,
+        height: int,
+        episodes: int,
+        titles: Sequence[str],
     ):
         self._grid = Grid(episodes, width, height, tuple(titles))
         slots = episodes * max(1, len(titles))

@@ -625,12 +625,9 @@ def version_2(tmp_path):
     return path, arrays
 
 
-@pytest.mark.parametrize(
-    "opener", [DemonstrationStore.open_diffusion_policy, DemonstrationStore.open]
-)
-def test_open_diffusion_policy_reads_its_own_keys(version_2, opener):
+def test_open_of_diffusion_policys_directory_reads_its_own_keys(version_2):
     path, arrays = version_2
-    store = opener(path)
+    store = DemonstrationStore.open(path)
     assert len(store) == 3
     found = store.read()
     img = arrays.pop("img")
@@ -648,7 +645,7 @@ def test_open_diffusion_policy_reads_its_own_keys(version_2, opener):
     assert (store.action_size, store.observation_sizes["keypoint"]) == (2, 18)
 
 
-def test_open_diffusion_policy_validates_and_never_writes(version_2):
+def test_open_of_diffusion_policys_directory_validates_and_never_writes(version_2):
     path, arrays = version_2
     with pytest.raises(StoreError, match="mode='r'"):
         DemonstrationStore.open(path, "a")
