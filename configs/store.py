@@ -97,6 +97,8 @@ def load_yaml(path: Path) -> DictConfig:
                 f"{path}: holds an interpolation or an alias, which no run writes; restore it"
             )
         loaded = OmegaConf.create(text)
+    except ReconvergeError:
+        raise
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise ReconvergeError(f"{path}: cannot be read ({one_line(error)}); restore it") from error
     if not isinstance(loaded, DictConfig):

@@ -14,7 +14,7 @@ class ReconvergeError(ValueError):
 
 def one_line(error: Exception) -> str:
     """Return the type and the message of an error in a line of at most 200 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]
 
 
 def unknown(

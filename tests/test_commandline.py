@@ -434,10 +434,10 @@ def seen(monkeypatch, tmp_path):
     """The options that the run's function got, instead of runs."""
     found = []
 
-    def spy(options):
+    def spy(options, *_):
         found.append((options, HydraConfig.get().runtime.output_dir))
 
-    monkeypatch.setattr(train, "run", spy)
+    monkeypatch.setattr(train, "execute", spy)
     monkeypatch.chdir(tmp_path)
     return found
 
@@ -526,10 +526,10 @@ def test_experiments_and_options_combine(seen, monkeypatch):
 def test_run_keeps_the_traceback_of_a_bug(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
-    def bug(options):
+    def bug(*_):
         raise ValueError("zip() argument 2 is shorter than argument 1")
 
-    monkeypatch.setattr(train, "run", bug)
+    monkeypatch.setattr(train, "execute", bug)
     with pytest.raises(ValueError, match="zip"):
         call(train.main, [], monkeypatch)
 
@@ -541,10 +541,10 @@ def test_an_interrupt_is_130_and_an_empty_error_still_says_something(monkeypatch
         (ReconvergeError(), 2, "error: ReconvergeError\n"),
     ):
 
-        def fail(config, error=error):
+        def fail(*_, error=error):
             raise error
 
-        monkeypatch.setattr(train, "run", fail)
+        monkeypatch.setattr(train, "execute", fail)
         assert call(train.main, [], monkeypatch) == code
         assert capsys.readouterr().err == said
     commandline.report(ValueError("two\nlines"))
@@ -578,7 +578,7 @@ TYPED = [
 @pytest.mark.parametrize(("program", "arguments", "quoted"), TYPED)
 def test_the_command_is_recorded_as_it_was_typed(tmp_path, monkeypatch, program, arguments, quoted):
     found = []
-    monkeypatch.setattr(train, "run", lambda options: found.append(command()))
+    monkeypatch.setattr(train, "execute", lambda *_: found.append(command()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     GlobalHydra.instance().clear()

@@ -70,6 +70,8 @@ def open_store(path: Path) -> PictureStore:
             for part in PARTS
         }
         found = PictureSet(list(classes), **parts)
+    except ReconvergeError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ReconvergeError(
             f"{path}: unreadable store of pictures ({one_line(error)}); {REMEDY}"

@@ -16,7 +16,7 @@ from reconverge.envs.seeds import MEASUREMENT
 from reconverge.envs.suites import SUITES
 from reconverge.envs.task import Task
 from reconverge.envs.workers import MOST_SLOTS, MOST_WORKERS
-from reconverge.errors import ReconvergeError, one_line, unknown
+from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import check_options, option
 from reconverge.policy.continual.fisher import FISHERS
 from reconverge.policy.continual.loop import Probing
@@ -333,9 +333,8 @@ def from_yaml(path: Path, command: Command = TRAIN) -> Any:
         schema = writable(OmegaConf.structured(command.options(**chosen)))
         return OmegaConf.to_object(OmegaConf.merge(schema, config))
     except (KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
-        raise ReconvergeError(
-            f"{path}: not the options of a run ({one_line(error)}); restore it"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise ReconvergeError(f"{path}: not the options of a run ({reason}); restore it") from error
 
 
 def _row(group: str, table: Mapping[str, type], values: Mapping[str, Any]) -> Any:

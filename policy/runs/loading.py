@@ -138,7 +138,7 @@ class LoadedPolicy:
 def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
     """Load a checkpoint folder, or the newest checkpoint of a run, onto `device`.
 
-    CheckpointError where there is none, or where it is damaged.
+    CheckpointError where there is none, where it is damaged, and where a package is missing.
     """
     place = find_device(device)
     folder = find_checkpoint(path)

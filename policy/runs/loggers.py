@@ -29,23 +29,25 @@ class Logger(Protocol):
 
 
 class TensorBoardLogger:
-    """Write event files in `<run>/tensorboard`; a resumed run purges those of updates after `step`.
+    """Write event files in `<run>/tensorboard`; a resumed run purges events after `step`.
 
-    What is counted in other steps has a folder of its own, as a purge takes all names alike.
+    A curve over the generator's own updates has a folder of its own, and begins anew: a purge takes
+    all names in a folder alike.
     """
 
     def __init__(self, folder: Path, step: int):
         from torch.utils.tensorboard import SummaryWriter
 
         place = folder / "tensorboard"
-        self._make = lambda axis: SummaryWriter(str(place / axis))
-        self._writers = {"update": SummaryWriter(str(place), purge_step=step + 1)}
+        self._begin = lambda name: SummaryWriter(str(place / name), purge_step=1)
+        self._writers = {"": SummaryWriter(str(place), purge_step=step + 1)}
 
     def log(self, values: dict[str, float], step: int, axis: str) -> None:
-        if axis not in self._writers:
-            self._writers[axis] = self._make(axis)
         for name, value in values.items():
-            self._writers[axis].add_scalar(name, value, step)
+            own = "" if axis == "update" else name
+            if own not in self._writers:
+                self._writers[own] = self._begin(name)
+            self._writers[own].add_scalar(name, value, step)
 
     def close(self, complete: bool) -> None:
         for writer in self._writers.values():

@@ -84,7 +84,7 @@ def run(options: TrainOptions) -> None:
         )
         result |= through_socket(checkpoint, tasks[0].name)
     result["parameters"] = sum(p.numel() for p in policy.network.parameters())
-    publish({**result, "cores": cores, **origin(["torch", "onnxruntime"])})
+    publish({**result, "cores": cores, **origin(["torch", "onnxruntime"], "cpu")})
 
 
 def compare(policy: DiffusionPolicy, folder: Path, cores: int) -> dict[str, object]:

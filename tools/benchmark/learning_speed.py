@@ -39,7 +39,7 @@ def main() -> None:
 def run(options: TrainOptions) -> None:
     """Print one JSON line about the options typed."""
     typed = list(HydraConfig.get().overrides.task)
-    publish({"options": typed, **measure(options), **origin(["torch"])})
+    publish({"options": typed, **measure(options), **origin(["torch"], "cpu")})
 
 
 def measure(options: TrainOptions) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from reconverge.files import write_json
 from reconverge.policy.runs.provenance import command, commit, hardware
 
 
-def origin(packages: Sequence[str], device: str = "cpu") -> dict[str, Any]:
+def origin(packages: Sequence[str], device: str | None = None) -> dict[str, Any]:
     """Return the command, the commit, versions of packages and the hardware."""
     return {
         "command": command(),
         "commit": commit(),
         "versions": {name: version(name) for name in packages},
-        "hardware": hardware() | {"device": device},
+        "hardware": hardware() | ({"device": device} if device else {}),
     }
 
 

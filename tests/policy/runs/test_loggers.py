@@ -78,13 +78,19 @@ def test_tensorboard_logger_gets_every_scalar(tmp_path):
 def test_tensorboard_logger_of_a_resumed_run_keeps_what_the_generator_learned(tmp_path):
     before = TensorBoardLogger(tmp_path, 0)
     before.log({"generator/lift": 0.5}, 60, "generator_update")
+    before.log({"generator/can": 0.25}, 60, "generator_update")
     before.log({"train/loss": 0.25}, 50, "update")
     before.close(False)
     time.sleep(1.0)
     after = TensorBoardLogger(tmp_path, 40)
+    after.log({"generator/can": 0.75}, 30, "generator_update")  # it learns anew
     after.log({"train/loss": 0.125}, 50, "update")
     after.close(True)
-    assert drawn(tmp_path) == {("generator/lift", 60): 0.5, ("train/loss", 50): 0.125}
+    assert drawn(tmp_path) == {
+        ("generator/lift", 60): 0.5,
+        ("generator/can", 30): 0.75,
+        ("train/loss", 50): 0.125,
+    }
 
 
 # Weights & Biases: a log of records (LevelDB's format) of its own protocol buffers.
