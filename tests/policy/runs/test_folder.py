@@ -16,7 +16,8 @@ from reconverge.policy.runs.folder import (
     record_options,
     recorded_options,
 )
-from support.tiny_run import OPTIONS, make_demonstrations, make_options, start
+from reconverge.policy.train import main
+from support.tiny_run import OPTIONS, call, make_demonstrations, make_options, shorten, start
 
 LIMIT = 600  # seconds
 
@@ -26,17 +27,29 @@ def demonstrations(tmp_path_factory):
     return make_demonstrations(tmp_path_factory.mktemp("sweeps") / "demonstrations", ["push"])
 
 
-def sweep(folder, demonstrations, *extra):
+def arguments(demonstrations, *extra):
     options = ["env=push", *OPTIONS, f"demonstrations.path={demonstrations}"]
     short = "hydra.sweep.subdir='${method.name}_seed${seed}'"
-    process = start(["-m", *options, short, "method=finetune", *extra], folder)
+    return ["-m", *options, short, "method=finetune", *extra]
+
+
+def sweep(folder, demonstrations, *extra):
+    process = start(arguments(demonstrations, *extra), folder)
     out, err = process.communicate(timeout=LIMIT)
     return process.returncode, out, err
 
 
-def test_open_run_goes_on_with_a_sweep_that_is_typed_again(tmp_path, demonstrations):
-    code, _, err = sweep(tmp_path, demonstrations, "seed=0,1")
-    assert code == 0, err
+def test_open_run_goes_on_with_a_sweep_that_is_typed_again(
+    tmp_path, demonstrations, monkeypatch, capsys
+):
+    def typed(*extra):
+        code = call(main, arguments(demonstrations, *extra), monkeypatch)
+        return code, "".join(capsys.readouterr())
+
+    monkeypatch.chdir(tmp_path)
+    shorten(monkeypatch, 20, "push")
+    code, said = typed("seed=0,1")
+    assert code == 0, said
     first, second = (tmp_path / "runs" / "sweep" / f"finetune_seed{seed}" for seed in (0, 1))
     finished, wanted = (
         (first / "summary.json").stat().st_mtime_ns,
@@ -44,18 +57,18 @@ def test_open_run_goes_on_with_a_sweep_that_is_typed_again(tmp_path, demonstrati
     )
     (second / "summary.json").unlink()
     shutil.rmtree(second / "checkpoints" / "0_push")
-    code, out, err = sweep(tmp_path, demonstrations, "seed=0,1", "checkpoint_every=7")
-    assert code == 0, err
-    assert "finetune_seed0 is finished" in out + err
+    code, said = typed("seed=0,1", "checkpoint_every=7")
+    assert code == 0, said
+    assert "finetune_seed0 is finished" in said
     assert (first / "summary.json").stat().st_mtime_ns == finished
     found = json.loads((second / "summary.json").read_text())
     assert found["success"] == wanted["success"]
     # what does not decide the result is as typed last
     assert recorded_options(second).checkpoint_every == 7
-    code, _, err = sweep(tmp_path, demonstrations, "seed=0,1", "batch_size=8")
+    code, said = typed("seed=0,1", "batch_size=8")
     assert code == 2
-    assert "holds a run with batch_size=16, not 8; choose another sweep=" in err
-    assert "Traceback" not in err
+    assert "holds a run with batch_size=16, not 8; choose another sweep=" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("launcher", ["slurm_local", "cluster"])
