@@ -207,6 +207,14 @@ def test_read_diffusion_policy_of_zarr_3_finds_truncated_chunks(tmp_path):
         convert(path, tmp_path / "c.zarr")
 
 
+def test_read_diffusion_policy_of_zarr_3_passes_over_metadata_of_nothing(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    path = as_version_3(tmp_path / "b.zarr", tmp_path / "a.zarr")
+    (path / "data/action/zarr.json").write_text('{"zarr_format": 3}')
+    with pytest.raises(ConversionError, match="data/action is missing"):
+        convert(path, tmp_path / "c.zarr")
+
+
 def test_read_diffusion_policy_says_which_chunks_are_missing(tmp_path):
     make_replay_buffer(tmp_path / "a.zarr")
     (tmp_path / "a.zarr/data/state/0.0").unlink()

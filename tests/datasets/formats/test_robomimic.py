@@ -446,6 +446,16 @@ def test_read_robomimic_takes_success_from_what_tells_it(tmp_path, change, rule)
         assert rule is None or episode.success.tolist() == (told[rule] > 0).tolist()
 
 
+def test_read_robomimic_takes_success_from_an_observation(tmp_path):
+    def change(file):
+        done_by(demo_2=True)(file)
+        moved("dones", "obs/dones")(file)
+
+    found = read_robomimic(changed(tmp_path / "a.hdf5", change))
+    assert found.attributes["success_from"] == "dones"
+    assert sum(episode.success.any() for episode, _ in found.episodes) == 1
+
+
 def test_read_robomimic_believes_the_successes_of_a_file(tmp_path):
     path = changed(
         tmp_path / "a.hdf5",

@@ -150,6 +150,16 @@ def test_load_policy_does_not_blame_a_checkpoint_for_a_full_gpu(tmp_path, monkey
         load_policy(tmp_path)
 
 
+def test_load_policy_does_not_blame_a_checkpoint_for_a_missing_package(tmp_path, monkeypatch):
+    def missing(name):
+        raise ReconvergeError(f"{name}: LIBERO is not installed; pip install 'reconverge[libero]'")
+
+    folder = make_checkpoint(tmp_path).path
+    monkeypatch.setattr(loading, "get_task", missing)
+    with pytest.raises(CheckpointError, match="cannot be loaded here: lift: LIBERO is not"):
+        load_policy(folder)
+
+
 def rewrite_policy(folder, **changes):
     """Change entries of the description of a checkpoint's policy; None removes one."""
     policy = {**json.loads((folder / "manifest.json").read_text())["policy"], **changes}
