@@ -29,8 +29,9 @@ from reconverge.files import replacing
 
 Show = Callable[[np.ndarray], None]  # takes the frames [height, width, 3] of a film in turn
 
-# One a control step: real time for robosuite, a quarter of it for Meta-World.
+# One a control step, in real time; every other of Meta-World's 80 a second, at half speed.
 FRAMES_PER_SECOND = 20
+SLOWEST = 0.5  # of real time, that a film passes in where steps are left out
 # Pixels of MuJoCo's shadow map: half of Meta-World's looks the same and takes a third less time.
 SHADOW_MAP_SIZE = 2048
 LAST_PICTURE_FRAMES = 20  # for which the last picture of a film is shown
@@ -95,6 +96,7 @@ class FilmedEnv(VectorEnv):
         camera = camera or task.camera or suite.camera
         self._camera = Camera(self.simulator.picture_model, camera, width, height, suite)
         self._frequency = self.simulator.fingerprint["control_frequency"]
+        self.steps_per_frame = max(1, round(SLOWEST * self._frequency / FRAMES_PER_SECOND))
         self._show = show
         self._steps = [0] * slots
         self._outcomes = [""] * slots
@@ -119,15 +121,21 @@ class FilmedEnv(VectorEnv):
                 self._outcomes[slot] = "success"
             elif done.diverged[i] or self._steps[slot] >= self.task.max_steps:
                 self._outcomes[slot] = "diverged" if done.diverged[i] else "failure"
-            self._picture(slot)
-        frame = self._frame()
-        for _ in range(LAST_PICTURE_FRAMES if all(self._outcomes) else 1):
-            self._show(frame)
+            if self._outcomes[slot] or self._shown(slot):
+                self._picture(slot)
+        if all(self._outcomes):
+            for _ in range(LAST_PICTURE_FRAMES):
+                self._show(self._frame())
+        elif any(map(self._shown, slots)):
+            self._show(self._frame())
         return done
 
     def close(self) -> None:
         self._camera.close()
         super().close()
+
+    def _shown(self, slot: int) -> bool:
+        return self._steps[slot] % self.steps_per_frame == 0
 
     def _picture(self, slot: int) -> None:
         seconds, outcome = self._steps[slot] / self._frequency, self._outcomes[slot]

@@ -60,7 +60,7 @@ def film(
     ended: dict[int, Rollout] = {}
     with (
         open_video(path, width=size[0], height=size[1]) as show,
-        progress_bar(task.name, "frame", task.max_steps + LAST_PICTURE_FRAMES) as bar,
+        progress_bar(task.name, "frame") as bar,
     ):
 
         def show_and_count(frame: np.ndarray) -> None:
@@ -72,7 +72,7 @@ def film(
             successful = sum(r.success for r in ended.values())
             bar.set_postfix(ended=len(ended), successful=successful, refresh=False)
 
-        with FilmedEnv(
+        env = FilmedEnv(
             task,
             show_and_count,
             camera=camera,
@@ -80,7 +80,9 @@ def film(
             height=height,
             episodes=len(seeds),
             titles=titles,
-        ) as env:
+        )
+        with env:
+            bar.total = task.max_steps // env.steps_per_frame + LAST_PICTURE_FRAMES
             actor = _together([performer.make_actor(env) for performer in performers], len(seeds))
             rollout(env, actor, [*seeds] * len(performers), count)
         bar.total = bar.n  # the episodes may end before max_steps

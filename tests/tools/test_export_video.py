@@ -61,6 +61,17 @@ def test_film_shows_every_step_of_an_expert(simulator_of, command):
     assert list(Path("videos").iterdir()) == [Path("videos/lift.mp4")]
 
 
+def test_film_shows_every_other_step_of_metaworld_and_the_last(command, monkeypatch):
+    shorten(monkeypatch, 8, "push")
+    code, _, _ = command("expert=true", "env=push", "n_episodes=1", "width=128", "height=96")
+    assert code == 0
+    frames = iio.imread("videos/push.mp4")[:, :80].astype(float)  # without the captions
+    assert len(frames) == len([0, 2, 4, 6]) + LAST_PICTURE_FRAMES
+    moved = np.abs(np.diff(frames, axis=0)).max(axis=(1, 2, 3))
+    assert moved[:4].min() > 10
+    assert moved[4:].max() < 10
+
+
 def test_film_is_h264_that_every_player_shows(command):
     command(
         "expert=true", "env=lift", "n_episodes=1", "width=128", "height=96", "output=some/where.mp4"
