@@ -48,6 +48,8 @@ def check_options(options: Any, prefix: str = "") -> None:
         name, value = f"{prefix}{spec.name}", getattr(options, spec.name)
         if is_dataclass(value):
             check_options(value, f"{name}.")
+        elif not spec.metadata:
+            _check_row(prefix.removesuffix("."), name, value, spec)
         elif spec.metadata.get("choices") and value is not None:
             if value not in spec.metadata["choices"]:
                 raise unknown(name, value, spec.metadata["choices"])
@@ -67,6 +69,13 @@ def choose(kind: str, table: Mapping[str, type], values: Mapping[str, Any]) -> A
         if key not in legal:
             raise unknown(f"option of {kind} {name!r}", key, legal)
     return table[name](**values)
+
+
+def _check_row(group: str, name: str, value: Any, spec: Field) -> None:
+    """Raise ReconvergeError where the options of one row of a table bear the name of another."""
+    if spec.name == "name" and value != spec.default:
+        remedy = "leave it out" if "." in group else f"{group}={value} chooses another"
+        raise ReconvergeError(f"{name}={value}: the options are those of {spec.default}; {remedy}")
 
 
 def _check_number(name: str, value: float, spec: Field) -> None:
