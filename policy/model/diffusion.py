@@ -23,9 +23,9 @@ class DiffusionOptions:
     """The diffusion process and its sampler."""
 
     num_train_timesteps: int = option(
-        100, "diffusion steps of the noise schedule", at_least=1, at_most=100_000
+        100, "diffusion steps of the noise schedule", at_least=2, at_most=100_000
     )
-    num_inference_steps: int = option(5, "DDIM steps in which a sample is drawn", at_least=1)
+    num_inference_steps: int = option(5, "DDIM steps in which a sample is drawn", at_least=2)
     prediction_type: str = option(
         "sample",
         "what the network predicts: epsilon | sample | v_prediction",
@@ -60,7 +60,7 @@ class Diffusion:
         steps, most = self.options.num_inference_steps, self.options.num_train_timesteps
         if steps > most:
             raise ReconvergeError(
-                f"num_inference_steps={steps}: choose 1 to num_train_timesteps={most}"
+                f"num_inference_steps={steps}: choose 2 to num_train_timesteps={most}"
             )
         abar = torch.cumprod(1 - squared_cosine_betas(most), dim=0)
         self.sqrt_abar = abar.sqrt().float().to(device)
@@ -91,14 +91,13 @@ class Diffusion:
         return self._signal(k) * noise - self._noise(k) * x0
 
     def inference_timesteps(self) -> list[int]:
-        """Return the steps that sampling visits, the noisiest first ("leading" spacing: ends at 0).
+        """Return the steps that sampling visits, the noisiest first, evenly spaced down to 0.
 
-        The last training steps are skipped: there x_0 = (x - sqrt(1 - abar) eps) / sqrt(abar)
-        divides an error in eps by almost nothing.
+        The last training steps are skipped ("leading" spacing): there x_0 = (x - sqrt(1 - abar)
+        eps) / sqrt(abar) divides an error in eps by almost nothing.
         """
         steps = self.options.num_inference_steps
-        stride = self.options.num_train_timesteps // steps
-        return [i * stride for i in reversed(range(steps))]
+        return [i * self.options.num_train_timesteps // steps for i in reversed(range(steps))]
 
     @torch.no_grad()
     def sample(

@@ -54,7 +54,7 @@ def test_add_noise_and_target_equal_diffusers(num_train_timesteps):
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 @pytest.mark.parametrize("clip", [None, 1.0, 0.5])
 @pytest.mark.parametrize(
-    ("num_train_timesteps", "num_inference_steps"), [(100, 10), (100, 1), (1000, 50), (20, 20)]
+    ("num_train_timesteps", "num_inference_steps"), [(100, 10), (100, 2), (1000, 50), (20, 20)]
 )
 def test_sample_equals_diffusers_at_every_step(
     prediction_type, clip, num_train_timesteps, num_inference_steps
@@ -96,7 +96,7 @@ def test_sample_equals_diffusers_at_every_step(
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
-@pytest.mark.parametrize("num_inference_steps", [1, 7, 10])
+@pytest.mark.parametrize("num_inference_steps", [2, 7, 10])
 def test_sample_recovers_a_point_with_its_true_denoiser(prediction_type, num_inference_steps):
     """For data at a single point every estimate of x_0 is that point, however few the steps."""
     x0, noise, condition = draw()
@@ -112,6 +112,25 @@ def test_sample_recovers_a_point_with_its_true_denoiser(prediction_type, num_inf
         return diffusion.target(x0, (x - signal * x0) / sigma, k)
 
     torch.testing.assert_close(diffusion.sample(denoiser, noise, condition), x0, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("num_inference_steps", [34, 50, 51, 60])
+def test_sampling_begins_in_noise_for_any_number_of_steps(num_inference_steps):
+    """Samples of a normal distribution with its true denoiser have its mean and deviation."""
+    mean, deviation = 0.4, 0.3
+    diffusion = make_diffusion(num_inference_steps=num_inference_steps, clip=None)
+    steps = torch.tensor(diffusion.inference_timesteps())
+    assert (-steps.diff()).max() - (-steps.diff()).min() <= 1
+
+    def denoiser(x, k, condition):
+        signal, sigma = diffusion.sqrt_abar[k][0], diffusion.sqrt_one_minus_abar[k][0]
+        share = signal * deviation**2 / (signal**2 * deviation**2 + sigma**2)
+        return mean + share * (x - signal * mean)
+
+    noise = torch.randn(20_000, 1, 1, generator=torch.Generator().manual_seed(0))
+    drawn = diffusion.sample(denoiser, noise, torch.zeros(20_000, 1))
+    assert abs(drawn.mean() - mean) < 0.015
+    assert abs(drawn.std() - deviation) < 0.03
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
@@ -135,7 +154,7 @@ def test_mean_square_is_one_number_a_sample():
 
 
 def test_draw_steps_is_uniform_and_follows_the_generator():
-    diffusion = make_diffusion(num_train_timesteps=8, num_inference_steps=1)
+    diffusion = make_diffusion(num_train_timesteps=8, num_inference_steps=2)
     k = diffusion.draw_steps(8000, torch.Generator().manual_seed(0))
     assert torch.equal(k, diffusion.draw_steps(8000, torch.Generator().manual_seed(0)))
     counts = torch.bincount(k, minlength=8)
@@ -147,9 +166,9 @@ def test_draw_steps_is_uniform_and_follows_the_generator():
     ("options", "message"),
     [
         ({"prediction_type": "noise"}, "choose one of epsilon, sample, v_prediction"),
-        ({"num_train_timesteps": 0}, "diffusion.num_train_timesteps=0: must be at least 1"),
-        ({"num_inference_steps": 101}, "num_inference_steps=101: choose 1 to num_train_timesteps"),
-        ({"num_inference_steps": 0}, "num_inference_steps=0: must be at least 1"),
+        ({"num_train_timesteps": 1}, "diffusion.num_train_timesteps=1: must be at least 2"),
+        ({"num_inference_steps": 101}, "num_inference_steps=101: choose 2 to num_train_timesteps"),
+        ({"num_inference_steps": 1}, "num_inference_steps=1: must be at least 2"),
         ({"clip": 0.0}, "clip=0.0: must be above 0"),
     ],
 )
