@@ -83,7 +83,9 @@ def task_sequence(names: str | Sequence[str]) -> list[Task]:
     expanded = [task for name in listed for task in ALIASES.get(name, (name,))]
     if not expanded:
         raise ReconvergeError(f"env= names no task; give {TASKS_MEANING}")
-    repeated = sorted({name for name in expanded if expanded.count(name) > 1})
+    tasks = [replace(get_task(name), index=i) for i, name in enumerate(expanded)]
+    labels = [task.label for task in tasks]  # one task may have several names
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
     if repeated:
         raise ReconvergeError(f"env= repeats {', '.join(repeated)}; name every task once")
-    return [replace(get_task(name), index=i) for i, name in enumerate(expanded)]
+    return tasks

@@ -115,6 +115,11 @@ def test_task_sequence_refuses_a_repeated_task(repeated):
         task_sequence(repeated)
 
 
+def test_task_sequence_refuses_a_visit_under_another_name():
+    with pytest.raises(ReconvergeError, match="env= repeats lift_2; name every task once"):
+        task_sequence("lift,lift_2,lift_02")
+
+
 def test_seeds_are_disjoint_ranges():
     ranges = [value for value in vars(seeds).values() if isinstance(value, range)]
     assert len(ranges) >= 4
