@@ -107,6 +107,10 @@ class Probing:
     dense: int | None = None  # the first of these, at DENSE, the others at COARSE; None: all
     current: int = 0  # probes of the task being learned, evenly spaced to its last update
 
+    def earlier(self, learning: int) -> range:
+        """Return the earlier tasks that are probed while task `learning` is learned."""
+        return range(learning if self.rollouts else 0)[: self.tasks]
+
     def due(self, learning: int, update: int, updates: int) -> list[int]:
         """Return the tasks to probe after `update` of the `updates` on task `learning`.
 
@@ -114,7 +118,7 @@ class Probing:
         """
         if not self.rollouts:
             return []
-        earlier = range(learning)[: self.tasks]
+        earlier = self.earlier(learning)
         fine = earlier[: self.dense]
         even = {updates * (i + 1) // self.current for i in range(self.current)}
         return [

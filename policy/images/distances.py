@@ -68,7 +68,7 @@ def summarize_distances(
     forgetting = Forgetting(
         all_tasks, metrics.just_learned_without_last(D), metrics.max_without_last(D)
     )
-    curves = _curves(progress.distances, names, options.probe_rollouts)
+    curves = _curves(progress.distances, names, options)
     return Distances(
         features, options.n_rollouts, matrix, -average, forgetting, curves, _recovery(curves)
     ).to_json()
@@ -80,12 +80,15 @@ def _last(distances: Sequence[Distance], samples: int) -> dict[tuple[int, int], 
 
 
 def _curves(
-    distances: Sequence[Distance], names: Sequence[str], samples: int
+    distances: Sequence[Distance], names: Sequence[str], options: EvaluationOptions
 ) -> list[DistanceCurve]:
-    """Return the curves of earlier tasks, by the task being learned, then the earlier task."""
+    """Return the curves of what was probed, by the task being learned, then the earlier task."""
+    samples = options.probe_rollouts
     just_learned, found = _last(distances, samples), []
-    for pair in sorted(pair for pair in just_learned if pair[0] > pair[1]):
+    for pair in sorted(just_learned):
         later, task = pair
+        if task not in options.probing.earlier(later):
+            continue
         points = {
             d.update: d.value
             for d in distances

@@ -132,6 +132,12 @@ def make_run(options: ImageOptions, store: PictureStore) -> PictureRun:
     )
     train = [task_pictures(found.train, task, device) for task in tasks]
     test = [task_pictures(found.test, task, device) for task in tasks]
+    for task, pictures in zip(tasks, test, strict=True):
+        if len(pictures.labels) < 2:
+            raise ReconvergeError(
+                f"data={options.data}: one test picture of task {task.label}, and a Frechet "
+                "distance needs two; add some, or choose more classes_per_task"
+            )
     torch.manual_seed(options.seed)
     precision = precision_on(device, options.optimizer.precision)
     denoiser = make_denoiser(spec, device, precision)

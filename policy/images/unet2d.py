@@ -18,6 +18,7 @@ from reconverge.options import option
 from reconverge.policy.continual.region import FISHER_BATCH
 
 MOST_GROUPS = 32
+HEAD = 8  # channels of a head of attention, as diffusers has it
 WIDENING = 4  # of the embedding of step and class against the first level, as diffusers has it
 
 Shape = tuple[int, int, int]
@@ -125,6 +126,11 @@ def _check(options: UNet2dOptions, shape: Shape) -> None:
         )
     if wrong := [level for level in options.attention if not 0 <= level < levels]:
         raise ReconvergeError(f"network.attention={wrong}: must be in 0..{levels - 1}")
+    if min(channels[level] for level in (*options.attention, -1)) < HEAD:
+        raise ReconvergeError(
+            f"network.channels={channels}: the last level and those of network.attention need at "
+            f"least {HEAD}, for a head of attention"
+        )
     step = 2 ** (levels - 1)
     if any(pixels % step for pixels in shape[1:]):
         raise ReconvergeError(

@@ -11,10 +11,10 @@ from PIL import Image
 from reconverge.datasets.images.picture_store import open_store
 from reconverge.datasets.images.supplied import supply
 from reconverge.policy.continual.fisher import Rank1
-from reconverge.policy.continual.loop import LoopSettings, Probing, Progress, learn_tasks
+from reconverge.policy.continual.loop import Distance, LoopSettings, Probing, Progress, learn_tasks
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.images import judge
-from reconverge.policy.images.distances import Distances
+from reconverge.policy.images.distances import Distances, summarize_distances
 from reconverge.policy.images.picture_options import ImageOptions, ModelReplayOptions
 from reconverge.policy.images.picture_run import make_run
 from reconverge.policy.images.unet2d import UNet2dOptions
@@ -23,7 +23,7 @@ from reconverge.policy.reports.meta_gradient import measure_run
 from reconverge.policy.reports.page import write_report
 from reconverge.policy.reports.rows.comparison import write_comparison
 from reconverge.policy.runs.checkpoint import CheckpointError
-from reconverge.policy.runs.configuration import DemonstrationReplayOptions
+from reconverge.policy.runs.configuration import DemonstrationReplayOptions, EvaluationOptions
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.runs.record import RunRecord
 from reconverge.policy.runs.summary import read_summary
@@ -198,6 +198,26 @@ def test_what_cannot_be_learned_is_one_line(pictures, tmp_path, monkeypatch, cap
     lines = capsys.readouterr().err.splitlines()
     assert said in lines[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_task_of_one_test_picture_is_refused(tmp_path, monkeypatch, capsys):
+    pictures = make_folders(tmp_path / "few", ("bars", "dots"), count=6), tmp_path / "stores"
+    typed = options(pictures, tmp_path / "run", "classes_per_task=1")
+    assert call(images.main, typed, monkeypatch) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "one test picture of task bars" in line
+    assert "choose more classes_per_task" in line
+
+
+def test_distances_have_a_curve_of_the_tasks_that_were_probed_alone():
+    evaluated = [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2)]
+    found = [Distance(later, 0, 3, 4, 2.0) for later in (1, 2)]  # probes
+    found += [Distance(*at, 9, n, 1.0) for at in [(0, 0), *evaluated] for n in (4, 6)]
+    probed = EvaluationOptions(n_rollouts=6, probe_rollouts=4, probe_tasks=1)
+    summary = summarize_distances(Progress(distances=found), ["a", "b", "c"], "any", probed)
+    curves = [(curve["task"], curve["while_learning"]) for curve in summary["probes"]]
+    assert curves == [("a", "b"), ("a", "c")]
+    assert {entry["task"] for entry in summary["recovery"]} == {"a"}
 
 
 def test_a_generator_of_pictures_is_no_policy(run):

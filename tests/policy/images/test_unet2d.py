@@ -52,6 +52,8 @@ def test_sizes():
     [
         ({"channels": [8, 9]}, 8, "whole multiples of 2"),
         ({"channels": []}, 8, "whole multiples"),
+        ({"channels": [8, 4]}, 8, "need at least 8, for a head of attention"),
+        ({"channels": [4, 8], "attention": [0]}, 8, "need at least 8, for a head of attention"),
         ({"channels": [8, 8, 8, 8]}, 12, "size must be a multiple of 8, got 12"),
         ({"attention": [3]}, 8, r"network.attention=\[3\]: must be in 0..2"),
     ],
