@@ -26,7 +26,7 @@ Loss = Callable[[Vector], Tensor]
 class OldTask:
     """An earlier task: its losses, its optimum and two Fisher products.
 
-    `penalty` takes the estimate F~ of the Fisher that the penalty of the run uses.
+    `penalty` takes the estimate F~ of the Fisher that the penalty of the run uses, of this task.
     """
 
     support: Loss

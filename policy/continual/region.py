@@ -207,8 +207,12 @@ class TrustRegion:
         return self.strength * falling / self.shared_by(len(self.form))
 
     def shared_by(self, past: int) -> int:
-        """Return the number that divides the strength after `past` tasks."""
-        return max(1, past) if self.centre in ("before_task", "each_optimum_shared") else 1
+        """Return the number that divides the strength after `past` tasks.
+
+        The metric of "replayed" is the mean of theirs, one by itself, and needs no division.
+        """
+        shared = ("before_task", "replayed", "each_optimum_shared")
+        return max(1, past) if self.centre in shared else 1
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the past tasks; none with "replayed", where `begin_task` finds them again."""

@@ -97,13 +97,14 @@ def _compare(
     replayed = taught_by(teacher, corrupt(policy, batch, stream), count)
     samples = {"support": support, "query": query, "replay": replayed}
     losses = {name: _loss(policy, sample) for name, sample in samples.items()}
-    fisher, optimum, sample = learned.options.fisher, _vector(learned.policies[i]), query
-    if fisher.targets == "policy":
-        sample = imagined(learned.policies[i], query, stream)
+    fisher, optimum = learned.options.fisher, _vector(learned.policies[i])
     around = learned.region.centre if learned.region is not None else ""
-    centre = _vector(learned.policies[k - 1 if around in AROUND_THE_POLICY_BEFORE else i])
-    form = penalty_form(fisher, learned.policies[i], sample, centre)
+    centre = _vector(teacher if around in AROUND_THE_POLICY_BEFORE else learned.policies[i])
+    place, sample = learned.policies[i], _answered(fisher, learned.policies[i], query, stream)
     product = fisher_product(policy, optimum, sample)
+    if around == "replayed":  # the run takes its metric at the policy before the task, of replay
+        place, sample = teacher, _answered(fisher, teacher, corrupt(teacher, batch, stream), stream)
+    form = penalty_form(fisher, place, sample, centre)
     task = OldTask(
         **losses, optimum=optimum, fisher=product, penalty=lambda v: 0.5 * form.gradient(v)
     )
@@ -127,7 +128,7 @@ def _metrics(
     optimum = _vector(policy)
     exact, found = gauss_newton_product(policy, unseen)(move), {}
     for name, fisher in METRICS.items():
-        sample = imagined(policy, seen, stream) if fisher.targets == "policy" else seen
+        sample = _answered(fisher, policy, seen, stream)
         product = 0.5 * penalty_form(fisher, policy, sample, optimum).gradient(optimum + move)
         found[f"error_{name}"] = error(product, exact)
         found[f"cosine_{name}"] = cosine(product, exact)
@@ -145,6 +146,13 @@ def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm, entries: int
         strength = region.strength_of(form, rates, len(_vector(policy)), tasks)
     each = strength / region.shared_by(tasks)
     return 0.5 * entries * each / options.method.distillation_weight
+
+
+def _answered(
+    fisher: Any, policy: Denoiser, sample: NoisySample, stream: torch.Generator
+) -> NoisySample:
+    """Return the sample with the targets that a metric is estimated with."""
+    return imagined(policy, sample, stream) if fisher.targets == "policy" else sample
 
 
 def _loss(policy: Denoiser, sample: NoisySample) -> Loss:

@@ -66,13 +66,21 @@ def test_hold_before_a_task_falls_to_nothing_over_the_task():
 @pytest.mark.parametrize("centre", CENTRES)
 @pytest.mark.parametrize("tasks", [0, 1, 3])
 def test_strength_at_is_shared_and_falls_as_the_centre_says(centre, tasks):
-    region = make_region(random_form(tasks=tasks)[0], 6.0, centre)
+    metrics = min(tasks, 1) if centre == "replayed" else tasks  # that is one, of a mixture
+    region = make_region(random_form(tasks=metrics)[0], 6.0, centre)
     is_shared = centre in ("before_task", "each_optimum_shared")
     shared = 6.0 / max(1, tasks) if is_shared else 6.0
     found = [region.strength_at(update, 8) for update in (0, 2, 8)]
     falls = centre in ("before_task", "replayed")
     wanted = [1.0, 0.75, 0.0] if falls else [1.0, 1.0, 1.0]
     assert found == pytest.approx([shared * share for share in wanted])
+
+
+@pytest.mark.parametrize("centre", CENTRES)
+def test_shared_by_is_what_each_of_several_tasks_has_of_the_strength(centre):
+    """A mixture's metric is the mean of its tasks', so that each has its part of the strength."""
+    expected = 1 if centre in ("each_optimum", "newest_optimum") else 3
+    assert make_region(random_form(tasks=1)[0], 6.0, centre).shared_by(3) == expected
 
 
 def test_hold_with_a_radius_ends_inside_after_every_update():
