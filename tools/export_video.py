@@ -82,6 +82,11 @@ def run(options: ExportVideoOptions) -> None:
             f"output={options.output} is one file for {len(tasks)} tasks; "
             "name one task, or leave it out"
         )
+    if options.expert and options.checkpoint is not None:
+        raise ReconvergeError(
+            "expert=true films the expert in place of checkpoint=; leave one out, or give the "
+            "policy as compare= to film it beside the expert"
+        )
     suffix = "_compared" if options.compare else ""
     paths = [Path(options.output or f"videos/{task.label}{suffix}.mp4") for task in tasks]
     for path in paths:

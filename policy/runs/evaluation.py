@@ -57,13 +57,15 @@ def evaluate(
     """Run one episode a task and seed, `slots` at the same time on `workers` threads.
 
     `tasks` are some of `loaded.tasks`; `on_end` is told of each episode that has ended.
-    ReconvergeError for seeds of demonstrations, and where there are no seeds or slots.
+    ReconvergeError for seeds of demonstrations, which official starts are not drawn from, and where
+    there are no seeds or slots.
     """
     if not seeds or slots < 1:
         raise ReconvergeError(
             f"{len(seeds)} rollouts in {slots} slots: n_rollouts and slots must be at least 1"
         )
-    if min(seeds) < DEMONSTRATION.stop:
+    drawn = any(task.starts != "official" for task in tasks)
+    if drawn and min(seeds) < DEMONSTRATION.stop:
         raise ReconvergeError(
             f"seed={min(seeds)}: seeds below {DEMONSTRATION.stop} are for demonstrations; "
             f"evaluate from {DEMONSTRATION.stop} on"

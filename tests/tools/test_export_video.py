@@ -127,6 +127,10 @@ def test_film_compares_two_checkpoints_on_the_same_seeds(untrained, command):
     ("arguments", "message"),
     [
         (["expert=true"], "env= names no task"),
+        (
+            ["expert=true", "env=lift", "checkpoint=x"],
+            "expert=true films the expert in place of checkpoint=; leave one out",
+        ),
         (["expert=true", "env=lfit"], "unknown task 'lfit': choose one of lift"),
         (["env=lift"], "checkpoint= is missing; give runs/<name>"),
         (["env=lift", "checkpoint=nowhere"], "nowhere: no checkpoint here"),

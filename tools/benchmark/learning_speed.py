@@ -1,7 +1,7 @@
 """How fast a policy learns: success after few updates, and the processor seconds they took.
 
 python -m tools.benchmark.learning_speed env=push-back updates_per_task=200 [option=value ...]
-(options of policy.train; `-m batch_size=64,128,256` for a row each)
+(options of policy.train; `-m batch_size=64,128,256` for a row each; on the processor)
 
 Episodes are those of evaluation.seeds=selection, whatever the options say: settings are chosen by
 this.
@@ -23,7 +23,7 @@ from reconverge.envs.seeds import SELECTION
 from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.demonstrations.fit import in_frames_of
-from reconverge.policy.demonstrations.supply import complete, find_stores
+from reconverge.policy.demonstrations.supply import complete, find_stores, require_all
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.runs.build import make_method, make_spec, make_windows
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions, check_train_options
@@ -47,9 +47,12 @@ def measure(options: TrainOptions) -> dict[str, Any]:
     options, wanted = replace(options, method=FinetuneOptions()), options.demonstrations
     tasks, cpu = check_train_options(options), torch.device("cpu")
     folder = Path(wanted.path)
+    existing = find_stores(tasks, folder)
+    if not wanted.collect:
+        require_all(tasks, existing, folder)
     stores = complete(
         tasks,
-        find_stores(tasks, folder),
+        existing,
         folder,
         episodes=wanted.episodes,
         noise=wanted.noise,

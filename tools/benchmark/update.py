@@ -1,6 +1,9 @@
 """What the trust region costs: an update of `trust_region` against one of `replay`, in turns.
 
 python -m tools.benchmark.update [option=value ...]      (options of policy.train; on a GPU if any)
+
+The tasks, the windows and the two methods are its own, and so are replay.pool, replay.updates and
+fisher.samples, which the time of an update does not depend on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Evaluation of a loaded policy: the counts of its own rollouts, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -107,6 +108,16 @@ def test_run_prints_a_table_and_writes_json(loaded, monkeypatch, capsys, tmp_pat
         "mean_steps_of_successes": None,
         "diverged": sum(r.diverged for r in rollouts),
     }
+
+
+def test_official_starts_are_numbered_from_zero(loaded):
+    """Their seeds are places in a list, of which demonstrations draw nothing."""
+    lift, can = loaded.tasks
+    official = replace(lift, starts="official")
+    (found,) = evaluate(loaded, [official], range(2), workers=1)
+    assert found.n_rollouts == 2
+    with pytest.raises(ReconvergeError, match="seeds below 1000000"):
+        evaluate(loaded, [official, can], range(2))
 
 
 @pytest.mark.parametrize(
