@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from reconverge.datasets.images.labelled import PARTS, LabelledPictures, PictureSet
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 EVERY = 6  # without a folder of test pictures every sixth one is for testing
@@ -37,8 +37,8 @@ def read_class_folders(folder: Path) -> PictureSet:
     if not parts["train"]:
         raise ReconvergeError(f"data={folder}: train has no pictures; put class folders there")
     first = next(path for name in classes for path in parts["train"].get(name, ()))
-    with _opened(first) as picture:
-        mode, size = "L" if picture.mode in GREY else "RGB", picture.size
+    picture = _upright(first)
+    mode, size = "L" if picture.mode in GREY else "RGB", picture.size
     read = {part: _read_part(files, classes, mode, size, first) for part, files in parts.items()}
     return PictureSet(classes, **read)
 
@@ -96,28 +96,27 @@ def _labelled(files: Files, classes: list[str]) -> Iterator[tuple[int, Path]]:
 
 def _read_picture(path: Path, mode: str, size: tuple[int, int], first: Path) -> np.ndarray:
     """Return the picture as [1, C, H, W]."""
-    with _opened(path) as picture:
-        if picture.size != size:
-            wide, high = picture.size
-            raise ReconvergeError(
-                f"{path}: {wide} x {high} pixels, where {first} has {size[0]} x {size[1]}; "
-                "bring all pictures to one size"
-            )
-        try:
-            if picture.mode in DEEP:  # of which `convert` would cut all above 255
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            values = np.asarray(picture.convert(mode))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise _unreadable(path, error) from error
+    picture = _upright(path)
+    if picture.size != size:
+        wide, high = picture.size
+        raise ReconvergeError(
+            f"{path}: {wide} x {high} pixels, where {first} has {size[0]} x {size[1]}; "
+            "bring all pictures to one size"
+        )
+    if picture.mode in DEEP:  # of which `convert` would cut all above 255
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    values = np.asarray(picture.convert(mode))
     return values[None, None] if mode == "L" else values.transpose(2, 0, 1)[None]
 
 
-def _opened(path: Path) -> Image.Image:
+def _upright(path: Path) -> Image.Image:
+    """Read a picture, turned as the camera that took it says."""
     try:
-        return Image.open(path)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> ReconvergeError:
-    return ReconvergeError(f"{path}: no readable picture ({error}); restore it, or delete it")
+        with Image.open(path) as picture:
+            return ImageOps.exif_transpose(picture)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes can fail anywhere in Pillow
+        raise ReconvergeError(
+            f"{path}: no readable picture ({one_line(error)}); restore it, or delete it"
+        ) from error

@@ -6,6 +6,7 @@ Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747.
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def read_idx(path: Path) -> np.ndarray:
         if kind != b"\0\0\x08":
             raise ValueError("it holds no bytes")
         return values.reshape(sizes).copy()
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise ReconvergeError(
             f"{path}: unreadable IDX file ({error}); install Debian's {PACKAGE} anew"
         ) from error

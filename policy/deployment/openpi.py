@@ -27,6 +27,7 @@ from reconverge.policy.model.policy import DiffusionPolicy
 
 NUMBERS = re.compile(r"[<>|=]?[fiu][1248]")
 """Types of arrays that are read; msgpack_numpy writes no others of numbers."""
+_STEP = (list, bytes, np.ndarray)  # numbers or a picture
 
 
 class OpenpiSession:
@@ -90,7 +91,7 @@ def read_history(observation: dict[Any, Any], reader: Reader) -> np.ndarray:
 def _is_history(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim == 4
-    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
+    return isinstance(value, list) and bool(value) and isinstance(value[0], _STEP)
 
 
 def _unpack_array(value: dict[Any, Any]) -> Any:

@@ -64,6 +64,20 @@ def test_a_bad_picture_is_named(tmp_path, damage, said):
     assert "\n" not in str(refused.value)
 
 
+def test_pictures_are_upright(tmp_path):
+    """Those of a camera that was held on its side say so."""
+    turned = Image.Exif()
+    turned[0x112] = 6
+    wide = np.zeros((8, 16), np.uint8)
+    wide[:, :8] = 250
+    for i in range(6):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.fromarray(wide).save(tmp_path / "a" / f"{i}.png", exif=turned)
+    found = read_class_folders(tmp_path).test.pictures[0, 0]
+    assert found.shape == (16, 8)
+    assert (found[:8] == 250).all()
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(ReconvergeError, match=r"no class folders of .png, .jpg, .jpeg files"):

@@ -21,10 +21,14 @@ def test_idx_files_are_read_in_their_shape(tmp_path):
     assert (read_idx(tmp_path / "a.gz") == values).all()
 
 
+WHOLE = gzip.compress(b"\0\0\x08\1\0\0\4\0" + np.random.default_rng(0).bytes(1024))
+DAMAGED = WHOLE[:12] + bytes([WHOLE[12] ^ 255]) + WHOLE[13:]  # in the compressed bytes
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no gzip", gzip.compress(b"\0\0\x09\1\0\0\0\1a")],
-    ids=["empty", "no gzip", "another type"],
+    [b"", b"no gzip", gzip.compress(b"\0\0\x09\1\0\0\0\1a"), DAMAGED],
+    ids=["empty", "no gzip", "another type", "damaged"],
 )
 def test_a_bad_idx_file_is_one_line(tmp_path, content):
     (tmp_path / "a.gz").write_bytes(content)

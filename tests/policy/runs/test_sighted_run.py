@@ -59,6 +59,15 @@ def test_a_checkpoint_knows_how_its_policy_sees(run):
     assert chunk.shape == (1, 4, 7)
 
 
+def without_its_palette():
+    """A PNG file that Pillow opens, and then fails in an assertion."""
+    file = io.BytesIO()
+    Image.fromarray(GRAY).convert("P").save(file, "PNG", transparency=3)
+    before, _, after = file.getvalue().partition(b"PLTE")
+    length = int.from_bytes(before[-4:], "big")
+    return before[:-4] + after[length + 4 :]  # 4: the chunk's checksum
+
+
 @pytest.fixture(scope="module")
 def served(run):
     """A session, and what it must say: the actor's actions for a gray picture and a resting arm."""
@@ -106,6 +115,7 @@ def test_its_server_takes_pictures(served, kind):
         GRAY.tobytes()[:-1],
         as_file(GRAY[:16], "PNG"),
         as_file(GRAY, "PNG")[:40],
+        without_its_palette(),
         [1, 2, 3],
         "agentview",
     ],
@@ -127,6 +137,8 @@ def test_its_server_takes_the_arrays_of_openpis_clients(run, served):
     two = read_history({**moving, "agentview_image": np.stack([GRAY, GRAY])}, reader)
     assert still.shape == (2, 9 + 80)
     np.testing.assert_array_equal(still, two)
+    files = {**moving, "agentview_image": [as_file(GRAY, "PNG")] * 2}
+    np.testing.assert_array_equal(still, read_history(files, reader))
 
 
 def test_two_pictures_of_two_steps_fit_a_message():
