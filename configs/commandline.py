@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -124,11 +125,15 @@ def compose(command: Command, overrides: list[str]) -> Any:
     register(command)
     arguments = [in_grammar(command, text) for text in overrides]
     arguments += _of_resumed_run(command, arguments)
-    with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
-        try:
+    of_the_caller = GlobalHydra.instance().hydra  # a program may use hydra itself
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
             return OmegaConf.to_object(_composed(command, arguments))
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ReconvergeError(" ".join(str(error).split())) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ReconvergeError(" ".join(str(error).split())) from error
+    finally:
+        GlobalHydra.instance().hydra = of_the_caller
 
 
 @contextmanager

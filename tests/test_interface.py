@@ -6,9 +6,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import hydra
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 import reconverge
+from reconverge.configs import commandline
+from reconverge.policy.runs.configuration import TRAIN
 from reconverge.policy.train import main
 from support.simulators import use_simulators
 from support.tiny_checkpoint import make_checkpoint
@@ -61,6 +65,14 @@ def test_load_policy_and_evaluate(tmp_path, quick):
     env.close()
     assert result.n_rollouts == 3
     assert result.success == sum(rollout.success for rollout in alone) / 3
+
+
+def test_options_are_composed_within_a_program_that_uses_hydra_itself():
+    with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
+        own = GlobalHydra.instance().hydra
+        found = commandline.compose(TRAIN, ["env=lift", "seed=3"])
+        assert GlobalHydra.instance().hydra is own
+    assert found.seed == 3
 
 
 def test_train_makes_the_run_of_the_command_line(demonstrations, quick, monkeypatch):
