@@ -44,7 +44,12 @@ def arrays_by_camera(
     coloured = [
         name for name, (kind, row) in columns.items() if kind == np.uint8 and row[2:] == (3,)
     ]
-    return {camera_of(name.removeprefix("data/").removeprefix("obs/")): name for name in coloured}
+    found: dict[str, str] = {}
+    for array in coloured:
+        name = array.removeprefix("data/").removeprefix("obs/")
+        camera = camera_of(name)
+        found[name if camera in found else camera] = array
+    return found
 
 
 def picture_arrays(record: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

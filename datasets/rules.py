@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from reconverge.datasets.layout import (
     APPENDING,
@@ -191,7 +191,17 @@ def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray
     with np.errstate(over="ignore"):
         converted = found.astype(dtype, copy=False)
     check_finite(where, converted)
+    if found.dtype.kind in "iu" and (changed := _changed(found, converted)).any():
+        raise StoreError(
+            f"{where} has {found[changed][0]}, which no {dtype} holds; convert it, or create the "
+            "store with another type for it (types=)"
+        )
     return converted
+
+
+def _changed(whole: np.ndarray, converted: np.ndarray) -> Bool[np.ndarray, "..."]:
+    """Tell which whole numbers are others in another type; one that wraps comes back the same."""
+    return (converted.astype(whole.dtype) != whole) | ((converted < 0) != (whole < 0))
 
 
 def check_wanted(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

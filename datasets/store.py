@@ -310,7 +310,8 @@ class DemonstrationStore:
         return self.n_steps if name.startswith("data/") else len(self)
 
     def _validate(self) -> None:
-        episodes = self.attributes.get("episodes", self._arrays[ENDS].shape[0])
+        ours = "observation_sizes" in self.attributes  # others mean what they like by `episodes`
+        episodes = self.attributes["episodes"] if ours else self._arrays[ENDS].shape[0]
         rules.check_length(self.path, self._arrays[ENDS], episodes, "the attribute `episodes`")
         self.episode_ends = layout.read(self.path, self._arrays[ENDS], 0, episodes)
         rules.check_ends(self.path, self.episode_ends)

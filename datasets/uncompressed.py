@@ -61,8 +61,9 @@ def _open(store: DemonstrationStore, camera: str, steps: int) -> UInt8[np.ndarra
         try:
             return np.lib.format.open_memmap(path, "r")
         except (OSError, ValueError):
-            for other in folder.glob(f"{camera}-*.npy"):
-                if not other.name.startswith(f"{camera}-{checksum}-"):  # of the store before
+            for other in folder.glob("*.npy"):
+                name, made_from, _ = other.stem.rsplit("-", 2)
+                if name == camera and made_from != str(checksum):  # of the store before
                     other.unlink()
             _write(store, camera, steps, path)
         return np.lib.format.open_memmap(path, "r")

@@ -30,7 +30,8 @@ def read_store(
         )
     extras = store.attributes["extra_sizes"]
     seen = [picture_name(camera) for camera in store.pictures]
-    check_left_out(str(path), leave_out, [*store.observation_sizes, *extras, *seen])
+    told = [name for name in ("reward", "success") if f"data/{name}" in store.columns]
+    check_left_out(str(path), leave_out, [*store.observation_sizes, *extras, *seen, *told])
     cameras = {
         camera: shape
         for camera, shape in store.pictures.items()
@@ -43,6 +44,8 @@ def read_store(
                 episode,
                 observations=without(episode.observations, leave_out),
                 extras=without(episode.extras, leave_out),
+                reward=None if "reward" in leave_out else episode.reward,
+                success=None if "success" in leave_out else episode.success,
             ),
             own,
         )

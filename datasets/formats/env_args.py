@@ -96,7 +96,8 @@ def make_env_args(attributes: Mapping[str, Any]) -> dict[str, Any]:
         return attributes["env_args"]
     simulator, versions = dictionary(attributes, "simulator"), dictionary(attributes, "versions")
     name = simulator.get("environment", attributes.get("task", "unknown"))
-    if simulator.get("suite") != "robosuite":
+    told = {"action_scale", "stiffness", "controller", "input_frame", "robot", "control_frequency"}
+    if simulator.get("suite") != "robosuite" or not told <= simulator.keys():
         return {"env_name": name, "type": GYM, "env_kwargs": {}}
     scale, stiffness = simulator["action_scale"], simulator["stiffness"]
     arm = {

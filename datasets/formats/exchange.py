@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from reconverge.datasets.formats.arrays import RESTORE, ConversionError, Field, leaving_out
+from reconverge.datasets.formats.arrays import (
+    RESTORE,
+    ConversionError,
+    Field,
+    check_name,
+    leaving_out,
+)
 from reconverge.datasets.layout import SCHEMA, Episode
 from reconverge.datasets.pixels import PICTURES
 
@@ -92,6 +98,21 @@ class Demonstrations:
     def type_of(self, name: str) -> str:
         """Return the type of the array of this name with one row a step."""
         return "bool" if name == "success" else self.types.get(name, "float32")
+
+
+def check_names(
+    demonstrations: Demonstrations, taken: Collection[str], taken_of_extras: Collection[str]
+) -> None:
+    """Refuse names that could not be read back, and those that a format needs, by `taken` or, of
+    extras alone, by `taken_of_extras`. Raises ConversionError.
+    """
+    source, extras = demonstrations.source, demonstrations.extra_sizes
+    for name in (*demonstrations.observation_sizes, *extras):
+        check_name(source, name)
+        if name in taken or (name in extras and name in taken_of_extras):
+            raise ConversionError(
+                f"{source}: {name} is a name that the format needs; add {leaving_out([name])}"
+            )
 
 
 def _check_record(source: str, record: Mapping[str, Any]) -> None:

@@ -104,10 +104,12 @@ def read_robomimic(
         upside_down = not own and are_upside_down(stated, cameras)
         record = {**without(record, [PICTURES]), **picture_schema(cameras)}
         record = turned(record) if upside_down else record
-    if not own or filter_key is not None:
-        kept = {key: [name for name in members if name in names] for key, members in masks.items()}
-        record["episode_names"] = names
-        record["masks"] = {key: members for key, members in kept.items() if members}
+    kept = {key: [name for name in members if name in names] for key, members in masks.items()}
+    kept = {key: members for key, members in kept.items() if members}
+    recorded = {key: members for key, members in record.get("masks", {}).items() if members}
+    told = kept == recorded and record.get("episode_names", names) == names
+    if not own or filter_key is not None or not told:
+        record |= {"episode_names": names, "masks": kept}
     steps = sum(kinds[name]["actions"][1][0] for name in names)
     episodes = _episodes(path, names, fields, record, cameras, upside_down)
     return Demonstrations.from_record(

@@ -1,6 +1,7 @@
 """Write robomimic's HDF5 files; every array, attribute and name in them has a checksum."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,21 @@ from typing import Any
 import numpy as np
 
 from reconverge.datasets.formats.env_args import make_env_args
-from reconverge.datasets.formats.exchange import Demonstrations, rows_by_name
+from reconverge.datasets.formats.exchange import Demonstrations, check_names, rows_by_name
 from reconverge.datasets.formats.hdf5.contents import create, write_array, write_attributes
 from reconverge.datasets.formats.pictures.keys import key_of
 from reconverge.datasets.formats.robomimic import OUR_RECORD, SUCCESS_RULES
 from reconverge.datasets.layout import Episode
 from reconverge.files import creating
 
+OWN_PLACES = ("actions", "rewards", "obs")  # in the group of a demonstration
 PICTURE_BYTES = 2**20  # in a chunk: robomimic's loader reads some steps at a time
 
 
 def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
     """Make a file that robomimic's SequenceDataset reads, whole or not at all."""
     attributes = demonstrations.attributes
+    check_names(demonstrations, (), OWN_PLACES)
     names = episode_names(attributes, demonstrations.count)
     steps = 0
     with creating(path) as temporary, create(temporary) as file:
@@ -47,9 +50,11 @@ def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
 
 
 def episode_names(attributes: Mapping[str, Any], count: int) -> list[str]:
-    """Return the recorded names; demo_0, demo_1, ... if episodes have been added since."""
-    names = attributes.get("episode_names", [])
-    return names if len(names) == count else [f"demo_{i}" for i in range(count)]
+    """Return the recorded names, and of episodes that have been added since the next demo_<n>."""
+    names = attributes.get("episode_names", [])[:count]
+    numbers = [int(found[1]) for name in names if (found := re.fullmatch(r"demo_(\d+)", name))]
+    start = max(numbers, default=-1) + 1
+    return [*names, *(f"demo_{start + i}" for i in range(count - len(names)))]
 
 
 def _places(episode: Episode, attributes: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

@@ -368,6 +368,29 @@ def test_extend_refuses_all_if_one_episode_does_not_fit(path, episode, message):
 
 
 @pytest.mark.parametrize(
+    ("kind", "number", "given"),
+    [
+        ("int32", 3_000_000_000, np.int64),
+        ("int64", 2**63 + 5, np.uint64),
+        ("float32", 1_700_000_000_123, np.int64),
+    ],
+)
+def test_append_refuses_whole_numbers_that_would_change(path, kind, number, given):
+    store = DemonstrationStore.create(
+        path, {"x": 1}, 1, {}, extra_sizes={"n": 1}, types={"n": kind}, absent=("reward", "success")
+    )
+
+    def make(value):
+        rows = np.array([[7], [value]], given)
+        return Episode({"x": np.zeros((2, 1))}, np.zeros((2, 1)), extras={"n": rows})
+
+    with pytest.raises(StoreError, match=f"data/n has {number}, which no {kind} holds"):
+        store.append(make(number))
+    store.append(make(2**20))
+    assert store.read(["n"])["n"].ravel().tolist() == [7, 2**20]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"attributes": {"noise": float("nan")}}, "not JSON"),
@@ -643,6 +666,25 @@ def test_open_of_diffusion_policys_directory_reads_its_own_keys(version_2):
     assert store.episode(1).reward is None
     np.testing.assert_array_equal(store.observations(["state"]), arrays["state"])
     assert (store.action_size, store.observation_sizes["keypoint"]) == (2, 18)
+
+
+def test_open_of_diffusion_policys_directory_keeps_both_of_two_arrays_of_a_camera(version_2):
+    path, arrays = version_2
+    for name, brighter in (("top_image", 0), ("top_rgb", 1)):
+        values = arrays["img"] // 2 + brighter
+        write_version_2_array(path / "data" / name, values, 40, compress=True)
+    store = DemonstrationStore.open(path)
+    assert set(store.pictures) == {"img", "top", "top_rgb"}
+    seen = store.episode(0).pictures
+    np.testing.assert_array_equal(seen["top_rgb"], seen["top"] + 1)
+    assert "top_rgb" not in store.observation_sizes
+
+
+@pytest.mark.parametrize("stated", [1, "see the paper"])
+def test_open_of_diffusion_policys_directory_counts_its_episodes_itself(version_2, stated):
+    path, _ = version_2
+    (path / ".zattrs").write_text(json.dumps({"episodes": stated}))
+    assert len(DemonstrationStore.open(path)) == 3
 
 
 def test_open_of_diffusion_policys_directory_validates_and_never_writes(version_2):

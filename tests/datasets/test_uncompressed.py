@@ -15,7 +15,7 @@ from reconverge.errors import ReconvergeError
 CAMERAS = ("agentview", "eye_in_hand")
 
 
-def make_store(path, lengths=(3, 5)):
+def make_store(path, lengths=(3, 5), cameras=CAMERAS):
     """A store whose pictures tell their step, and its camera."""
     store = DemonstrationStore.create(
         path,
@@ -23,7 +23,7 @@ def make_store(path, lengths=(3, 5)):
         1,
         {},
         absent=("reward", "success"),
-        pictures=dict.fromkeys(CAMERAS, (4, 6, 3)),
+        pictures=dict.fromkeys(cameras, (4, 6, 3)),
     )
     append(store, lengths)
     return store
@@ -33,7 +33,7 @@ def append(store, lengths):
     for length in lengths:
         steps = np.arange(store.n_steps, store.n_steps + length, dtype=np.uint8)
         of_step = np.broadcast_to(steps[:, None, None, None], (length, 4, 6, 3))
-        pictures = {camera: of_step + np.uint8(100 * i) for i, camera in enumerate(CAMERAS)}
+        pictures = {camera: of_step + np.uint8(100 * i) for i, camera in enumerate(store.pictures)}
         flat = np.zeros((length, 2), np.float32)
         store.append(Episode({"x": flat}, flat[:, :1], pictures=pictures))
 
@@ -80,6 +80,13 @@ def test_files_of_the_store_before_it_grew_are_removed(tmp_path):
     assert len(files(tmp_path)) == 2
     assert not set(before) & set(files(tmp_path))
     assert first(older, 5) == 5  # still open
+
+
+def test_files_of_a_camera_whose_name_goes_on_stay(tmp_path):
+    store = make_store(tmp_path / "lift.zarr", cameras=("a", "a-b"))
+    open_frames(store, ["a-b"], 8)
+    open_frames(store, ["a"], 8)
+    assert len(files(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("kept", [None, 0, 200])

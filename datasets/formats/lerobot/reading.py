@@ -3,7 +3,8 @@
 import json
 import math
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,11 @@ def read_lerobot(
     schema = Demonstrations.from_record(str(path), len(lengths), [], record, leave_out)
     stated = read_episode_attributes(path / "meta", info["total_episodes"])
     keys = schema.observation_sizes
+    if own:  # an extra may have a name as observations of others have
+        features = {
+            name: replace(field, observation=field.observation and name not in schema.extra_sizes)
+            for name, field in features.items()
+        }
     kept = {*keys, *schema.extra_sizes, *RESERVED} - set(schema.absent)
     images = [camera.feature for camera in cameras if camera.dtype == IMAGE]
 
@@ -141,10 +147,15 @@ def file_checksum(path: Path) -> int:
     return zlib.crc32(path.read_bytes())
 
 
+def are_joined(observations: Iterable[str]) -> bool:
+    """Tell if our writer joins observations of these names: not if all are LeRobot's."""
+    return not all(name.startswith("observation.") for name in observations)
+
+
 def _split(schema: Demonstrations, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Split the observations that our writer joined to one state."""
     sizes = schema.observation_sizes
-    if STATE not in given or STATE in sizes:
+    if STATE not in given or not are_joined(sizes):
         return {}
     edges = np.cumsum(list(sizes.values()))[:-1]
     parts = zip(sizes, np.split(given[STATE], edges, axis=1), strict=True)
@@ -180,10 +191,12 @@ def _features(
         )
     if not isinstance(features, dict) or "action" not in features:
         raise ConversionError(f"{path}: {INFO} declares no feature action; {RESTORE}")
-    for name in ("total_episodes", "total_frames", "fps"):
-        if not isinstance(info.get(name), (int, float)) or not 0 < info[name] < math.inf:
+    kinds: dict[str, Any] = {"total_episodes": int, "total_frames": int, "fps": (int, float)}
+    for name, kind in kinds.items():
+        if not isinstance(info.get(name), kind) or not 0 < info[name] < math.inf:
             raise ConversionError(
-                f"{path}: {name} is {info.get(name)!r}, expected more than 0; {RESTORE}"
+                f"{path}: {name} is {info.get(name)!r}, expected a number above 0, a whole "
+                f"one of episodes and frames; {RESTORE}"
             )
     check_left_out(str(path), leave_out, [name for name in features if name != "action"])
     found: dict[str, Field] = {}

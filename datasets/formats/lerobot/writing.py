@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reconverge.datasets.formats.arrays import ConversionError, check_name
+from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.episode_attributes import EpisodeAttributes
-from reconverge.datasets.formats.exchange import Demonstrations, batches, dictionary
+from reconverge.datasets.formats.exchange import Demonstrations, batches, check_names, dictionary
 from reconverge.datasets.formats.lerobot.camera_features import feature_of
 from reconverge.datasets.formats.lerobot.frames import DataFiles
 from reconverge.datasets.formats.lerobot.image_columns import image_column
@@ -24,6 +24,7 @@ from reconverge.datasets.formats.lerobot.reading import (
     COUNTERS,
     OUR_RECORD,
     STATE,
+    are_joined,
     file_checksum,
 )
 from reconverge.datasets.formats.lerobot.statistics import (
@@ -55,7 +56,8 @@ def write_lerobot(
     """
     path = path.absolute()  # pyarrow and ffmpeg take a colon in another for that of an address
     rate = _frames_per_second(demonstrations, fps)
-    _check_names(demonstrations)
+    names = [*COUNTERS, *map(feature_of, demonstrations.pictures)]
+    check_names(demonstrations, names, RESERVED_FEATURES)
     with creating(path) as folder:
         (folder / "meta").mkdir(parents=True)
         with (
@@ -71,18 +73,6 @@ def write_lerobot(
         written.features |= described_cameras(demonstrations, rate, videos)
         write_metadata(folder, demonstrations, rate, written)
         _write_record(folder, demonstrations)
-
-
-def _check_names(demonstrations: Demonstrations) -> None:
-    """Refuse names that LeRobot, or a feature of pictures, needs."""
-    extras = demonstrations.extra_sizes
-    taken = [*COUNTERS, *map(feature_of, demonstrations.pictures)]
-    for name in (*demonstrations.observation_sizes, *extras):
-        check_name(demonstrations.source, name)
-        if name in taken or (name in RESERVED_FEATURES and name in extras):
-            raise ConversionError(
-                f"{demonstrations.source}: {name} is a name that LeRobot needs; leave it out"
-            )
 
 
 def _frames_per_second(demonstrations: Demonstrations, given: int | float | None) -> int | float:
@@ -168,7 +158,7 @@ def _frames(
 
 def _state(observations: Mapping[str, np.ndarray]) -> Arrays:
     """Join observations side by side, unless LeRobot gave them."""
-    if all(key.startswith("observation.") for key in observations):
+    if not are_joined(observations):
         return dict(observations)
     return {STATE: np.concatenate(list(observations.values()), axis=1)}  # in float64 if any is
 

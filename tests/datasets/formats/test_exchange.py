@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconverge.datasets.formats import exchange
+from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.demonstration_store import read_store, write_store
 from reconverge.datasets.formats.exchange import Demonstrations
 from reconverge.datasets.formats.table import FORMATS
@@ -185,6 +186,18 @@ def test_write_store_keeps_types_and_episode_attributes(tmp_path, monkeypatch):
     assert store.observations().dtype == np.float32
     notes = [own["note"] for _, own in read_store(store.path).episodes]
     assert notes == ["first", "second"]
+
+
+def test_read_store_leaves_out_rewards_and_successes(tmp_path):
+    store = DemonstrationStore.create(tmp_path / "a.zarr", {"x": 1}, 1, {})
+    rows = np.ones((2, 1), np.float32)
+    store.append(Episode({"x": rows}, rows, reward=rows[:, 0], success=rows[:, 0] > 0))
+    write_store(read_store(store.path, ["reward"]), tmp_path / "b.zarr")
+    left = DemonstrationStore.open(tmp_path / "b.zarr")
+    assert set(store.columns) - set(left.columns) == {"data/reward"}
+    assert left.episode(0).success.all()
+    with pytest.raises(ConversionError, match=r"unknown leave_out= of .* 'reward'"):
+        read_store(left.path, ["reward"])
 
 
 @pytest.mark.parametrize(("name", "file"), TARGETS)

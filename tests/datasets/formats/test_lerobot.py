@@ -69,6 +69,30 @@ def test_read_lerobot_of_a_recorded_dataset_comes_back(tmp_path):
         assert columns[name].to_pylist() == wanted[name].to_pylist(), name
 
 
+def test_read_lerobot_of_an_export_gives_observations_of_any_name_back(tmp_path):
+    """`observation.state` beside others is one of those that are joined to a state of that name."""
+    rows = np.arange(10, dtype=np.float32).reshape(2, 5)
+    flag = np.array([[2**40 + 1], [3]])
+    given = {"observation.state": rows[:, :3], "object": rows[:, 3:]}
+    store = DemonstrationStore.create(
+        tmp_path / "a.zarr",
+        {"observation.state": 3, "object": 2},
+        1,
+        {"task": "x", "fps": 10},
+        extra_sizes={"observation.flag": 1},
+        types={"observation.flag": "int64"},
+        absent=("reward", "success"),
+    )
+    store.append(Episode(given, rows[:, :1], extras={"observation.flag": flag}))
+    write_lerobot(read_store(store.path), tmp_path / "a")
+    write_store(read_lerobot(tmp_path / "a"), tmp_path / "back.zarr")
+    back = DemonstrationStore.open(tmp_path / "back.zarr")
+    assert back.columns == store.columns
+    for name, values in given.items():
+        np.testing.assert_array_equal(back.episode(0).observations[name], values)
+    np.testing.assert_array_equal(back.episode(0).extras["observation.flag"], flag)
+
+
 def test_read_lerobot_wants_one_of_several_tasks(tmp_path):
     arrays = make_foreign(tmp_path / "two", tasks=("lift", "push"), lengths=(3, 2, 4))
     with pytest.raises(ConversionError, match="has 2 tasks"):

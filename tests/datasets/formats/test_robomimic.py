@@ -9,10 +9,13 @@ import torch
 
 from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.demonstration_store import read_store, write_store
+from reconverge.datasets.formats.diffusion_policy import read_diffusion_policy
+from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
 from reconverge.datasets.formats.env_args import input_frame, make_env_args
+from reconverge.datasets.formats.exchange import Demonstrations
 from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.formats.robomimic_writer import write_robomimic
-from reconverge.datasets.store import DemonstrationStore
+from reconverge.datasets.store import DemonstrationStore, Episode
 from reconverge.datasets.windows import Windows
 from reconverge.envs.catalog import TASKS
 from reconverge.policy.demonstrations import fit as playback
@@ -98,6 +101,60 @@ def test_read_robomimic_takes_the_episodes_of_a_filter_key(source, tmp_path, key
     write_robomimic(read_store(store.path), tmp_path / "some.hdf5")
     again = read_robomimic(tmp_path / "some.hdf5", key)
     assert again.attributes["episode_names"] == names
+
+
+def test_write_robomimic_keeps_filter_keys_of_episodes_that_have_others_after_them(
+    source, tmp_path
+):
+    some = read_robomimic(source, "train")  # demo_2 and demo_10
+    write_store(some, tmp_path / "some.zarr")
+    store = DemonstrationStore.open(tmp_path / "some.zarr", "a")
+    store.append(store.episode(0))
+    write_robomimic(read_store(store.path), tmp_path / "more.hdf5")
+    again = read_robomimic(tmp_path / "more.hdf5")
+    assert again.attributes["episode_names"] == ["demo_2", "demo_10", "demo_11"]
+    assert [len(episode.action) for episode, _ in again.episodes] == [1, 7, 1]
+    assert again.attributes["masks"]["train"] == ["demo_10", "demo_2"]
+
+
+def test_read_robomimic_takes_filter_keys_that_were_added_to_an_export(store, tmp_path):
+    path = tmp_path / "split.hdf5"
+    write_robomimic(read_store(store.path), path)
+    with h5py.File(path, "a") as file:  # as robomimic's split_train_val.py
+        file["mask/mine"] = np.array(["demo_2"], dtype="S")
+    assert read_robomimic(path).attributes["masks"]["mine"] == ["demo_2"]
+
+
+@pytest.mark.parametrize("write", [write_robomimic, write_diffusion_policy])
+@pytest.mark.parametrize(
+    ("observation", "extra", "said"),
+    [
+        ("_x", "y", "'_x' is not allowed; rename it"),
+        ("gripper(width)", "y", r"'gripper\(width\)' is not allowed; rename it"),
+        ("x", "obs", r"obs is a name that the format needs; add leave_out=\[obs\]"),
+        ("x", "actions", "actions is a name that the format needs"),
+    ],
+)
+def test_no_file_is_written_that_could_not_be_read(tmp_path, write, observation, extra, said):
+    rows = np.zeros((2, 1), np.float32)
+    episode = Episode({observation: rows}, rows, extras={extra: rows})
+    sizes = {"observation_sizes": {observation: 1}, "action_size": 1, "extra_sizes": {extra: 1}}
+    record = {**sizes, "scalar_types": {}, "absent": ["reward", "success"]}
+    given = Demonstrations.from_record("mine", 1, [(episode, {})], record)
+    target = tmp_path / ("a.hdf5" if write is write_robomimic else "a.zarr")
+    if write is write_robomimic or observation != "x":
+        with pytest.raises(ConversionError, match=said):
+            write(given, target)
+        assert not target.exists()
+    else:  # there the names of robomimic mean nothing
+        write(given, target)
+        ((back, _),) = read_diffusion_policy(target).episodes
+        assert set(back.extras) == {extra}
+
+
+def test_make_env_args_of_a_simulator_that_says_little():
+    told = make_env_args({"task": "Lift", "simulator": {"suite": "robosuite", "robot": "Panda"}})
+    assert told == {"env_name": "Lift", "type": 2, "env_kwargs": {}}
 
 
 def test_read_robomimic_leaves_out_arrays(source, tmp_path):

@@ -220,5 +220,5 @@ def test_a_number_that_has_the_name_of_pictures_is_refused(tmp_path):
     name = "observation.images.agentview"
     episodes = [(replace(e, extras={name: e.action}), own) for e, own in make().episodes]
     given = replace(make(), episodes=episodes, extra_sizes={name: 1})
-    with pytest.raises(ConversionError, match=f"{name} is a name that LeRobot needs"):
+    with pytest.raises(ConversionError, match=f"{name} is a name that the format needs"):
         write_lerobot(given, tmp_path / "out")

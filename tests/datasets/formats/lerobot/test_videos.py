@@ -205,7 +205,7 @@ def test_chunks_of_no_size_are_one_line(tmp_path, size):
 def test_an_fps_that_is_no_number_is_one_line(tmp_path, fps):
     path = make_dataset(tmp_path / "so101")
     change_info(path, fps=fps)
-    with pytest.raises(ConversionError, match=f"fps is {fps!r}, expected more than 0"):
+    with pytest.raises(ConversionError, match=f"fps is {fps!r}, expected a number above 0"):
         read_lerobot(path)
 
 
