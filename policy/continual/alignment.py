@@ -45,9 +45,7 @@ def gradient(loss: Loss, theta: Vector) -> Vector:
 
 def curvature(loss: Loss, theta: Vector, v: Vector) -> Vector:
     """Return H(theta) v."""
-    leaf = theta.detach().clone().requires_grad_()
-    slope = torch.autograd.grad(loss(leaf), leaf, create_graph=True)[0]
-    return torch.autograd.grad(slope, leaf, v)[0]
+    return torch.autograd.functional.vhp(loss, theta, v)[1]
 
 
 def meta_gradient(support: Loss, query: Loss, theta: Vector, inner_rate: float) -> Vector:

@@ -240,7 +240,7 @@ def _episode_rows(path: Path) -> list[dict[str, Any]]:
     place = EPISODE_LINES if (path / EPISODE_LINES).exists() else "meta/episodes"
     try:
         if place == EPISODE_LINES:
-            lines = (path / place).read_text().splitlines()
+            lines = (path / place).read_text().split("\n")  # others may be within a task's text
             return [json.loads(line) for line in lines if line.strip()]
         files = parquet_files(path, place)
         tables = [pq.read_table(file, page_checksum_verification=True) for file in files]
