@@ -61,7 +61,7 @@ def _open(store: DemonstrationStore, camera: str, steps: int) -> UInt8[np.ndarra
         try:
             return np.lib.format.open_memmap(path, "r")
         except (OSError, ValueError):
-            for other in folder.glob("*.npy"):
+            for other in folder.glob(f"{camera}-*-*.npy"):
                 name, made_from, _ = other.stem.rsplit("-", 2)
                 if name == camera and made_from != str(checksum):  # of the store before
                     other.unlink()

@@ -123,11 +123,11 @@ class FilmedEnv(VectorEnv):
                 self._outcomes[slot] = "diverged" if done.diverged[i] else "failure"
             if self._outcomes[slot] or self._shown(slot):
                 self._picture(slot)
-        if all(self._outcomes):
-            for _ in range(LAST_PICTURE_FRAMES):
-                self._show(self._frame())
-        elif any(map(self._shown, slots)):
-            self._show(self._frame())
+        ended = all(self._outcomes)
+        if ended or any(map(self._shown, slots)):
+            frame = self._frame()
+            for _ in range(LAST_PICTURE_FRAMES if ended else 1):
+                self._show(frame)
         return done
 
     def close(self) -> None:
