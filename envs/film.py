@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from reconverge.envs.render.captions import GREEN, RED, Grid, caption, inset, shortened
 from reconverge.envs.render.opengl import Canvas, RenderError
-from reconverge.envs.render.viewpoint import fixed_camera, shown
+from reconverge.envs.render.viewpoint import fixed_camera, hangs, shown, upright
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.suite import Suite
 from reconverge.envs.task import Task
@@ -49,6 +49,7 @@ class Camera:
 
     def __init__(self, model: mujoco.MjModel, name: str, width: int, height: int, suite: Suite):
         self._view = fixed_camera(model, name)
+        self._hanging = hangs(model, self._view.fixedcamid)
         if min(width, height) < 2 or width % 2 or height % 2:
             raise RenderError(
                 f"width and height must be even and positive (H.264), got {width} x {height}"
@@ -57,9 +58,9 @@ class Camera:
         self._canvas = Canvas(model, width, height, shown(suite))
 
     def picture(self, data: mujoco.MjData) -> UInt8[np.ndarray, "height width 3"]:
-        """Render what the camera sees."""
+        """Render what the camera sees, upright."""
         self._canvas.draw(data, self._view)
-        return self._canvas.pixels[::-1].copy()
+        return upright(self._canvas.pixels, self._hanging).copy()
 
     def close(self) -> None:
         """Free the canvas; pictures can no longer be made."""

@@ -14,7 +14,7 @@ from reconverge.envs.catalog import get_task
 from reconverge.envs.suites import SUITES, in_frame, make_simulator
 from reconverge.envs.suites.suite import Simulator
 from reconverge.envs.task import Task
-from reconverge.envs.vector import check_action
+from reconverge.envs.vector import check_actions
 from reconverge.errors import ReconvergeError, unknown
 
 RENDER_MODES = ("rgb_array",)
@@ -71,7 +71,7 @@ class TaskEnv(gymnasium.Env, EzPickle):
 
     def step(self, action):
         action = np.asarray(action)
-        check_action(self.task, action)
+        check_actions(self.task, action, axes=1)
         self.simulator.step(self.episode, action)
         self._steps += 1
         success, diverged = self.episode.success, self.episode.diverged

@@ -25,6 +25,7 @@ from reconverge.envs.gymnasium_env import (
 )
 from reconverge.envs.suites import in_frame
 from reconverge.envs.vector import VectorEnv
+from reconverge.errors import ReconvergeError
 
 
 class TaskVectorEnv(gymnasium.vector.VectorEnv):
@@ -58,11 +59,14 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         limit = self.task.max_steps if max_episode_steps is None else max_episode_steps
         self.max_steps = np.inf if limit == -1 else limit
+        if limit < 1 and limit != -1:
+            raise ReconvergeError(f"max_episode_steps={limit}: give a whole number above 0, or -1")
         self.env = VectorEnv(self.task, num_envs, workers, view=view)
         self._pictures = Pictures(self.env.simulator, camera, width, height)
         self._streams = [np_random()[0] for _ in range(num_envs)]
         self._steps = np.zeros(num_envs, np.int64)
         self._ended = np.zeros(num_envs, bool)
+        self._begun = np.zeros(num_envs, bool)
 
     def reset(
         self,
@@ -76,6 +80,11 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         check_reset_options(options)
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if len(seed) != self.num_envs or mask.shape != (self.num_envs,) or mask.dtype != bool:
+            raise ReconvergeError(
+                f"{len(seed)} seeds and a reset_mask of {mask.dtype} {list(mask.shape)}: give one "
+                f"seed, and one truth value, for each of {self.num_envs} environments"
+            )
         slots = np.flatnonzero(mask).tolist()
         for slot in slots:
             if seed[slot] is not None:
@@ -85,6 +94,10 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
 
     def step(self, actions: np.ndarray):
         """Advance the episodes one control step, and begin new ones where they have ended."""
+        if not self._begun.all():
+            raise gymnasium.error.ResetNeeded("call reset before step")
+        if len(actions) != self.num_envs:
+            raise ReconvergeError(f"{len(actions)} actions for {self.num_envs} environments")
         begun, slots = (np.flatnonzero(which).tolist() for which in (self._ended, ~self._ended))
         success, diverged = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
         if slots:
@@ -121,7 +134,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         ]
         if slots:
             self.env.reset(slots, drawn)
-        self._steps[slots], self._ended[slots] = 0, False
+        self._steps[slots], self._ended[slots], self._begun[slots] = 0, False, True
         for slot, seed in zip(slots, drawn, strict=True):
             infos = self._add_info(infos, {"seed": seed}, slot)
         return infos

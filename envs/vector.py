@@ -32,12 +32,16 @@ class Advanced(NamedTuple):
     diverged: np.ndarray  # [n] a failed simulation, not a success
 
 
-def check_action(task: Task, action: np.ndarray) -> None:
-    """Raise ValueError for another number of entries: native code would read beyond them."""
-    if np.shape(action) != (task.action_size,):
-        raise ValueError(
-            f"{task.name}: an action of shape {np.shape(action)}; give [{task.action_size}]"
+def check_actions(task: Task, actions: np.ndarray, axes: int) -> None:
+    """Raise ReconvergeError for actions [..., Da] of another number of axes or entries, which
+    native code would read beyond, or that are not finite: MuJoCo would set all controls to 0.
+    """
+    if np.ndim(actions) != axes or np.shape(actions)[-1] != task.action_size:
+        raise ReconvergeError(
+            f"{task.name}: actions of shape {np.shape(actions)}; give [{task.action_size}] each"
         )
+    if not np.isfinite(actions).all():
+        raise ReconvergeError(f"{task.name}: an action is not finite; give numbers from -1 to 1")
 
 
 class VectorEnv:
@@ -127,7 +131,7 @@ class VectorEnv:
         n, length = chunks.shape[:2]
         if n != len(slots):
             raise ValueError(f"{self.task.name}: actions of {n} slots for {len(slots)}")
-        check_action(self.task, chunks[0, 0])
+        check_actions(self.task, chunks, axes=3)
         most = np.minimum(length if limits is None else limits, np.full(n, length))
         if self.task.sight and length > 1:
             raise ValueError(f"{self.task.name}: pictures are taken step by step; give one action")
@@ -212,6 +216,9 @@ class VectorEnv:
 
     def _run(self, function: Callable[..., None], jobs: list[tuple[Sequence[int], Any]]) -> None:
         """Let the workers do the jobs, whose first argument is their slots."""
+        slots = [slot for job in jobs for slot in job[0]]
+        if len({*slots}) < len(slots) or min(slots, default=0) < 0:  # two threads in one episode
+            raise ReconvergeError(f"{self.task.name}: slots {slots}: give each once, from 0 on")
         try:
             self.pool.run(function, jobs)
         except WorkerError as error:

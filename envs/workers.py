@@ -10,6 +10,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread, local
 from typing import Any
 
+from reconverge.errors import ReconvergeError
+
 Job = tuple[Any, ...]  # arguments of the function; the first is the sequence of its slots
 CHECKS_PER_TIMEOUT = 4  # of all workers, within the time that a job may take
 
@@ -23,7 +25,7 @@ def available_cores() -> int:
 
 
 class WorkerError(RuntimeError):
-    """A job failed, or jobs hang; names their slots. Workers cannot be used after a hang."""
+    """A job failed, or jobs hang; names their slots."""
 
     def __init__(self, slots: list[int], reason: str):
         super().__init__(reason)
@@ -40,6 +42,7 @@ class Workers:
 
     def __init__(self, count: int, timeout: float):
         self.timeout = timeout
+        self._idle = True  # all have answered, and none has been ended
         self._done: SimpleQueue[WorkerError | None] = SimpleQueue()
         self._inboxes: list[SimpleQueue] = [SimpleQueue() for _ in range(count)]
         self._current: list[Job | None] = [None] * count
@@ -55,13 +58,22 @@ class Workers:
 
     def run(self, function: Callable[..., None], jobs: Iterable[Job]) -> None:
         """Call `function(*job)` for every job, in any order. Raises WorkerError for the first that
-        fails or hangs.
+        fails or hangs, ReconvergeError after a hang, an interruption (Ctrl-C) or `close`.
         """
+        if not self._idle:  # late answers would be taken for those to these jobs
+            raise ReconvergeError(
+                "its threads were interrupted, hang or are closed; make another environment"
+            )
+        self._idle = False
         shared = deque(jobs)
-        used = self._inboxes[: len(shared)]
-        for inbox in used:
-            inbox.put((function, shared))
-        failures = [failure for failure in [self._wait() for _ in used] if failure is not None]
+        try:
+            used = self._inboxes[: len(shared)]
+            for inbox in used:
+                inbox.put((function, shared))
+            failures = [failure for failure in [self._wait() for _ in used] if failure is not None]
+        finally:
+            shared.clear()
+        self._idle = True
         if failures:
             raise failures[0]
 
@@ -73,6 +85,7 @@ class Workers:
 
     def close(self) -> None:
         """End the threads; one that hangs is left behind."""
+        self._idle = False
         for inbox in self._inboxes:
             inbox.put(None)
         for thread in self._threads:

@@ -103,6 +103,9 @@ class DepthCamera:
 
 
 def as_picture(depth: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Return depth in metres, of a robot's own camera say, as the picture that a policy sees."""
+    """Return depth in metres, of a robot's own camera say, as the picture that a policy sees.
+
+    Where it is not a number, as sensors say of what is out of reach, it is the farthest.
+    """
     steps = depth[..., None] / np.array(STEPS)
-    return np.clip(np.round(steps), 0, 255).astype(np.uint8)
+    return np.nan_to_num(np.clip(np.round(steps), 0, 255), nan=255.0).astype(np.uint8)

@@ -18,7 +18,7 @@ from reconverge.envs.cameras import DEPTH, View
 from reconverge.envs.render.coarse import coarse_model
 from reconverge.envs.render.depth import DepthPainter, collision_model
 from reconverge.envs.render.opengl import Canvas
-from reconverge.envs.render.viewpoint import fixed_camera, hangs, shown
+from reconverge.envs.render.viewpoint import fixed_camera, hangs, shown, upright
 from reconverge.envs.suites import SUITES
 from reconverge.envs.suites.suite import Simulator
 
@@ -78,7 +78,7 @@ class Painter:
         pixels = self._canvas.pixels
         for camera, hanging, picture in zip(self._cameras, self._hanging, pictures, strict=True):
             self._canvas.draw(self._data, camera)
-            picture[:] = pixels[:, ::-1] if hanging else pixels[::-1]
+            picture[:] = upright(pixels, hanging)
 
     def close(self) -> None:
         """Free the canvas; nothing can be drawn any more."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mujoco
+import numpy as np
+from jaxtyping import UInt8
 
 from reconverge.envs.render.opengl import RenderError
 from reconverge.envs.suites.suite import Suite
@@ -28,6 +30,13 @@ def fixed_camera(model: mujoco.MjModel, name: str) -> mujoco.MjvCamera:
     camera = mujoco.MjvCamera()
     camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(name)
     return camera
+
+
+def upright(pixels: UInt8[np.ndarray, "H W 3"], hanging: bool) -> UInt8[np.ndarray, "H W 3"]:
+    """Return a view of pixels, as OpenGL gives them from the lowest row on, with the top row first;
+    of a camera that hangs upside down turned by half a turn.
+    """
+    return pixels[:, ::-1] if hanging else pixels[::-1]
 
 
 def hangs(model: mujoco.MjModel, camera: int) -> bool:

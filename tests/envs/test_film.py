@@ -11,6 +11,7 @@ from reconverge.envs.film import Camera, open_video
 from reconverge.envs.render import opengl
 from reconverge.envs.render.captions import caption
 from reconverge.envs.render.opengl import RenderError
+from reconverge.envs.render.viewpoint import shown
 from reconverge.envs.suites import SUITES
 from reconverge.errors import ReconvergeError
 
@@ -38,6 +39,19 @@ def test_camera_pictures_are_mujocos(lift):
     with mujoco.Renderer(lift.model, SIZE["height"], SIZE["width"]) as renderer:
         renderer.update_scene(episode.data, "frontview", options)
         np.testing.assert_array_equal(found, renderer.render())
+
+
+def test_camera_pictures_are_upright_where_the_camera_hangs(simulator_of):
+    """As Meta-World's in the corners do: the robot stands on the floor."""
+    push = simulator_of(TASKS["push"])
+    episode = push.new_episode()
+    push.reset(episode, 0)
+    camera = Camera(push.model, "corner4", **SIZE, suite=SUITES["metaworld"])
+    found = camera.picture(episode.data)
+    camera.close()
+    with mujoco.Renderer(push.model, SIZE["height"], SIZE["width"]) as renderer:
+        renderer.update_scene(episode.data, "corner4", shown(SUITES["metaworld"]))
+        np.testing.assert_array_equal(found, renderer.render()[::-1, ::-1])
 
 
 def test_camera_pictures_are_whole_where_another_thread_opens_a_smaller_one(lift, monkeypatch):

@@ -201,7 +201,7 @@ def test_step_refuses_an_action_of_another_size(env, extra):
     env.reset(seed=1)
     with pytest.raises(
         ValueError,
-        match=rf"{env.task.name}: an action of shape .*; give \[{env.task.action_size}\]",
+        match=rf"{env.task.name}: actions of shape .*; give \[{env.task.action_size}\]",
     ):
         env.step(np.zeros(env.task.action_size + extra))
 

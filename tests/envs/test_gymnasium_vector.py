@@ -117,6 +117,43 @@ def test_no_time_limit_if_asked_for(mode):
     env.close()
 
 
+def test_step_wants_a_reset_and_all_actions():
+    env = TaskVectorEnv("push", num_envs=2)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros((2, 4)))
+    env.reset(seed=0, options={"reset_mask": np.array([True, False])})
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.zeros((2, 4)))
+    env.reset(seed=0)
+    with pytest.raises(ReconvergeError, match="3 actions for 2 environments"):
+        env.step(np.zeros((3, 4)))
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"seed": [1]},
+        {"seed": [1, 2, 3]},
+        {"options": {"reset_mask": np.array([True])}},
+        {"options": {"reset_mask": np.array([2, 0])}},
+    ],
+)
+def test_reset_wants_a_seed_and_a_truth_value_an_environment(given):
+    env = TaskVectorEnv("push", num_envs=2)
+    with pytest.raises(ReconvergeError, match="for each of 2 environments"):
+        env.reset(**given)
+    env.close()
+
+
+@pytest.mark.parametrize("limit", [0, -5])
+def test_a_time_limit_is_a_number_of_steps(limit):
+    with pytest.raises(ReconvergeError, match=f"max_episode_steps={limit}: give a whole number"):
+        gymnasium.make_vec(
+            IDS[1], 1, vectorization_mode="vector_entry_point", max_episode_steps=limit
+        )
+
+
 def test_reset_of_some_episodes_and_of_unknown_options():
     env = TaskVectorEnv("lift", num_envs=3)
     first, _ = env.reset(seed=0)

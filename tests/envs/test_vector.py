@@ -96,6 +96,37 @@ def test_step_reports_a_diverged_simulation_alone(
         np.testing.assert_array_equal(again, expected)
 
 
+@pytest.mark.parametrize("slots", [[0, 0], [1, 2, 1], [-1, 2]])
+def test_a_slot_is_given_once(slots):
+    """Two threads in one episode would end the process."""
+    env = VectorEnv(TASKS["push"], slots=3, workers=2)
+    with pytest.raises(ReconvergeError, match="give each once, from 0 on"):
+        env.reset(slots, range(len(slots)))
+    env.reset([0, 1, 2], range(3))
+    with pytest.raises(ReconvergeError, match="give each once, from 0 on"):
+        env.step(slots, np.zeros((len(slots), 4)))
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("actions", "said"),
+    [
+        (np.full((1, 3, 4), np.nan), "an action is not finite; give numbers from -1 to 1"),
+        (np.where(np.arange(12) == 11, np.inf, 0.0).reshape(1, 3, 4), "an action is not finite"),
+        (np.zeros((1, 3, 3)), r"actions of shape \(1, 3, 3\); give \[4\] each"),
+    ],
+)
+def test_actions_are_finite_numbers_of_the_tasks_size(actions, said):
+    """MuJoCo would set all controls to zero for one that is not finite."""
+    env = VectorEnv(TASKS["push"], slots=1, workers=1)
+    env.reset([0], [0])
+    with pytest.raises(ReconvergeError, match=said):
+        env.advance([0], actions)
+    env.close()
+    with pytest.raises(ReconvergeError, match="closed; make another environment"):
+        env.reset([0], [0])
+
+
 def test_vector_env_has_workers_for_cores_and_slots(make_env, monkeypatch):
     monkeypatch.setattr(
         "os.sched_getaffinity", lambda process: {0, 4, 9}

@@ -1,9 +1,12 @@
+import os
+import signal
 import threading
 import time
 
 import pytest
 
 from reconverge.envs.workers import WorkerError, Workers
+from reconverge.errors import ReconvergeError
 
 
 @pytest.fixture
@@ -73,6 +76,29 @@ def test_run_names_the_slot_of_a_hanging_job_in_bounded_time(workers):
     assert not ended.is_set()
     release.set()
     assert caught.value.slots == [2, 3]
+
+
+@pytest.mark.parametrize("how", ["interrupted", "hanging", "closed"])
+def test_run_refuses_when_late_answers_may_come_or_none(workers, how):
+    """They would be taken for those to other jobs."""
+    release = threading.Event()
+    pool = workers(2, timeout=1.0 if how == "hanging" else 60.0)
+
+    def job(slots):
+        if how == "interrupted":
+            os.kill(os.getpid(), signal.SIGINT)
+        release.wait(60.0)
+
+    if how == "closed":
+        pool.close()
+    else:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        with pytest.raises(KeyboardInterrupt if how == "interrupted" else WorkerError):
+            pool.run(job, [([i],) for i in range(4)])
+        signal.signal(signal.SIGINT, before)
+    release.set()
+    with pytest.raises(ReconvergeError, match="interrupted, hang or are closed; make another"):
+        pool.run(lambda slots: pytest.fail("it ran"), [([0],)])
 
 
 def test_run_takes_many_short_jobs_for_no_hang(workers):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import version
-from threading import Lock, local
+from threading import Lock
 from typing import Any
 from weakref import ref
 
@@ -42,7 +42,6 @@ class LiberoSimulator(RobosuiteSimulator):
         self._goal = read_goal(self.env, self.model)
         self._one_at_a_time = Lock()  # the samplers draw from numpy's global generator
         self._picture_model: Callable[[], mujoco.MjModel | None] = lambda: None
-        self._of_thread = local()
         self._find_hand()
         self._things = [self._place(name) for name in task.scene.objects]
         joints = [self.model.joint(joint.name).qposadr[0] for joint in task.scene.joints]
@@ -76,12 +75,8 @@ class LiberoSimulator(RobosuiteSimulator):
         return model
 
     def picture_data(self, episode: Episode) -> mujoco.MjData:
-        """Return the data of `picture_model` in the positions of the episode: good until this
-        thread's next call.
-        """
-        if not hasattr(self._of_thread, "data"):
-            self._of_thread.data = mujoco.MjData(self.picture_model)
-        data: mujoco.MjData = self._of_thread.data
+        """Return data of `picture_model` in the positions of the episode."""
+        data = mujoco.MjData(self.picture_model)
         self.place(episode, data)
         return data
 

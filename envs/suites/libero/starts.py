@@ -8,6 +8,7 @@ import pickletools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 from zipfile import ZipFile
 
@@ -17,6 +18,7 @@ import numpy as np
 from reconverge.envs.suites.robosuite.starts import light_object, pose_slice
 from reconverge.errors import ReconvergeError
 
+_one_at_a_time = RLock()  # numpy's global generator is the process's
 MOST_DRAWS = 100  # of whole scenes; one in which not all objects find a place is drawn again
 
 
@@ -109,13 +111,14 @@ class _Built:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, and leave it as it was."""
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+    """Seed numpy's global generator, for one thread at a time, and leave it as it was."""
+    with _one_at_a_time:
+        state = np.random.get_state()  # noqa: NPY002
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
 
 
 def official_states(path: Path, size: int) -> np.ndarray:

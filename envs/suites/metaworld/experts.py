@@ -14,6 +14,9 @@ from reconverge.envs.task import Landmarks
 REACH_HEIGHT = 0.055  # metres of the hand above the object, below which the fingers enclose it
 
 
+SIZE = 39  # of metaworld's observation
+
+
 class MetaworldExpert:
     """metaworld's policy of an environment, for instance "hammer-v3"."""
 
@@ -26,7 +29,8 @@ class MetaworldExpert:
         self._policy = policies[name]()
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
-        return self._act(np.concatenate(list(observation.values())).astype(np.float64))
+        told = np.concatenate([*observation.values()])[:SIZE]  # features of pictures come after it
+        return self._act(told.astype(np.float64))
 
     def _act(self, flat: Float[np.ndarray, " 39"]) -> Float[np.ndarray, " Da"]:
         return np.clip(self._policy.get_action(flat), -1.0, 1.0)

@@ -30,6 +30,7 @@ from reconverge.envs.suites.suite import advance_by_steps
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 
+MOST_STARTS = 10_000  # seeds whose start is kept, 2 kB each
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 # Of MuJoCo's data, what a picture depends on; rays look for geoms around the bodies' centres.
 SHOWN = (
@@ -55,12 +56,15 @@ class _Fast(SawyerXYZEnv):
         self.init_tcp = self.tcp_center
 
     def _approach(self, seed: int, steps: int) -> None:
-        if seed in self._starts:
-            mujoco.mj_setState(self.model, self.data, self._starts[seed], STATE)
+        state = self._starts.get(seed)
+        if state is not None:
+            mujoco.mj_setState(self.model, self.data, state, STATE)
         else:
             mujoco.mj_step(self.model, self.data, nstep=steps - 1)
             state = np.empty(mujoco.mj_stateSize(self.model, STATE))
             mujoco.mj_getState(self.model, self.data, state, STATE)
+            if len(self._starts) >= MOST_STARTS:
+                self._starts.clear()
             self._starts[seed] = state
         mujoco.mj_step(self.model, self.data)  # leaves the derived quantities that metaworld reads
 

@@ -18,10 +18,11 @@ from numba import njit
 from reconverge.envs.suites.native import failed, mj_full_m, mj_jac_site, mj_step1, mj_step2
 
 # robosuite warns at import of optional parts that are not used here.
-logging.disable(logging.WARNING)
+disabled = logging.root.manager.disable
+logging.disable(max(disabled, logging.WARNING))
 from robosuite.utils.transform_utils import quat2mat  # noqa: E402
 
-logging.disable(logging.NOTSET)
+logging.disable(disabled)
 
 ARM = 7  # joints of the Panda arm; they are the first degrees of freedom of the model
 NULLSPACE_KP = 10.0  # robosuite.utils.control_utils.nullspace_torques

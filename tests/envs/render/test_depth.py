@@ -61,6 +61,10 @@ def test_a_picture_of_depth_counts_centimetres_and_finer_steps():
     ]
 
 
+def test_depth_that_is_not_a_number_is_the_farthest():
+    assert as_picture(np.array([[np.nan]])).tolist() == as_picture(np.array([[np.inf]])).tolist()
+
+
 def test_cameras_of_both_kinds_are_drawn_in_their_order(simulator, episode):
     cameras = ("eye_in_hand_depth", "agentview", "agentview_depth")
     mixed = draw(simulator, episode, View(cameras, DEEP.size))

@@ -1,6 +1,7 @@
 """LIBERO stepped natively, against the package's own environments."""
 
 from dataclasses import replace
+from threading import Event, Thread
 
 import mujoco
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from reconverge.envs.catalog import TASKS, get_task, task_sequence
 from reconverge.envs.suites import SUITES, make_simulator
 from reconverge.envs.suites.libero.installation import installed, task_names
+from reconverge.envs.suites.libero.starts import seeded
 from reconverge.envs.vector import VectorEnv
 from reconverge.tools.benchmark.stock import show_libero
 
@@ -120,6 +122,26 @@ def _gather(simulator, episode, rng):
     for _ in range(rng.integers(10)):
         simulator.step(episode, np.zeros(7))
     mujoco.mj_forward(model, data)
+
+
+def test_start_states_do_not_depend_on_what_other_threads_draw(simulator):
+    """Of another task's simulator, say: the samplers draw from numpy's global generator."""
+    seeds, stop = range(30), Event()
+    expected = [simulator.start(seed) for seed in seeds]
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+
+    def draw():
+        while not stop.is_set():
+            with seeded(7):
+                np.random.random(50)  # noqa: NPY002
+
+    other = Thread(target=draw)
+    other.start()
+    found = [simulator.start(seed) for seed in seeds]
+    stop.set()
+    other.join()
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
 def test_official_states_start_an_episode(simulator):
