@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reconverge.configs import commandline
@@ -27,7 +28,7 @@ class EvaluateOptions:
     """Measure success of a policy."""
 
     env: list[str] = option(
-        [], "tasks to evaluate: env=lift,can (default: all that the policy learned)"
+        [], "tasks to evaluate: env=lift,can (default: all of the run, learned yet or not)"
     )
     checkpoint: str | None = option(
         None, "folder of a run (its newest checkpoint) or of one checkpoint in it", text="path"
@@ -75,7 +76,7 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
         results = evaluate(
             loaded, tasks, seeds, options.slots, options.workers, lambda _: bar.update()
         )
-    Console().print(_table(str(loaded.path), results))
+    Console().print(_table(escape(str(loaded.path)), results))
     value = {
         "checkpoint": str(loaded.path),
         "seeds": [seeds.start, seeds.stop],

@@ -13,9 +13,8 @@ from reconverge.policy.reports.live import LiveReporter
 from reconverge.policy.reports.page import write_report
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions, task_labels
 from reconverge.policy.runs.execution import learn
-from reconverge.policy.runs.folder import open_run, owned
-from reconverge.policy.runs.resuming import resumed_options
-from reconverge.policy.runs.summary import Summary, read_summary
+from reconverge.policy.runs.resuming import run_in
+from reconverge.policy.runs.summary import Summary
 
 
 def main() -> None:
@@ -25,19 +24,8 @@ def main() -> None:
 def execute(
     options: TrainOptions, folder: Path, typed: Sequence[str] = (), in_sweep: bool = False
 ) -> Summary:
-    """Learn what is left of the run in `folder`, write its report and return its summary.
-
-    With `options.resume` the options are those that the run recorded, but for those `typed`.
-    """
-    with owned(folder):
-        if options.resume:
-            options = resumed_options(options, folder, typed)
-        else:
-            options = open_run(options, folder, in_sweep)
-        if (folder / "summary.json").exists() and in_sweep:
-            tqdm.write(f"{folder} is finished")
-            return read_summary(folder)
-        return _finish(options, folder)
+    """Learn what is left of the run in `folder`, write its report and return its summary."""
+    return run_in(folder, options, typed, in_sweep, _finish)
 
 
 def _finish(options: TrainOptions, folder: Path) -> Summary:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.configs import commandline
-from reconverge.configs.grammar import quoted
+from reconverge.configs.grammar import in_grammar, quoted
+from reconverge.errors import ReconvergeError
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions
 from reconverge.policy.runs.summary import Summary
 from reconverge.policy.train import execute
@@ -28,12 +29,17 @@ def train(*overrides: str, **options: Any) -> Summary:
     line would refuse.
     """
     arguments = [*overrides, *_overrides(options)]
+    names = commandline.names_of([in_grammar(TRAIN, argument) for argument in arguments])
+    if any(name.startswith("hydra") for name in names):
+        raise ReconvergeError(
+            "hydra's own options are for the command line; here name= names the run's folder"
+        )
     chosen: TrainOptions = commandline.compose(TRAIN, arguments)
     folder = Path(chosen.resume) if chosen.resume else Path("runs") / chosen.name
     before = sys.argv[:]
     sys.argv[1:] = arguments  # the summary's `command`, which makes the run again
     try:
-        return execute(chosen, folder.absolute(), commandline.names_of(arguments))
+        return execute(chosen, folder.absolute(), names)
     finally:
         sys.argv[:] = before
 

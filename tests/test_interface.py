@@ -75,6 +75,15 @@ def test_options_are_composed_within_a_program_that_uses_hydra_itself():
     assert found.seed == 3
 
 
+def test_train_takes_text_as_the_command_line_does(monkeypatch):
+    """Also where hydra's grammar would stumble over it."""
+    seen = []
+    monkeypatch.setattr("reconverge.launch.execute", lambda *given: seen.append(given))
+    reconverge.train("name=it's", env=["lift"])
+    options, folder, names = seen[0]
+    assert (options.name, folder.name, names) == ("it's", "it's", ["name", "env"])
+
+
 def test_train_makes_the_run_of_the_command_line(demonstrations, quick, monkeypatch):
     tmp_path = demonstrations.parent
     monkeypatch.chdir(tmp_path)
@@ -106,6 +115,7 @@ REFUSED = [
     ({"updates_per_task": None}, "updates_per_task=null: must be a whole number"),
     ({"name": "${nme}"}, "nme"),
     ({"resume": "nowhere"}, "resume=nowhere: no run is there"),
+    ({"hydra": {"run": {"dir": "elsewhere"}}}, "hydra's own options are for the command line"),
 ]
 
 

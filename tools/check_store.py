@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reconverge.configs import commandline
@@ -60,7 +61,8 @@ def run(options: CheckStoreOptions) -> None:
     wrong = [path for path in find_stores(options.store) if not report(console, path, options)]
     if wrong:
         console.print(
-            f"[red]something is wrong with {', '.join(map(str, wrong))}[/red]", soft_wrap=True
+            f"[red]something is wrong with {escape(', '.join(map(str, wrong)))}[/red]",
+            soft_wrap=True,
         )
         raise SystemExit(EXIT_CODE)
 
@@ -145,11 +147,13 @@ def play(store: DemonstrationStore, count: int, workers: int | None) -> Finding:
 
 def summary(title: str, found: list[Finding]) -> Table:
     """Return a table with one row a check."""
-    table = Table(title=title)
+    table = Table(title=escape(title))
     for column in ("check", "", "found"):
         table.add_column(column, overflow="fold")
     for finding in found:
-        table.add_row(finding.check, "[red]wrong[/red]" if finding.wrong else "", finding.text)
+        table.add_row(
+            finding.check, "[red]wrong[/red]" if finding.wrong else "", escape(finding.text)
+        )
     return table
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reconverge.configs import commandline
@@ -66,7 +67,7 @@ def run(options: CollectOptions) -> None:
     require_experts(tasks, tasks)
     view = View(tuple(options.cameras), options.picture_size) if options.cameras else None
     check_output(Path(options.path), "path", folder=True)
-    table = Table(title=f"demonstrations in {options.path}")
+    table = Table(title=f"demonstrations in {escape(options.path)}")
     for column in ("task", "episodes", "mean steps", "thrown away %"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task in tasks:

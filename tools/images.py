@@ -12,9 +12,8 @@ from reconverge.policy.images.picture_options import IMAGES, ImageOptions, absol
 from reconverge.policy.images.picture_run import learn_pictures
 from reconverge.policy.reports.live import LiveReporter
 from reconverge.policy.reports.page import write_report
-from reconverge.policy.runs.folder import open_run, owned
-from reconverge.policy.runs.resuming import resumed_options
-from reconverge.policy.runs.summary import Summary, read_summary
+from reconverge.policy.runs.resuming import run_in
+from reconverge.policy.runs.summary import Summary
 
 
 def main() -> None:
@@ -24,27 +23,17 @@ def main() -> None:
 def execute(
     options: ImageOptions, folder: Path, typed: Sequence[str] = (), in_sweep: bool = False
 ) -> Summary:
-    """Learn what is left of the run in `folder`, write its report and return its summary.
+    """Learn what is left of the run in `folder`, write its report and return its summary."""
+    return run_in(folder, absolute_data(options), typed, in_sweep, _finish, IMAGES)
 
-    With `options.resume` the options are those that the run recorded, but for those `typed`.
-    """
-    options = absolute_data(options)
-    with owned(folder):
-        if options.resume:
-            options = resumed_options(options, folder, typed, IMAGES)
-        else:
-            options = open_run(options, folder, in_sweep, IMAGES)
-        if (folder / "summary.json").exists() and in_sweep:
-            tqdm.write(f"{folder} is finished")
-            return read_summary(folder)
-        updates = options.updates_per_task
-        summary = learn_pictures(
-            options, folder, lambda tasks: LiveReporter(folder, tasks, updates)
-        )
-        if options.report:
-            write_report([folder], folder / "report.html")
-            tqdm.write(f"see {folder / 'report.html'}")
-        return summary
+
+def _finish(options: ImageOptions, folder: Path) -> Summary:
+    updates = options.updates_per_task
+    summary = learn_pictures(options, folder, lambda tasks: LiveReporter(folder, tasks, updates))
+    if options.report:
+        write_report([folder], folder / "report.html")
+        tqdm.write(f"see {folder / 'report.html'}")
+    return summary
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import Denoiser, Source
 from reconverge.policy.continual.rehearsal import ReplaySource
 from reconverge.policy.demonstrations.fit import in_frames_of
-from reconverge.policy.demonstrations.supply import open_store
+from reconverge.policy.demonstrations.supply import identities, open_store, require_same
 from reconverge.policy.images.picture_options import IMAGES, generates_pictures
 from reconverge.policy.images.picture_run import load_generator, make_run, read_spec, supplied
 from reconverge.policy.runs.build import make_method, make_replay, make_spec, make_windows
 from reconverge.policy.runs.configuration import RunOptions, check_train_options, task_labels
 from reconverge.policy.runs.folder import recorded_options
 from reconverge.policy.runs.loading import load_policy
-from reconverge.policy.runs.resuming import find_begun
+from reconverge.policy.runs.resuming import begun_with, find_begun
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ def _read_policies(run: Path) -> LearnedRun:
     found = _learned(run, names)
     tasks, folder = check_train_options(options), Path(options.demonstrations.path)
     stores = [open_store(task, folder) for task in tasks]
+    by_name = {task.name: store for task, store in zip(tasks, stores, strict=True)}
+    here = identities(by_name, tasks, options.demonstrations.episodes)
+    require_same(here, begun_with(run, find_begun(run)), folder)
     tasks = in_frames_of(tasks, stores)
     loaded = [load_policy(each) for each in found]
     policies = [each.policy for each in loaded]

@@ -76,7 +76,12 @@ def measure_run(run: Path, inner_rate: float, windows: int) -> tuple[dict[str, A
                 bar.update()
     options = learned.options
     strength = getattr(options.method, "strength", 0.0)
-    facts = {"run": run.name, "method": options.method.name, "seed": options.seed, "names": names}
+    facts = {
+        "run": run.resolve().name,
+        "method": options.method.name,
+        "seed": options.seed,
+        "names": names,
+    }
     return facts | {"inner_rate": inner_rate, "windows": windows, "strength": strength}, pairs
 
 

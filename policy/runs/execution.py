@@ -124,6 +124,7 @@ def _learn_all(
     progress, state = Progress(demonstration_seconds=collected), None
     if begun is not None:
         progress, facts = go_on(begun, spec, facts, options, command())
+        progress.demonstration_seconds += collected
         state = begun.state
     record_options(options, folder)  # with those that were typed anew
     manifest = {"policy": spec.to_json(), "facts": facts, "options": flat(options)}

@@ -6,12 +6,15 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, Protocol
 
 from torch import Tensor
 from tqdm import tqdm
 
+from reconverge.errors import ReconvergeError
 from reconverge.files import write_json, write_text
 from reconverge.policy.continual.loop import Progress
 from reconverge.policy.runs import checkpoint
@@ -20,6 +23,7 @@ from reconverge.policy.runs.summary import Summary, rate, read_summary, summariz
 from reconverge.progress import progress_bar
 from reconverge.seal import signed
 
+RESULTS = ("report.html", "replay_quality.json", "videos", "summary.json")  # of its end
 LOG_EVERY = 10  # updates between lines of metrics.jsonl
 
 
@@ -35,7 +39,8 @@ class RunRecord:
 
     `manifest` goes into every checkpoint, `facts` into summary.json, scalars to TensorBoard and to
     `logger`, a key of LOGGERS; `reporter` hears of every result. If the run is resumed, lines of
-    metrics.jsonl that were written after `progress` are dropped.
+    metrics.jsonl that were written after `progress` are dropped. What a finished run that learns on
+    had ended with goes into `before/`.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class RunRecord:
         self.folder, self.names, self._updates = folder, names, updates_per_task
         self._weights, self._manifest, self._facts = weights, manifest, facts
         self._reporter = reporter
+        if progress.task < len(names):
+            _set_aside(folder)
         _drop_lines_after(folder / "metrics.jsonl", progress)
         self._lines = open(folder / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115
         step = progress.task * updates_per_task + progress.update
@@ -120,6 +127,7 @@ class RunRecord:
             "peak_memory_mib": peak,
             "memory_bytes": memory_bytes,
         }
+        measured |= _measured_before(self.folder)
         summary = {**self._facts, **summarize(progress, self.names), **measured, **further}
         write_json(self.folder / "summary.json", signed(summary))
         finished = read_summary(self.folder)
@@ -155,6 +163,27 @@ class RunRecord:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _set_aside(folder: Path) -> None:
+    """Move what a run has ended with into `before/`: it learns on, and is no finished one."""
+    if not (folder / "summary.json").exists():
+        return
+    before = folder / "before"
+    rmtree(before, ignore_errors=True)
+    before.mkdir()
+    for name in RESULTS:
+        if (folder / name).exists():
+            (folder / name).rename(before / name)
+
+
+def _measured_before(folder: Path) -> dict[str, Any]:
+    """Return the time and memory of a run that was finished already; nothing of another."""
+    try:
+        summary = read_summary(folder)
+    except ReconvergeError:
+        return {}
+    return {"seconds": asdict(summary.seconds), "peak_memory_mib": summary.peak_memory_mib}
 
 
 def _drop_lines_after(path: Path, progress: Progress) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from tqdm import tqdm
 
 from reconverge.configs.store import Command
 from reconverge.envs.catalog import task_sequence
@@ -20,10 +21,13 @@ from reconverge.policy.runs.folder import (
     DEMONSTRATIONS_FILE,
     Options,
     flat,
+    open_run,
+    owned,
     recorded_options,
     replaced,
 )
 from reconverge.policy.runs.loading import PolicySpec
+from reconverge.policy.runs.summary import Summary, read_summary
 from reconverge.schema import parse_json, read_text
 from reconverge.seal import ALGORITHM, check_signed
 
@@ -102,6 +106,31 @@ def find_begun(run: Path, read_spec: ReadSpec = _policy_spec) -> Begun | None:
         manifest["facts"],
         manifest["options"],
     )
+
+
+def run_in(
+    folder: Path,
+    options: Options,
+    typed: Sequence[str],
+    in_sweep: bool,
+    finish: Callable[[Options, Path], Summary],
+    command: Command = TRAIN,
+) -> Summary:
+    """Begin the run in a folder, or go on with it, to its end, which `finish` brings about.
+
+    With `options.resume` the options are those that the run recorded, but for those `typed`. Of a
+    sweep that is typed again a run that has its summary, and its report if one is wanted, is read.
+    """
+    with owned(folder):
+        if options.resume:
+            options = resumed_options(options, folder, typed, command)
+        else:
+            options = open_run(options, folder, in_sweep, command)
+        wanted = ["summary.json", *(["report.html"] if options.report else [])]
+        if in_sweep and all((folder / name).exists() for name in wanted):
+            tqdm.write(f"{folder} is finished")
+            return read_summary(folder)
+        return finish(options, folder)
 
 
 def begun_with(run: Path, begun: Begun | None) -> Identities:
@@ -188,9 +217,14 @@ def go_on(
 
 
 def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of the hardware decides a result and is not as the run last had it."""
+    """Return what of hardware and versions decides a result and is not as the run last had it."""
     here = {f"hardware.{name}": now["hardware"].get(name) for name in ("device", "precision")}
-    last = {name: before["hardware"].get(name.partition(".")[2]) for name in here}
+    here |= {f"versions.{name}": version for name, version in now["versions"].items()}
+    last = {
+        name: before.get(part, {}).get(key)
+        for name in here
+        for part, _, key in [name.partition(".")]
+    }
     for change in before["changes"]:
         last |= {name: value for name, value in change["options"].items() if name in here}
     return {name: value for name, value in here.items() if value != last[name]}

@@ -48,6 +48,15 @@ def test_check_store_says_what_is_wrong_and_exits_with_1(
     assert "least" not in out
 
 
+def test_check_store_names_a_folder_with_brackets(tmp_path, monkeypatch, capsys):
+    """rich would take them for markup."""
+    path = tmp_path / "q [/b].zarr"
+    DemonstrationStore.create(path, {"state": 2}, 2, {})
+    code, out, err = check(monkeypatch, capsys, f"store='{path}'")
+    assert (code, err) == (1, "")
+    assert "q [/b].zarr" in "".join(out.split("\n")).replace("  ", " ")
+
+
 def test_check_store_says_what_playback_lacks(tmp_path, monkeypatch, capsys):
     store = DemonstrationStore.create(tmp_path / "mine.zarr", {"state": 2}, 2, {})
     store.append(

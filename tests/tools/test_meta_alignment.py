@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+from reconverge.envs.catalog import TASKS
 from reconverge.policy.continual.methods.ewc import EwcOptions
 from reconverge.policy.continual.methods.replay import ReplayOptions
 from reconverge.policy.continual.methods.single import SingleOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
+from reconverge.policy.demonstrations.scripted import collect
 from reconverge.policy.runs.configuration import NoReplayOptions
-from reconverge.policy.runs.folder import record_options, recorded_options
+from reconverge.policy.runs.folder import record_options, recorded_options, replaced
 from reconverge.policy.train import main as train
 from reconverge.tools import meta_alignment
 from support.tiny_run import call, make_demonstrations, options, shorten
@@ -66,6 +68,18 @@ def test_main_names_bad_arguments(run, change, said, capsys):
         measured(run, *change)
     assert exit.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_main_refuses_other_demonstrations_than_the_run_began_with(run, tmp_path, capsys):
+    stores = make_demonstrations(tmp_path / "others", ["can"])
+    collect(TASKS["lift"], stores / "lift.zarr", episodes=2, noise=0.0, workers=1)
+    (tmp_path / "checkpoints").symlink_to(run / "checkpoints")
+    options = replaced(recorded_options(run), "demonstrations.path", str(stores))
+    record_options(options, tmp_path)
+    with pytest.raises(SystemExit) as exit:
+        measured(tmp_path)
+    assert exit.value.code == 2
+    assert "lift.zarr: holds other demonstrations" in capsys.readouterr().err
 
 
 AS_EWC = TrustRegionOptions(centre="before_task", strength=1.0)

@@ -46,6 +46,7 @@ TRANSFER: Measures = {
     "lowest probe (% of its best)": lambda s: s.lowest_share.share if s.lowest_share else None,
 }
 DECIDING = (
+    "tasks",
     "method",
     "replay",
     "fisher",
@@ -53,23 +54,38 @@ DECIDING = (
     "seed",
     "updates_per_task",
     "n_rollouts",
+    "evaluation_seeds",
     "options",
+    "demonstrations",
+    "changes",
     "versions",
 )
+UNEQUAL = ("demonstrations", "changes")
+"""Of these, those that runs of one setting should share, and are told of where they do not."""
 
 
 def write_comparison(paths: Sequence[Path], output: Path, reference: str | None = None) -> str:
     """Write `comparison.md`, its tables as CSV and its pictures into `output`; return the text.
 
-    There is no `recovery.png` where nothing was probed.
+    There is no `recovery.png` where nothing was probed. What an earlier comparison has left of
+    tables that this one has not is removed.
     """
-    groups = group([read_summary(path) for path in paths])
+    runs = [read_summary(path) for path in paths]
+    groups = group(runs)
     first = next(iter(groups.values()))[0]
     text = f"{len(paths)} runs of {', '.join(first.tasks)}; {first.n_rollouts} rollouts a task.\n"
+    settings = [_setting(run) for run in runs]
+    for name in UNEQUAL:
+        if len({json.dumps(setting[name], sort_keys=True) for setting in settings}) > 1:
+            text += f"They differ in {name}: python -m tools.report <runs> shows how.\n"
     for name, table in comparison_tables(groups, reference).items():
+        if table is None:
+            (output / f"{name}.csv").unlink(missing_ok=True)
+            continue
         text += f"\n{table.caption}\n\n{markdown(table)}"
         write_text(output / f"{name}.csv", comma_separated(table))
     write_text(output / "comparison.md", text)
+    (output / "recovery.png").unlink(missing_ok=True)
     if returns := first_task_returns(groups):
         chart = charts.recovery(returns, first.tasks, first.updates_per_task)
         write_png(chart, output / "recovery.png")
@@ -87,9 +103,9 @@ def _cost(run: Summary) -> Cost:
     return Cost(run.average_success, megabytes, run.seconds.training_cpu)
 
 
-def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str, Table]:
-    """Return the tables that have rows, by name."""
-    tables = {
+def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str, Table | None]:
+    """Return the tables by name; None for one without rows."""
+    return {
         "success": success_table(groups),
         "transfer": transfer_table(groups),
         "distance": distances_by_method(groups),
@@ -97,7 +113,6 @@ def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str,
         "recovery": recovery_by_method(groups, "updates"),
         "first_reached": recovery_by_method(groups, "first_reached"),
     }
-    return {name: table for name, table in tables.items() if table is not None}
 
 
 def success_table(groups: Groups) -> Table:
@@ -223,13 +238,20 @@ def final_success(runs: Sequence[Summary], names: Sequence[str]) -> Table:
 
 def differing_options(runs: Sequence[Summary], names: Sequence[str]) -> Table | None:
     """One row an option in which the runs differ, one column a run."""
-    settings = [dict(_flat({name: getattr(run, name) for name in DECIDING})) for run in runs]
+    settings = [dict(_flat(_setting(run))) for run in runs]
     rows = []
     for option in sorted({option for setting in settings for option in setting}):
         values = [json.dumps(setting.get(option)) for setting in settings]
         if len(set(values)) > 1:
             rows.append([Cell(option), *map(Cell, values)])
     return Table("Options in which the runs differ.", ["option", *names], rows) if rows else None
+
+
+def _setting(run: Summary) -> dict[str, Any]:
+    """Return what decides a run's result, by the names of DECIDING; of demonstrations their sum."""
+    setting = {name: getattr(run, name) for name in DECIDING}
+    sums = {task: one.get("sha256") for task, one in run.demonstrations.items()}
+    return {**setting, "demonstrations": sums}
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -35,6 +35,39 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+def test_write_comparison_says_what_runs_of_one_setting_should_share(write, tmp_path):
+    data = {"a": {"sha256": "1", "path": "/here"}}
+    moved = {"a": {"sha256": "1", "path": "/there"}}
+    other = {"a": {"sha256": "2", "path": "/here"}}
+    changed = [{"task": 1, "update": 5, "options": {"batch_size": 8}, "command": ""}]
+
+    first = write("first", summary(seed=0, demonstrations=data))
+
+    def told(name, **changes):
+        return write_comparison([first, write(name, summary(seed=1, **changes))], tmp_path / "out")
+
+    assert "They differ in" not in told("moved", demonstrations=moved)
+    assert "They differ in demonstrations:" in told("other", demonstrations=other)
+    assert "They differ in changes:" in told("changed", demonstrations=data, changes=changed)
+
+
+def test_write_comparison_leaves_no_table_of_an_earlier_one(write, tmp_path):
+    runs = [write(name, summary(name, success=0.8)) for name in ("replay", "finetune")]
+    write_comparison(runs, tmp_path / "out")
+    assert (tmp_path / "out" / "paired.csv").exists()
+    alone = write("alone", summary(recovery=[], libero=None, lowest_share=None))
+    write_comparison([alone], tmp_path / "out")
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == ["comparison.md", "frontier.png", "success.csv"]
+
+
+def test_names_may_hold_a_dollar(write, tmp_path):
+    """matplotlib would read mathematics."""
+    runs = [write(name, summary(name, success=0.8)) for name in ("$x_{y$", "replay")]
+    write_comparison(runs, tmp_path / "out")
+    assert iio.imread(tmp_path / "out" / "frontier.png").std() > 0
+
+
 def test_write_comparison_holds_the_numbers_of_the_runs(write, tmp_path):
     runs = [write(f"r{seed}", summary("replay", seed, 0.8 + 0.1 * seed)) for seed in (0, 1)]
     for seed in (0, 1):

@@ -9,6 +9,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
+from reconverge.policy.runs.summary import read_summary
 from reconverge.policy.train import main
 from support.tiny_run import call, make_demonstrations, options, start
 
@@ -142,6 +143,12 @@ def test_learn_resumed_measures_the_same_and_writes_no_line_twice(runs):
         "parameters",
     ):
         assert summaries[0][key] == summaries[1][key], key
+
+
+def test_a_run_that_learns_on_keeps_what_it_had_ended_with_apart(runs):
+    assert read_summary(runs["told"] / "before").tasks == ["push"]
+    assert read_summary(runs["told"]).tasks == ["push", "window-close"]
+    assert not (runs["broken"] / "before").exists()
 
 
 def test_learn_told_of_the_tasks_one_after_the_other_ends_the_same(runs):

@@ -1,6 +1,7 @@
 """What a run's record writes, and what a resumed one drops."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -70,6 +71,28 @@ def test_run_record_of_a_resumed_run_has_every_line_once(tmp_path):
         ("evaluation", "can", "lift"),
         ("evaluation", "can", "can"),
     ]
+
+
+def test_a_finished_run_that_is_resumed_keeps_its_time_and_memory(tmp_path):
+    progress = Progress(task=2, successes=[[[True]], [[True], [False]]])
+    whole = dict.fromkeys(SECONDS, 5.0)
+    record = make_record(tmp_path, progress, facts=make_facts())
+    record.finish(progress, whole, 7)
+    again = make_record(tmp_path, progress, facts=make_facts())
+    summary = again.finish(progress, dict.fromkeys(SECONDS, 1.0), 7)
+    assert asdict(summary.seconds) == whole
+
+
+def test_a_finished_run_that_learns_on_is_none_any_more(tmp_path):
+    progress = Progress(task=2, successes=[[[True]], [[True], [False]]])
+    record = make_record(tmp_path, progress, facts=make_facts())
+    record.finish(progress, dict.fromkeys(SECONDS, 5.0), 7)
+    (tmp_path / "videos").mkdir()
+    reopened = Progress(task=1, update=20, successes=[[[True]]])
+    make_record(tmp_path, reopened, facts=make_facts()).close()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not {"summary.json", "videos"} & left
+    assert {path.name for path in (tmp_path / "before").iterdir()} == {"summary.json", "videos"}
 
 
 def test_run_record_drops_lines_after_the_last_checkpoint(tmp_path):

@@ -70,8 +70,9 @@ def test_resumed_options_refuses_further_tasks_of_a_method_that_knows_all(tmp_pa
 
 
 def make_facts(**changes):
-    facts = {name: name for name in ("method", "replay", "fisher", "command", "versions")}
-    return {**facts, "hardware": {"device": "cuda"}, "seed": 0, "changes": [], **changes}
+    facts = {name: name for name in ("method", "replay", "fisher", "command")}
+    facts |= {"versions": {"torch": "2.1", "commit": "a"}, "hardware": {"device": "cuda"}}
+    return {**facts, "seed": 0, "changes": [], **changes}
 
 
 def spec_of(options):
@@ -86,11 +87,13 @@ def test_go_on_records_what_changed_from_which_update_on(tmp_path):
     options = make_options()
     begun = make_begun(options, Progress(task=1, update=7, successes=[[[True]]]), tmp_path)
     now = replace(options, batch_size=8, workers=2)
-    facts = make_facts(command="second", hardware={"device": "cpu"})
+    here = {"torch": "2.2", "commit": "a"}
+    facts = make_facts(command="second", hardware={"device": "cpu"}, versions=here)
     progress, found = go_on(begun, spec_of(now), facts, now, "second")
     assert progress == begun.progress
     assert (found["command"], found["hardware"]) == ("command", {"device": "cuda"})
-    options = {"batch_size": 8, "hardware.device": "cpu"}
+    assert found["versions"]["torch"] == "2.1"
+    options = {"batch_size": 8, "hardware.device": "cpu", "versions.torch": "2.2"}
     assert found["changes"] == [{"task": 1, "update": 7, "options": options, "command": "second"}]
     again = replace(begun, facts=found, options=flat(now))
     assert go_on(again, spec_of(now), facts, now, "third")[1]["changes"] == found["changes"]
