@@ -209,6 +209,17 @@ def test_write_report_never_takes_a_file_for_markup(tmp_path):
     assert "a &amp; b" in page
 
 
+def test_write_report_says_what_changed_on_the_way(tmp_path):
+    options = {"updates_per_task": 100, "versions.torch": "2.2"}
+    change = {"task": 1, "update": 5, "options": options, "command": "reconverge train resume=<x>"}
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps(make_summary(changes=[change])))
+    write_report([path], tmp_path / "page.html")
+    page = " ".join((tmp_path / "page.html").read_text().split())
+    assert "From update 5 of can on, by <code>reconverge train resume=&lt;x&gt;</code>: " in page
+    assert "updates_per_task=100; versions.torch=2.2. The pictures above take this number" in page
+
+
 def test_write_report_compares_several_runs(tmp_path, run):
     runs = [run, make_run(tmp_path / "other", seed=1)]
     runs.append(make_run(tmp_path / "third", method="finetune", replay="none", fisher="none"))
