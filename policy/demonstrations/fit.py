@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,17 @@ from reconverge.envs.suites import SUITES, in_frame
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 
-SIMULATORS = ("mujoco", "robosuite", "metaworld")
+SIMULATORS = ("mujoco", "robosuite", "metaworld", "rpent-libero")  # the last one where it is
 STATES = "states"  # array of robosuite's flattened states, one a step
+
+
+def simulator_versions() -> dict[str, str]:
+    """Return the versions of the simulators that are installed."""
+    found = {}
+    for name in SIMULATORS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def task_of(store: DemonstrationStore) -> Task | None:
@@ -121,7 +131,7 @@ def require_fit(store: DemonstrationStore, task: Task) -> None:
             f"{store.path}: is of {made_for.name}, wanted {task.name}; name another store"
         )
     recorded = store.attributes.get("versions", {})
-    running = {name: version(name) for name in SIMULATORS if name in recorded}
+    running = {name: made for name, made in simulator_versions().items() if name in recorded}
     store.require(action_size=task.action_size, versions=running)
     for key, size in numbers_of(task).items():
         found = store.observation_sizes.get(key)

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
 from reconverge.files import write_json
-from reconverge.policy.demonstrations.fit import SIMULATORS, STATES, unplayable
+from reconverge.policy.demonstrations.fit import STATES, simulator_versions, unplayable
 
 # Share of the episodes that must go as recorded: in contact, rounding may cost some.
 REQUIRED_SHARE = 2 / 3
@@ -212,7 +211,7 @@ def _circumstances(store: DemonstrationStore) -> dict[str, Any]:
         "checksum": store.identity()["checksum"],
         "episodes": EPISODES,
         "most_error": MOST_ERROR,
-        "versions": {name: version(name) for name in SIMULATORS},
+        "versions": simulator_versions(),
     }
 
 

@@ -5,6 +5,7 @@ from reconverge.datasets.formats.env_args import convention, make_env_args
 from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.suites import SUITES
+from reconverge.policy.demonstrations import fit
 from reconverge.policy.demonstrations.fit import (
     check_meaning,
     in_frames_of,
@@ -50,6 +51,14 @@ def test_in_frames_of_keeps_all_else(elsewhere, tmp_path):
 
 def test_require_fit_warns_of_other_versions(elsewhere):
     with pytest.warns(UserWarning, match=r"made with robosuite 1\.4\.1, running robosuite 1\.5"):
+        require_fit(elsewhere, TASKS["lift"])
+
+
+def test_require_fit_warns_of_another_libero(elsewhere, monkeypatch):
+    recorded = {**elsewhere.attributes["versions"], "rpent-libero": "0.1"}
+    monkeypatch.setattr(elsewhere, "attributes", {**elsewhere.attributes, "versions": recorded})
+    monkeypatch.setattr(fit, "version", lambda name: {"rpent-libero": "0.2"}.get(name, "1.4.1"))
+    with pytest.warns(UserWarning, match=r"made with rpent-libero 0\.1, running rpent-libero 0\.2"):
         require_fit(elsewhere, TASKS["lift"])
 
 
