@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from threading import local
 from typing import Any, NamedTuple
+from weakref import finalize
 
 import numpy as np
 
@@ -84,6 +85,7 @@ class VectorEnv:
         self.workers = min(workers or available_cores(), slots)
         self._seeds = [-1] * slots
         self.pool = Workers(self.workers, timeout)
+        finalize(self, self.pool.close).atexit = False  # also where nobody closes it
         self._of_thread = local()
         if self.view is not None:
             from reconverge.envs.render.painter import painters

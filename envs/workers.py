@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
-from threading import Thread, local
+from threading import Thread, current_thread, local
 from typing import Any
 
 from reconverge.errors import ReconvergeError
@@ -89,7 +89,8 @@ class Workers:
         for inbox in self._inboxes:
             inbox.put(None)
         for thread in self._threads:
-            thread.join(timeout=1.0)
+            if thread is not current_thread():
+                thread.join(timeout=1.0)
 
     def _wait(self) -> WorkerError | None:
         """Wait for a worker that is done; return its failure or None.
