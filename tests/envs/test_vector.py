@@ -201,7 +201,7 @@ def test_vector_env_is_freed_without_closing(make_env, task):
     del env
     gc.collect()
     assert episode() is None
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_vector_env_refuses_an_input_frame_that_the_suite_lacks():
