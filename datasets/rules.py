@@ -191,7 +191,8 @@ def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray
     with np.errstate(over="ignore"):
         converted = found.astype(dtype, copy=False)
     check_finite(where, converted)
-    if found.dtype.kind in "iu" and (changed := _changed(found, converted)).any():
+    whole = found.dtype.kind in "iu" and found.dtype != converted.dtype
+    if whole and (changed := _changed(found, converted)).any():
         raise StoreError(
             f"{where} has {found[changed][0]}, which no {dtype} holds; convert it, or create the "
             "store with another type for it (types=)"
@@ -201,7 +202,9 @@ def _converted(where: str, rows: Any, column: Column, length: int) -> np.ndarray
 
 def _changed(whole: np.ndarray, converted: np.ndarray) -> Bool[np.ndarray, "..."]:
     """Tell which whole numbers are others in another type; one that wraps comes back the same."""
-    return (converted.astype(whole.dtype) != whole) | ((converted < 0) != (whole < 0))
+    with np.errstate(invalid="ignore"):
+        back = converted.astype(whole.dtype)
+    return (back != whole) | ((converted < 0) != (whole < 0))
 
 
 def check_wanted(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -62,7 +62,7 @@ class Workers:
         """
         if not self._idle:  # late answers would be taken for those to these jobs
             raise ReconvergeError(
-                "its threads were interrupted, hang or are closed; make another environment"
+                "the threads of this environment were interrupted, hang or are closed; make another"
             )
         self._idle = False
         shared = deque(jobs)

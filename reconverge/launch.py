@@ -29,12 +29,12 @@ def train(*overrides: str, **options: Any) -> Summary:
     line would refuse.
     """
     arguments = [*overrides, *_overrides(options)]
+    chosen: TrainOptions = commandline.compose(TRAIN, arguments)
     names = commandline.names_of([in_grammar(TRAIN, argument) for argument in arguments])
     if any(name.startswith("hydra") for name in names):
         raise ReconvergeError(
             "hydra's own options are for the command line; here name= names the run's folder"
         )
-    chosen: TrainOptions = commandline.compose(TRAIN, arguments)
     folder = Path(chosen.resume) if chosen.resume else Path("runs") / chosen.name
     before = sys.argv[:]
     sys.argv[1:] = arguments  # the summary's `command`, which makes the run again

@@ -48,7 +48,7 @@ def check_options(options: Any, prefix: str = "") -> None:
         name, value = f"{prefix}{spec.name}", getattr(options, spec.name)
         if is_dataclass(value):
             check_options(value, f"{name}.")
-        elif not spec.metadata:
+        elif not spec.metadata and isinstance(value, str):
             _check_row(prefix.removesuffix("."), name, value, spec)
         elif spec.metadata.get("choices") and value is not None:
             if value not in spec.metadata["choices"]:

@@ -115,6 +115,7 @@ REFUSED = [
     ({"updates_per_task": None}, "updates_per_task=null: must be a whole number"),
     ({"name": "${nme}"}, "nme"),
     ({"resume": "nowhere"}, "resume=nowhere: no run is there"),
+    ({"env": "[lift"}, "must be a list"),
     ({"hydra": {"run": {"dir": "elsewhere"}}}, "hydra's own options are for the command line"),
 ]
 

@@ -113,7 +113,11 @@ def _upright(path: Path) -> Image.Image:
     """Read a picture, turned as the camera that took it says."""
     try:
         with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture)
+            picture.load()
+            try:
+                return ImageOps.exif_transpose(picture)
+            except Exception:  # of its metadata, which say nothing then
+                return picture.copy()
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes can fail anywhere in Pillow

@@ -170,8 +170,9 @@ def _set_aside(folder: Path) -> None:
     if not (folder / "summary.json").exists():
         return
     before = folder / "before"
-    rmtree(before, ignore_errors=True)
-    before.mkdir()
+    if (before / "summary.json").exists():  # of an earlier end, whole: the summary is moved last
+        rmtree(before)
+    before.mkdir(exist_ok=True)
     for name in RESULTS:
         if (folder / name).exists():
             (folder / name).rename(before / name)

@@ -127,7 +127,9 @@ def run_in(
         else:
             options = open_run(options, folder, in_sweep, command)
         wanted = ["summary.json", *(["report.html"] if options.report else [])]
-        if in_sweep and all((folder / name).exists() for name in wanted):
+        ended = all((folder / name).exists() for name in wanted)
+        gone = (folder / "summary.json").exists() and find_begun(folder) is None
+        if in_sweep and (ended or gone):  # without a checkpoint nothing more can be shown
             tqdm.write(f"{folder} is finished")
             return read_summary(folder)
         return finish(options, folder)
@@ -209,7 +211,7 @@ def go_on(
     if progress.task < len(spec.tasks):
         changed |= _moved(begun.facts, facts)
     changes = [*begun.facts["changes"]]
-    if changed:
+    if changed and progress.task < len(spec.tasks):
         where = {"task": progress.task, "update": progress.update}
         changes.append({**where, "options": changed, "command": command})
     kept = {name: begun.facts[name] for name in OF_THE_START}

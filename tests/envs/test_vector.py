@@ -123,7 +123,7 @@ def test_actions_are_finite_numbers_of_the_tasks_size(actions, said):
     with pytest.raises(ReconvergeError, match=said):
         env.advance([0], actions)
     env.close()
-    with pytest.raises(ReconvergeError, match="closed; make another environment"):
+    with pytest.raises(ReconvergeError, match="closed; make another"):
         env.reset([0], [0])
 
 

@@ -42,7 +42,6 @@ STYLE: Any = {
     "legend.fontsize": SMALL,
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # names may hold a $
     "svg.hashsalt": "reconverge",
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK

@@ -78,6 +78,15 @@ def test_pictures_are_upright(tmp_path):
     assert (found[:8] == 250).all()
 
 
+def test_pictures_with_bad_metadata_are_as_they_are(tmp_path):
+    folder = make_folders(tmp_path / "a", classes=("bars",), count=6)
+    expected = read_class_folders(folder).train.pictures
+    path = folder / "bars" / "000.png"
+    with Image.open(path) as picture:
+        picture.save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09")  # cut short
+    np.testing.assert_array_equal(read_class_folders(folder).train.pictures, expected)
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(ReconvergeError, match=r"no class folders of .png, .jpg, .jpeg files"):

@@ -61,13 +61,6 @@ def test_write_comparison_leaves_no_table_of_an_earlier_one(write, tmp_path):
     assert left == ["comparison.md", "frontier.png", "success.csv"]
 
 
-def test_names_may_hold_a_dollar(write, tmp_path):
-    """matplotlib would read mathematics."""
-    runs = [write(name, summary(name, success=0.8)) for name in ("$x_{y$", "replay")]
-    write_comparison(runs, tmp_path / "out")
-    assert iio.imread(tmp_path / "out" / "frontier.png").std() > 0
-
-
 def test_write_comparison_holds_the_numbers_of_the_runs(write, tmp_path):
     runs = [write(f"r{seed}", summary("replay", seed, 0.8 + 0.1 * seed)) for seed in (0, 1)]
     for seed in (0, 1):

@@ -129,6 +129,7 @@ def test_write_report_holds_the_numbers(run):
     assert "probe_rollouts: 4" in page
     assert page.count("<figure>") == 3 + 2 + 3  # success, losses, nearest; marginals; videos
     assert page.count('role="img"') == 2 * 5
+    assert not re.search(">[^<]*mathdefault", page)  # powers of ten are drawn, not TeX's text
     assert 'class="missing"' not in page
     assert not list(run.glob("*.partial"))
 

@@ -53,6 +53,14 @@ def test_write_stress_pairs_by_seed(write, tmp_path):
     assert iio.imread(tmp_path / "out" / "stress.png").std() > 0
 
 
+def test_write_stress_takes_a_folder_with_a_dollar(write, tmp_path):
+    """matplotlib would read mathematics."""
+    for fisher in ("none", "rank1"):
+        folder = write("$x_{y$", fisher, summary(0, fisher))
+    write_stress([folder], tmp_path / "out")
+    assert iio.imread(tmp_path / "out" / "stress.png").std() > 0
+
+
 def test_read_settings_holds_several_penalties_against_the_same_runs(write):
     write("hard", "r", summary(0, "none", 0.7))
     options = {"batch_size": 8, "method": {"strength": 1e4}, "fisher": {"targets": "policy"}}

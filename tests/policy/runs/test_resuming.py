@@ -105,6 +105,8 @@ def test_go_on_with_a_finished_run_on_another_device_records_nothing(tmp_path):
     begun = make_begun(options, finished, tmp_path)
     facts = make_facts(hardware={"device": "cpu"})
     assert go_on(begun, spec_of(options), facts, options, "report")[1]["changes"] == []
+    other = replace(options, batch_size=8)  # nothing is learned with it
+    assert go_on(begun, spec_of(other), facts, other, "report")[1]["changes"] == []
 
 
 def test_go_on_with_more_updates_reopens_the_last_task_of_a_finished_run(tmp_path):
