@@ -126,13 +126,16 @@ def run_in(
             options = resumed_options(options, folder, typed, command)
         else:
             options = open_run(options, folder, in_sweep, command)
-        wanted = ["summary.json", *(["report.html"] if options.report else [])]
-        ended = all((folder / name).exists() for name in wanted)
-        gone = (folder / "summary.json").exists() and find_begun(folder) is None
-        if in_sweep and (ended or gone):  # without a checkpoint nothing more can be shown
+        if in_sweep and (folder / "summary.json").exists() and not _lacks_report(options, folder):
             tqdm.write(f"{folder} is finished")
             return read_summary(folder)
         return finish(options, folder)
+
+
+def _lacks_report(options: Options, folder: Path) -> bool:
+    """Tell if a finished run has no report where one is wanted and can be made."""
+    made = not options.report or (folder / "report.html").exists()
+    return not made and checkpoint.newest(folder / "checkpoints") is not None
 
 
 def begun_with(run: Path, begun: Begun | None) -> Identities:

@@ -15,7 +15,10 @@ from reconverge.policy.runs.checkpoint import CheckpointError
 from reconverge.policy.runs.configuration import GROUPS, check_train_options
 from reconverge.policy.runs.folder import flat, record_options
 from reconverge.policy.runs.loading import TASK_ROWS
-from reconverge.policy.runs.resuming import MAY_CHANGE, Begun, go_on, resumed_options
+from reconverge.policy.runs.resuming import MAY_CHANGE, Begun, go_on, resumed_options, run_in
+from reconverge.policy.runs.summary import read_summary
+from support.summaries import two_tasks, write_summary
+from support.tiny_checkpoint import make_checkpoint
 from support.tiny_run import make_options
 
 
@@ -161,3 +164,22 @@ def test_go_on_with_a_further_task_of_smaller_actions(tmp_path, monkeypatch):
     other = replace(spec, action_sizes={"lift": 4, "nod": 4})
     with pytest.raises(CheckpointError, match="of another architecture or method"):
         go_on(begun, other, make_facts(), more, "more")
+
+
+def test_run_in_a_sweep_that_is_typed_again_makes_the_report_that_is_lacking(tmp_path):
+    options, made = make_options(report=True), []
+    folder = tmp_path / "run"
+    write_summary(folder, two_tasks())
+    record_options(options, folder)
+
+    def again(**changes):
+        typed = replace(options, **changes)
+        run_in(folder, typed, [], True, lambda *_: made.append(typed) or read_summary(folder))
+        return len(made)
+
+    assert again() == 0  # there is no policy to film any more
+    make_checkpoint(folder / "checkpoints")
+    assert again(report=False) == 0
+    assert again() == 1
+    (folder / "report.html").touch()
+    assert again() == 1
