@@ -76,7 +76,8 @@ def write_comparison(paths: Sequence[Path], output: Path, reference: str | None 
     text = f"{len(paths)} runs of {', '.join(first.tasks)}; {first.n_rollouts} rollouts a task.\n"
     settings = [_setting(run) for run in runs]
     for name in UNEQUAL:
-        if len({json.dumps(setting[name], sort_keys=True) for setting in settings}) > 1:
+        known = [setting[name] for setting in settings if setting[name] is not None]
+        if len({json.dumps(value, sort_keys=True) for value in known}) > 1:
             text += f"They differ in {name}: python -m tools.report <runs> shows how.\n"
     for name, table in comparison_tables(groups, reference).items():
         if table is None:
@@ -250,8 +251,8 @@ def differing_options(runs: Sequence[Summary], names: Sequence[str]) -> Table | 
 def _setting(run: Summary) -> dict[str, Any]:
     """Return what decides a run's result, by the names of DECIDING; of demonstrations their sum."""
     setting = {name: getattr(run, name) for name in DECIDING}
-    sums = {task: one.get("sha256") for task, one in run.demonstrations.items()}
-    return {**setting, "demonstrations": sums}
+    sums = {t: one["sha256"] for t, one in run.demonstrations.items() if "sha256" in one}
+    return {**setting, "demonstrations": sums or None}  # None: not known, as of older runs
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

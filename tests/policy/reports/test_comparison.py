@@ -48,6 +48,7 @@ def test_write_comparison_says_what_runs_of_one_setting_should_share(write, tmp_
 
     assert "They differ in" not in told("moved", demonstrations=moved)
     assert "They differ in demonstrations:" in told("other", demonstrations=other)
+    assert "They differ in" not in told("unknown", demonstrations={})
     assert "They differ in changes:" in told("changed", demonstrations=data, changes=changed)
 
 
