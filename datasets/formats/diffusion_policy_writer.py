@@ -30,7 +30,7 @@ def write_diffusion_policy(demonstrations: Demonstrations, path: Path) -> None:
     `data/<name>` has one row a step, of its original shape, `meta/<name>` one number an episode;
     the root's attributes are the store's.
     """
-    check_names(demonstrations, (), ())
+    check_names(demonstrations)
     with creating(path) as temporary:
         if path.suffix != ".zip":
             _write(demonstrations, temporary)

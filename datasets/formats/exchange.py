@@ -101,7 +101,9 @@ class Demonstrations:
 
 
 def check_names(
-    demonstrations: Demonstrations, taken: Collection[str], taken_of_extras: Collection[str]
+    demonstrations: Demonstrations,
+    taken: Collection[str] = (),
+    taken_of_extras: Collection[str] = (),
 ) -> None:
     """Refuse names that could not be read back, and those that a format needs, by `taken` or, of
     extras alone, by `taken_of_extras`. Raises ConversionError.

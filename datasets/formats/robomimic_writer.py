@@ -23,7 +23,7 @@ PICTURE_BYTES = 2**20  # in a chunk: robomimic's loader reads some steps at a ti
 def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
     """Make a file that robomimic's SequenceDataset reads, whole or not at all."""
     attributes = demonstrations.attributes
-    check_names(demonstrations, (), OWN_PLACES)
+    check_names(demonstrations, taken_of_extras=OWN_PLACES)
     names = episode_names(attributes, demonstrations.count)
     steps = 0
     with creating(path) as temporary, create(temporary) as file:

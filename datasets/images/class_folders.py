@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -114,10 +115,9 @@ def _upright(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
             picture.load()
-            try:
+            with suppress(Exception):  # of its metadata, which say nothing then
                 return ImageOps.exif_transpose(picture)
-            except Exception:  # of its metadata, which say nothing then
-                return picture.copy()
+            return picture.copy()
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes can fail anywhere in Pillow

@@ -209,7 +209,7 @@ class TrustRegion:
     def shared_by(self, past: int) -> int:
         """Return the number that divides the strength after `past` tasks.
 
-        The metric of "replayed" is the mean of theirs, one by itself, and needs no division.
+        With "replayed" one metric, the mean of the tasks', has all of it, and each task this part.
         """
         shared = ("before_task", "replayed", "each_optimum_shared")
         return max(1, past) if self.centre in shared else 1

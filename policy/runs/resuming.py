@@ -225,11 +225,10 @@ def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of hardware and versions decides a result and is not as the run last had it."""
     here = {f"hardware.{name}": now["hardware"].get(name) for name in ("device", "precision")}
     here |= {f"versions.{name}": version for name, version in now["versions"].items()}
-    last = {
-        name: before.get(part, {}).get(key)
-        for name in here
-        for part, _, key in [name.partition(".")]
-    }
+    last = {}
+    for name in here:
+        part, _, key = name.partition(".")
+        last[name] = before[part].get(key)
     for change in before["changes"]:
         last |= {name: value for name, value in change["options"].items() if name in here}
     return {name: value for name, value in here.items() if value != last[name]}
