@@ -18,6 +18,7 @@ from reconverge.envs.catalog import TASKS_MEANING, task_sequence
 from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import require_experts
 from reconverge.envs.workers import MOST_WORKERS
+from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.paths import check_output
 from reconverge.policy.demonstrations.scripted import collect_with_bar
@@ -44,8 +45,11 @@ class CollectOptions:
         "cameras whose pictures are recorded too, such as agentview,eye_in_hand (default: none)",
         text="free",
     )
-    picture_size: int = option(
-        84, "height and width of a picture, pixels", at_least=SMALLEST, at_most=LARGEST
+    picture_size: int | None = option(
+        None,
+        f"height and width of a picture, pixels (default: {View.size})",
+        at_least=SMALLEST,
+        at_most=LARGEST,
     )
     workers: int | None = option(
         None, "simulation threads (default: all cores)", at_least=1, at_most=MOST_WORKERS
@@ -65,7 +69,7 @@ def run(options: CollectOptions) -> None:
     """Record every task, then print a table of the stores."""
     tasks = task_sequence(options.env)
     require_experts(tasks, tasks)
-    view = View(tuple(options.cameras), options.picture_size) if options.cameras else None
+    view = _view(options.cameras, options.picture_size)
     check_output(Path(options.path), "path", folder=True)
     table = Table(title=f"demonstrations in {escape(options.path)}")
     for column in ("task", "episodes", "mean steps", "thrown away %"):
@@ -82,6 +86,17 @@ def run(options: CollectOptions) -> None:
         discarded = f"{100 * store.attributes['discarded']:.1f}"
         table.add_row(task.name, str(len(store)), f"{store.n_steps / len(store):.0f}", discarded)
     Console().print(table)
+
+
+def _view(cameras: list[str], size: int | None) -> View | None:
+    if cameras:
+        return View(tuple(cameras), View.size if size is None else size)
+    if size is not None:
+        raise ReconvergeError(
+            f"picture_size={size}: nothing is pictured without cameras; "
+            "give cameras=agentview,eye_in_hand too"
+        )
+    return None
 
 
 if __name__ == "__main__":
