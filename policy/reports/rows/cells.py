@@ -60,11 +60,16 @@ def mean_interval(points: np.ndarray) -> tuple[float, float] | None:
 def mean_cell(
     values: Sequence[float | None], scale: float = 100.0, write: Callable[[float], str] = number
 ) -> Cell:
-    """Show the mean over seeds, times a scale, with its interval; of fractions, as percent."""
+    """Show the mean over seeds, times a scale, with its interval; of fractions, as percent.
+
+    Seeds that have none are left out, and told.
+    """
     points = scale * np.array([value for value in values if value is not None])
     if not len(points):
         return Cell("")
     interval = mean_interval(points)
     mean = write(points.mean())
     text = mean if interval is None else with_interval(mean, *map(write, interval))
+    if len(points) < len(values):
+        text += f", {len(points)} of {len(values)} seeds"
     return Cell(text, float(points.mean()))

@@ -17,10 +17,10 @@ CAPTION = (
     "back to."
 )
 CAPTIONS: dict[Measure, str] = {
-    "updates": f"{CAPTION} One number a seed.",
+    "updates": f"{CAPTION} ?: not probed. One number a seed.",
     "first_reached": "The simpler definition: gradient updates of the new task until the first "
     "probe at a share of the earlier one's success just after it was learned, whatever came before "
-    "or after. ?: not recorded. One number a seed.",
+    "or after. ?: not probed, or not recorded. One number a seed.",
 }
 
 
@@ -153,12 +153,16 @@ def _slowest_cell(entries: Sequence[TaskRecovery], later: str, target: float) ->
 def _over_seeds(
     runs: Sequence[Summary], task: str, later: str, target: float, measure: Measure
 ) -> Cell:
+    found = [_entries(run, task, later, target) for run in runs]
+    if not any(found):
+        return Cell("")
     cells = [
-        Cell("?") if measure == "first_reached" and not run.probes else updates_cell(entry, measure)
-        for run in runs
-        for entry in _entries(run, task, later, target)
+        updates_cell(entries[0], measure)
+        if entries and (measure == "updates" or run.probes)
+        else Cell("?")
+        for run, entries in zip(runs, found, strict=True)
     ]
-    return Cell(", ".join(cell.text for cell in cells), cells[0].value if cells else None)
+    return Cell(", ".join(cell.text for cell in cells), cells[0].value)
 
 
 def _entries(run: Summary, task: str, later: str, target: float) -> list[TaskRecovery]:

@@ -146,7 +146,16 @@ def test_write_comparison_shows_recovery_by_both_definitions(write, tmp_path):
     text = write_comparison([write("a", older), write("b", newer)], tmp_path / "out")
     found = [row["while b"] for row in table(tmp_path / "out" / "first_reached.csv")]
     assert found == ["?, > 100", "?, 4", "?, 2"]
-    assert "whatever came before or after. ?: not recorded" in text
+    assert "whatever came before or after. ?: not probed, or not recorded" in text
+
+
+def test_write_comparison_says_which_seeds_were_not_probed(write, tmp_path):
+    unprobed = summary(seed=0, recovery=[], probes=[], lowest_share=None)
+    write_comparison([write("a", unprobed), write("b", summary(seed=1))], tmp_path / "out")
+    found = [row["while b"] for row in table(tmp_path / "out" / "recovery.csv")]
+    assert found[:3] == ["?, > 100", "?, 20", "?, 0"]
+    (row,) = table(tmp_path / "out" / "transfer.csv")
+    assert row["lowest probe (% of its best)"] == "10.0, 1 of 2 seeds"
 
 
 def test_group_refuses_runs_of_different_settings():
