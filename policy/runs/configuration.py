@@ -93,7 +93,7 @@ class DemonstrationReplayOptions:
 
 @dataclass(frozen=True)
 class NoReplayOptions:
-    """No replay; method=trust_region method.centre=before_task is then EWC."""
+    """No replay: `ewc` is trust_region without it."""
 
     name: str = "none"
 

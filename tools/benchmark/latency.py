@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ with socket.create_connection(("127.0.0.1", port)) as connection:
 
 
 def main() -> None:
-    commandline.run(TRAIN, run, "hydra.run.dir=.")
+    usage = "python -m tools.benchmark.latency env=lift"
+    commandline.run(replace(TRAIN, usage=usage), run, "hydra.run.dir=.")
 
 
 def run(options: TrainOptions) -> None:

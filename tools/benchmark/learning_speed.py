@@ -33,7 +33,8 @@ from reconverge.tools.benchmark.origin import origin, publish
 
 
 def main() -> None:
-    commandline.run(TRAIN, run, "hydra.run.dir=.")
+    usage = "python -m tools.benchmark.learning_speed env=push-back updates_per_task=200"
+    commandline.run(replace(TRAIN, usage=usage), run, "hydra.run.dir=.")
 
 
 def run(options: TrainOptions) -> None:

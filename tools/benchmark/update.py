@@ -35,7 +35,8 @@ SEQUENCE = "lift,can,square"
 
 
 def main() -> None:
-    commandline.run(TRAIN, run, "hydra.run.dir=.")
+    usage = "python -m tools.benchmark.update device=cpu"
+    commandline.run(replace(TRAIN, usage=usage), run, "hydra.run.dir=.")
 
 
 def run(options: TrainOptions) -> None:

@@ -5,7 +5,7 @@ L(theta) = L_t(theta; D_t) + beta sum_{i<t} L_GD,i(theta)
 
 Wang et al. 2026, arXiv 2602.02417 eq. 8. With centre=replayed, the default, all theta*_i are the
 policy before the task, and the F_i one Fisher of replayed samples (`TrustRegion` says why). With
-centre=before_task and without replay it is EWC.
+centre=each_optimum, a strength and without replay it is EWC.
 """
 
 from dataclasses import dataclass
