@@ -254,9 +254,10 @@ def _of_resumed_run(command: Command, arguments: list[str]) -> list[str]:
             )
     file = Path(folder) / "config.yaml"
     if not file.exists():
-        raise ReconvergeError(
-            f"resume={folder}: no run is there; give a directory that holds config.yaml"
-        )
+        near = Path("runs") / folder
+        hint = "give a directory that holds config.yaml"
+        hint = f"did you mean {near}?" if (near / file.name).exists() else hint
+        raise ReconvergeError(f"resume={folder}: no run is there; {hint}")
     recorded = load_yaml(file)
     choices = [f"{group}={chosen_in(recorded, group, file)}" for group in command.groups]
     return [f"hydra.run.dir={found[-1]}", *choices]
@@ -277,8 +278,11 @@ def _overrides(command: Command, arguments: list[str]) -> list[str]:
         flag = argument.partition("=")[0]
         if argument.startswith("-"):
             if flag not in FLAGS:
+                name = flag.lstrip("-").replace("-", "_")
                 near = get_close_matches(flag, sorted(FLAGS), n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "--help lists all"
+                if name in command.groups or name in command.options.__dataclass_fields__:
+                    hint = f"options are name=value, without dashes: {name}="
                 raise ReconvergeError(f"unknown option {flag!r}: {hint}")
         elif "=" in argument or argument.startswith("~"):
             overrides.append(argument)

@@ -70,13 +70,15 @@ def unquoted(value: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """Return the name of a folder, one that file systems would refuse cut and ended by its hash."""
+    """Return the name of a folder, of `name=value,...`; one that file systems would refuse has its
+    shortest parts first, as `seed=0`, is cut, and ends with its hash.
+    """
     encoded = os.fsencode(name)
     if len(encoded) <= LONGEST:
         return name
-    return (
-        f"{os.fsdecode(encoded[: LONGEST - 20]).rstrip()}-{hashlib.sha1(encoded).hexdigest()[:16]}"
-    )
+    parts = sorted(re.split(r",(?=[\w.]+=)", name), key=len)
+    kept = os.fsdecode(os.fsencode(",".join(parts))[: LONGEST - 20]).rstrip()
+    return f"{kept}-{hashlib.sha1(encoded).hexdigest()[:16]}"
 
 
 OmegaConf.register_new_resolver("short_name", short_name, replace=True)

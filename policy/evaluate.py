@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
         results = evaluate(
             loaded, tasks, seeds, options.slots, options.workers, lambda _: bar.update()
         )
-    Console().print(_table(escape(str(loaded.path)), results))
+    unlearned = {task.label for task in tasks if task.index >= loaded.learned}
+    Console().print(_table(escape(str(loaded.path)), results, unlearned))
     value = {
         "checkpoint": str(loaded.path),
         "seeds": [seeds.start, seeds.stop],
@@ -88,14 +90,14 @@ def run(options: EvaluateOptions) -> dict[str, Any]:
     return value
 
 
-def _table(title: str, results: list[Evaluation]) -> Table:
-    table = Table(title=title)
+def _table(title: str, results: list[Evaluation], unlearned: Collection[str]) -> Table:
+    table = Table(title=title, caption="* not learned yet" if unlearned else None)
     for column in ("task", "success %", "95 % interval", "rollouts", "steps", "diverged"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for result in results:
         low, high = result.interval
         table.add_row(
-            result.task,
+            f"{result.task} *" if result.task in unlearned else result.task,
             f"{100 * result.success:.1f}",
             f"{100 * low:.0f} to {100 * high:.0f}",
             str(result.n_rollouts),

@@ -75,7 +75,7 @@ def run(options: ServeOptions) -> None:
         if latency.plans:
             found = latency.summary()
             print(
-                f"{found['plans']} plans, {found['refused']} requests refused, "
+                f"plans: {found['plans']}, requests refused: {found['refused']}, "
                 f"latency p50 {found['p50_ms']:.1f} ms, p99 {found['p99_ms']:.1f} ms"
             )
 

@@ -12,7 +12,7 @@ from reconverge.policy.reports.illustrate import illustrate
 from reconverge.policy.reports.live import LiveReporter
 from reconverge.policy.reports.page import write_report
 from reconverge.policy.runs.configuration import TRAIN, TrainOptions, task_labels
-from reconverge.policy.runs.execution import learn
+from reconverge.policy.runs.execution import learn, reporting
 from reconverge.policy.runs.resuming import run_in
 from reconverge.policy.runs.summary import Summary
 
@@ -32,8 +32,9 @@ def _finish(options: TrainOptions, folder: Path) -> Summary:
     reporter = LiveReporter(folder, task_labels(options), options.updates_per_task)
     finished = learn(options, folder, reporter)
     if options.report:
-        illustrate(folder, finished)
-        write_report([folder], folder / "report.html")
+        with reporting(folder, "train"):
+            illustrate(folder, finished)
+            write_report([folder], folder / "report.html")
         tqdm.write(f"see {folder / 'report.html'}")
     return finished.summary
 

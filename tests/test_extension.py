@@ -180,10 +180,9 @@ class Homing:
         return np.clip(-5 * observation["object"], -1, 1)
 
 
-def test_a_run_goes_on_beside_a_wider_new_task(tmp_path, monkeypatch, capsys):
+def test_a_run_goes_on_beside_a_wider_new_task(demonstrations, tmp_path, monkeypatch, capsys):
     """The policy of a run keeps its width."""
     monkeypatch.chdir(tmp_path)
-    demonstrations = make_demonstrations(tmp_path / "demonstrations", ["lift", "can"])
     arguments = [*options(demonstrations, tmp_path / "run"), "env=lift"]
     assert call(train.main, arguments, monkeypatch) == 0, capsys.readouterr().err
     bounds = ((-1.0,) * 50, (1.0,) * 50)

@@ -159,3 +159,8 @@ def test_short_name_keeps_short_names_and_tells_long_ones_apart():
     assert cut == [short_name(name) for name in names]
     assert all(len(name.encode(errors="surrogateescape")) <= LONGEST for name in cut)
     assert Path(cut[0]).name == cut[0]
+
+
+def test_short_name_cuts_the_longest_options():
+    name = f"demonstrations.path={'x' * 150},env=[lift,can],method=replay,seed=1"
+    assert short_name(name).startswith("seed=1,method=replay,env=[lift,can],demonstrations.path=x")

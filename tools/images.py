@@ -12,6 +12,7 @@ from reconverge.policy.images.picture_options import IMAGES, ImageOptions, absol
 from reconverge.policy.images.picture_run import learn_pictures
 from reconverge.policy.reports.live import LiveReporter
 from reconverge.policy.reports.page import write_report
+from reconverge.policy.runs.execution import reporting
 from reconverge.policy.runs.resuming import run_in
 from reconverge.policy.runs.summary import Summary
 
@@ -31,7 +32,8 @@ def _finish(options: ImageOptions, folder: Path) -> Summary:
     updates = options.updates_per_task
     summary = learn_pictures(options, folder, lambda tasks: LiveReporter(folder, tasks, updates))
     if options.report:
-        write_report([folder], folder / "report.html")
+        with reporting(folder, "images"):
+            write_report([folder], folder / "report.html")
         tqdm.write(f"see {folder / 'report.html'}")
     return summary
 

@@ -264,13 +264,15 @@ def collect_with_bar(
     view: View | None = None,
 ) -> DemonstrationStore:
     """Collect into the task's store in `folder` behind a progress bar."""
-    with progress_bar(f"demonstrations of {task.name}", "episode", episodes) as bar:
+    path = store_path(folder, task)
+    held = len(DemonstrationStore.open(path)) if path.exists() else 0
+    title = f"demonstrations of {task.name}"
+    with progress_bar(title, "episode", episodes, done=min(held, episodes)) as bar:
 
         def show(done: int, tried: int) -> None:
             bar.update(done - bar.n)
             bar.set_postfix(tried=tried, refresh=False)
 
-        path = store_path(folder, task)
         store = collect(
             task,
             path,

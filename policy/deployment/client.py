@@ -84,7 +84,13 @@ class PolicyClient:
         timeout: float = 5.0,
         secret: str | None = None,
     ):
-        self._socket = socket.create_connection((host, port), timeout)
+        try:
+            self._socket = socket.create_connection((host, port), timeout)
+        except OSError as error:
+            raise PolicyError(
+                f"no server at {host}:{port} ({error}); start policy.serve there, or correct the "
+                "address"
+            ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._actions: list[np.ndarray] = []
         secret = secret or os.environ.get(SECRET)

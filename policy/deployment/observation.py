@@ -86,9 +86,8 @@ def flatten(observation: Any, entries: tuple[ObservationEntry, ...]) -> Float[np
             raise RequestError(f"observation lacks {key!r}; give {', '.join(sizes)}")
         values = observation[key]
         if not isinstance(values, list) or len(values) != size:
-            raise RequestError(
-                f"observation {key!r}: give a list of {size} numbers, got {short(values)}"
-            )
+            got = f"{len(values)} of them" if isinstance(values, list) else short(values)
+            raise RequestError(f"observation {key!r}: give a list of {size} numbers, got {got}")
         for value in values:
             if type(value) not in (int, float) or not math.isfinite(value):
                 raise RequestError(f"observation {key!r} holds {short(value)}: give finite numbers")

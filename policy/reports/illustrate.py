@@ -22,13 +22,15 @@ WIDTH, HEIGHT = 320, 240  # pixels of a film
 def illustrate(folder: Path, finished: FinishedRun) -> None:
     """Write `videos/<task>.mp4`, and `replay_quality.json` where a generator was trained.
 
-    If no film can be made, one line says why.
+    Films that an interrupted report has left are kept. If no film can be made, one line says why.
     """
     if finished.generator is not None:
         write_json(folder / "replay_quality.json", _quality(finished, finished.generator))
     try:
         for task in finished.tasks:
             path = folder / "videos" / f"{task.label}.mp4"
+            if path.exists():
+                continue
             performer = _performer(finished, task)
             film([performer], path, finished.film_seeds, width=WIDTH, height=HEIGHT)
     except RenderError as error:

@@ -26,4 +26,4 @@ class LiveReporter:
 
     def finished(self, summary: Summary) -> None:
         print_summary(self._console, summary)
-        self._console.print(f"everything is in {self._folder}", markup=False)
+        self._console.print(f"everything is in {self._folder}", markup=False, soft_wrap=True)

@@ -182,9 +182,10 @@ def open_stores(
     existing = find_stores(tasks, path)
     found = identities(existing, tasks, wanted.episodes)
     require_same(found, begun, path)
-    announce(tasks, found, path, wanted.episodes)
     if not wanted.collect:
         require_all(tasks, existing, path)
+    announce(tasks, found, path, wanted.episodes)
+    if not wanted.collect:
         write_json(folder / DEMONSTRATIONS_FILE, signed(found))
         return [existing[task.name] for task in tasks], found
     brought = {name: one for name, one in found.items() if one["origin"] == "brought"}

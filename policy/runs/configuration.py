@@ -300,7 +300,7 @@ def check_run_options(options: RunOptions) -> None:
     if evaluation.probe_rollouts > evaluation.n_rollouts:
         raise ReconvergeError(
             f"evaluation.probe_rollouts={evaluation.probe_rollouts}: must be 0 to "
-            f"evaluation.n_rollouts={evaluation.n_rollouts}"
+            f"evaluation.n_rollouts={evaluation.n_rollouts}; give fewer, or 0 for no probes"
         )
     if evaluation.probe_current and not evaluation.probe_rollouts:
         raise ReconvergeError(

@@ -98,6 +98,16 @@ def resumable(options: RunOptions, folder: Path, name: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def reporting(folder: Path, name: str) -> Iterator[None]:
+    """Where the report of a finished run is interrupted, say how to go on, with `name`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tqdm.write(f"stopped; all is learned, for the report: reconverge {name} resume={folder}")
+        raise
+
+
 def _learn_all(
     options: TrainOptions,
     folder: Path,

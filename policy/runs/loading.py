@@ -30,6 +30,8 @@ TASK_ROWS = 32
 """Tasks that a policy has room for, a multiple of it for more: no shape tells of tasks to come."""
 OF_ONE_TASK = ("single", "packnet")
 """Methods whose earlier tasks use other weights than those of a checkpoint, or a part of them."""
+OF_ALL_TASKS = ("multitask",)
+"""Methods that learn all tasks from the first update on."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,14 @@ class LoadedPolicy:
 
     `tasks` are those that it can act on: its whole sequence, or with a method OF_ONE_TASK the one
     that it learned. Each has its `index` in the sequence and the `input_frame` of the policy's
-    actions.
+    actions. Those of an index from `learned` on it was not taught yet.
     """
 
     path: Path
     policy: DiffusionPolicy
     spec: PolicySpec
     tasks: tuple[Task, ...]
+    learned: int
 
     @property
     def title(self) -> str:
@@ -165,14 +168,15 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
     facts = manifest.get("facts", {})
     if not isinstance(facts, dict):
         raise CheckpointError(f"{file}: facts: must be a map, got {facts!r:.80}; restore it")
+    index = manifest.get("task")
+    if type(index) is not int or not 0 <= index < len(tasks):
+        raise CheckpointError(
+            f"{file}: task: must be in 0..{len(tasks) - 1}, got {index!r}; restore it"
+        )
+    learned = len(tasks) if facts.get("method") in OF_ALL_TASKS else index + 1
     if facts.get("method") in OF_ONE_TASK:
-        index = manifest.get("task")
-        if type(index) is not int or not 0 <= index < len(tasks):
-            raise CheckpointError(
-                f"{file}: task: must be in 0..{len(tasks) - 1}, got {index!r}; restore it"
-            )
         tasks = tasks[index : index + 1]
-    return LoadedPolicy(folder, policy.eval(), spec, tasks)
+    return LoadedPolicy(folder, policy.eval(), spec, tasks, learned)
 
 
 def seen_by(options: dict[str, Any]) -> dict[str, Any]:

@@ -211,14 +211,24 @@ def go_on(
     if finished and len(spec.tasks) == progress.task and "updates_per_task" in changed:
         before = begun.options["updates_per_task"]
         _reopen(progress, before, options.updates_per_task, options.evaluation.probing)
+    changes = [*begun.facts["changes"]]
     if progress.task < len(spec.tasks):
         changed |= _moved(begun.facts, facts)
-    changes = [*begun.facts["changes"]]
-    if changed and progress.task < len(spec.tasks):
         where = {"task": progress.task, "update": progress.update}
-        changes.append({**where, "options": changed, "command": command})
+        changes += [{**where, "options": changed, "command": command}] if changed else []
+    else:
+        _refuse_too_late({name: v for name, v in changed.items() if name in begun.options})
     kept = {name: begun.facts[name] for name in OF_THE_START}
     return progress, {**facts, **kept, "changes": changes}
+
+
+def _refuse_too_late(changed: Mapping[str, Any]) -> None:
+    """Raise ReconvergeError for options that would tell of a finished run what it was not."""
+    for name, value in changed.items():
+        raise ReconvergeError(
+            f"{name}={value}: all tasks are learned, it would change nothing; leave it out, or "
+            "give further tasks (env=) or more updates (updates_per_task=) too"
+        )
 
 
 def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,15 +42,6 @@ def test_pictures_do_not_depend_on_workers_slots_or_other_episodes(make_env):
     assert len({picture.tobytes() for picture in together.reshape(-1, 48 * 48 * 3)}) == 12
 
 
-def test_cameras_have_the_suites_names(simulator_of, task):
-    model = simulator_of(task).model
-    there = {model.camera(i).name for i in range(model.ncam)}
-    suite = SUITES[task.suite]
-    assert {"agentview", "eye_in_hand"} <= set(suite.cameras)
-    assert set(suite.cameras.values()) <= there
-    assert set(suite.proprioception) < set(task.observations)
-
-
 @pytest.mark.parametrize("size", [15, 513, -1])
 def test_view_refuses_a_size_out_of_range(size):
     with pytest.raises(ReconvergeError, match=f"pictures of {size} pixels: .* from 16 to 512"):

@@ -151,12 +151,6 @@ def test_suite_gives_every_number_a_meaning(task):
     assert task.sizes.keys() <= {**suite.meanings, **task.meanings}.keys()
 
 
-def test_suite_control_rate_is_the_simulators(task, simulator_of):
-    fingerprint = simulator_of(task).fingerprint
-    assert fingerprint["control_frequency"] == SUITES[task.suite].control_hz
-    assert fingerprint["suite"] == task.suite
-
-
 def test_catalog_imports_no_simulator():
     program = (
         "import sys; import reconverge.envs.catalog\n"

@@ -83,12 +83,6 @@ def test_caption_covers_the_foot_only():
     assert green.any()
 
 
-def test_camera_of_every_task_is_in_its_model(simulator_of, task):
-    model = simulator_of(task).model
-    camera = task.camera or SUITES[task.suite].camera
-    assert camera in [model.camera(i).name for i in range(model.ncam)]
-
-
 # Errors.
 
 

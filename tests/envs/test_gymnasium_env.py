@@ -21,7 +21,7 @@ from reconverge.envs.registration import env_id
 from reconverge.envs.suites import SUITES
 from reconverge.envs.vector import VectorEnv
 from reconverge.errors import ReconvergeError
-from support.rows import rows
+from support.rows import ONE_OF_EACH_SUITE, rows
 from support.simulators import use_simulators
 
 
@@ -32,15 +32,13 @@ def env(simulator_of, task, monkeypatch):
     return TaskEnv(task.name)
 
 
-ONE_OF_EACH_SUITE = pytest.mark.parametrize("task", ["lift", "push-back"], indirect=True)
-
-
 @pytest.fixture
 def made(env):
     """The same task as gymnasium makes it."""
     return gymnasium.make(env_id(env.task.name), render_mode="rgb_array", width=64, height=48)
 
 
+@ONE_OF_EACH_SUITE
 def test_task_env_passes_gymnasiums_checker_without_a_warning(made):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -91,6 +89,7 @@ def test_spaces_are_the_bounds_of_the_task(env):
     np.testing.assert_array_equal(seen, env.simulator.observe([env.episode])[0])
 
 
+@ONE_OF_EACH_SUITE
 def test_render_shows_the_episode_at_its_own_rate(made):
     made.reset(seed=0)
     first = made.render()
@@ -262,6 +261,7 @@ def test_reset_without_a_seed_follows_from_the_last_seed(env):
     assert not np.array_equal(runs[0][0], runs[0][1])
 
 
+@ONE_OF_EACH_SUITE
 def test_step_truncates_at_max_steps(env):
     env.reset(seed=0)
     for step in range(1, env.task.max_steps + 1):

@@ -6,6 +6,7 @@ import pytest
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.rollout import Rollout, rollout
 from reconverge.envs.vector import VectorEnv
+from support.rows import ONE_OF_EACH_SUITE
 from support.simulators import use_simulators
 
 MAX_STEPS = 25
@@ -73,10 +74,11 @@ def run(env, seeds, chunk=4):
 SEEDS = [31, 7, 19, 3, 23, 11, 2]
 
 
+@ONE_OF_EACH_SUITE
 def test_rollout_does_not_depend_on_slots_or_workers(make_env):
     results, seen = run(make_env(1), SEEDS)
     assert [result.seed for result in results] == SEEDS
-    for slots, workers in ((2, 1), (3, 2), (7, 1), (7, 4), (12, 2)):
+    for slots, workers in ((2, 1), (3, 2), (7, 4), (12, 2)):
         other, other_seen = run(make_env(slots, workers), SEEDS)
         assert other == results
         for seed in SEEDS:
@@ -137,6 +139,7 @@ class Saboteur(RandomActor):
         return super().act(slots, history)
 
 
+@ONE_OF_EACH_SUITE
 def test_rollout_counts_a_diverged_episode_as_a_failure(make_env, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # MuJoCo logs its warnings to the working directory
     expected, seen = run(make_env(1), SEEDS)

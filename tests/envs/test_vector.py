@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from reconverge.envs.catalog import TASKS
+from reconverge.envs.suites import SUITES
 from reconverge.envs.vector import SimulationError, VectorEnv
 from reconverge.errors import ReconvergeError
+from support.rows import ONE_OF_EACH_SUITE
 from support.simulators import succeed_always, use_simulators
 
 
@@ -19,6 +21,34 @@ def make_env(simulator_of, task, monkeypatch):
     return lambda slots, workers: VectorEnv(task, slots, workers)
 
 
+# What the rows say of their simulators.
+
+
+def test_suite_control_rate_is_the_simulators(task, simulator_of):
+    fingerprint = simulator_of(task).fingerprint
+    assert fingerprint["control_frequency"] == SUITES[task.suite].control_hz
+    assert fingerprint["suite"] == task.suite
+
+
+def test_camera_of_every_task_is_in_its_model(simulator_of, task):
+    model = simulator_of(task).model
+    camera = task.camera or SUITES[task.suite].camera
+    assert camera in [model.camera(i).name for i in range(model.ncam)]
+
+
+def test_cameras_have_the_suites_names(simulator_of, task):
+    model = simulator_of(task).model
+    there = {model.camera(i).name for i in range(model.ncam)}
+    suite = SUITES[task.suite]
+    assert {"agentview", "eye_in_hand"} <= set(suite.cameras)
+    assert set(suite.cameras.values()) <= there
+    assert set(suite.proprioception) < set(task.observations)
+
+
+# Stepping.
+
+
+@ONE_OF_EACH_SUITE
 def test_step_does_not_depend_on_workers_slots_or_other_episodes(make_env, task):
     seeds = [5, 6, 7, 8, 9]
     actions = np.random.default_rng(0).uniform(-1, 1, (20, len(seeds), task.action_size))

@@ -5,11 +5,13 @@ import os
 import pytest
 from faults.kills import WORK, Trials
 
-# test_execution kills a run in its second task
-NAMES = [name for name in WORK if name != "train" or os.environ.get("ALL_TASKS")]
+# Two kills seldom meet a write; by hand there are more. test_execution kills a run in its second
+# task, test_files, test_store and test_collect kill what writes.
+by_hand = pytest.mark.skipif(not os.environ.get("ALL_TASKS"), reason="with ALL_TASKS=1")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@by_hand
+@pytest.mark.parametrize("name", WORK)
 def test_killed_work_ends_as_if_undisturbed(tmp_path, name):
     chain = Trials(name, tmp_path).chain(1, most=2)  # after 19 and 69 % of its time
     assert chain.kills > 0

@@ -1,6 +1,7 @@
 """Policies, windows and methods small enough to learn within a second: what several tests share."""
 
 from dataclasses import replace
+from itertools import islice
 
 import torch
 
@@ -22,10 +23,12 @@ from reconverge.policy.model.generator import WindowGenerator
 from reconverge.policy.model.networks.mlp import MLPOptions
 from reconverge.policy.model.normalizer import Normalizer
 from reconverge.policy.model.policy import DiffusionPolicy, PolicyOptions
+from support.typecheck import unchecked
 
 torch.set_num_threads(1)  # networks this small wait for threads longer than they compute
 
 SIZES = (3, 2)  # Do of the two tasks
+CHECKED = 5
 NETWORK = MLPOptions(width=24, depth=1, diffusion_step_embed_dim=16, context=16)
 DIFFUSION = DiffusionOptions(num_train_timesteps=20, num_inference_steps=4)
 OPTIMIZER = OptimizerOptions(learning_rate=5e-3, warmup=5, ema_decay=0.95, precision="float32")
@@ -161,10 +164,13 @@ def make_method(
 
 
 def learn(method, task, updates, *, last=False, seed=0):
-    """A whole task; the metrics of every update."""
+    """A whole task; the metrics of every update. The shapes of a few updates are checked."""
     windows, generator = make_windows(task, seed=seed), torch.Generator().manual_seed(task)
     method.begin_task(task, updates)
-    metrics = [method.update(windows.sample(32, generator)) for _ in range(updates)]
+    batches = (windows.sample(32, generator) for _ in range(updates))
+    metrics = [method.update(batch) for batch in islice(batches, CHECKED)]
+    with unchecked():
+        metrics += [method.update(batch) for batch in batches]
     for _ in () if last else method.end_task(windows):
         pass
     return metrics

@@ -1,7 +1,10 @@
 """Shapes and types of arguments and results, checked while the tests run."""
 
+from contextlib import contextmanager
+
 from beartype import beartype
 from beartype.roar import BeartypeDecorHintPep3119Exception
+from jaxtyping import config
 
 
 def check(function):
@@ -14,3 +17,13 @@ def check(function):
         return beartype(function)
     except BeartypeDecorHintPep3119Exception:
         return function
+
+
+@contextmanager
+def unchecked():
+    """Check no shapes for a while: where the same calls, hundreds of them, were checked before."""
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", False)

@@ -97,7 +97,8 @@ def nearest(replay: Sequence[ReplayQuality]) -> Chart:
             axes.plot(generated, shares, color="C1", label="generated")
             axes.set(ylim=(0, 100), xlim=(0, max(real[-3], generated[-3])))
             axes.set_title(task.task)
-        grid[0, 0].legend(loc="lower right")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=2)
         figure.supxlabel("distance to the nearest real window (half ranges)")
         figure.supylabel("windows nearer than that (%)")
 

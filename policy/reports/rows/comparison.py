@@ -73,7 +73,8 @@ def write_comparison(paths: Sequence[Path], output: Path, reference: str | None 
     runs = [read_summary(path) for path in paths]
     groups = group(runs)
     first = next(iter(groups.values()))[0]
-    text = f"{len(paths)} runs of {', '.join(first.tasks)}; {first.n_rollouts} rollouts a task.\n"
+    runs_of = "1 run of" if len(paths) == 1 else f"{len(paths)} runs of"
+    text = f"{runs_of} {', '.join(first.tasks)}; {first.n_rollouts} rollouts a task.\n"
     settings = [_setting(run) for run in runs]
     for name in UNEQUAL:
         known = [setting[name] for setting in settings if setting[name] is not None]

@@ -31,8 +31,11 @@ from support.stores import OWN, rewrite, store_from_elsewhere
 from support.tiny_run import call, options, shorten
 
 pytestmark = pytest.mark.usefixtures("made_simulators")
+# Of one object, of several, and the one that a state does not place.
+SOME = pytest.mark.parametrize("robosuite_task", ["lift", "stack", "door"], indirect=True)
 
 
+@SOME
 def test_play_back_succeeds_in_the_world_frame(
     simulator_of, made_simulators, reference_of, robosuite_task, monkeypatch
 ):
@@ -56,6 +59,7 @@ def test_play_back_succeeds_in_the_world_frame(
     assert ended[-1]
 
 
+@SOME
 def test_play_back_differs_in_nothing_from_seed_or_state(simulator_of, robosuite_task):
     simulator = simulator_of(robosuite_task)
     observations, actions, states = record(simulator, 3)

@@ -56,10 +56,13 @@ def test_find_stores_refuses_one_that_does_not_fit(tmp_path, simulator_of):
         find_stores([TASKS["can"]], tmp_path)
 
 
-def test_identity_is_of_the_episodes_that_are_used(tmp_path, recorded):
+def test_identity_is_of_the_episodes_that_are_used(tmp_path, recorded, capsys):
     shutil.copytree(recorded / "lift.zarr", tmp_path / "lift.zarr")
     before = identity(DemonstrationStore.open(recorded / "lift.zarr"), LIFT, 2)
     complete([LIFT], find_stores([LIFT], tmp_path), tmp_path, episodes=3, **OPTIONS)
+    said = capsys.readouterr().err
+    assert "2/3" in said  # the bar begins with what is there
+    assert "0/3" not in said
     grown = DemonstrationStore.open(tmp_path / "lift.zarr")
     assert len(grown) == 3
     assert identity(grown, LIFT, 2)["sha256"] == before["sha256"]

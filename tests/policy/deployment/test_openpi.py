@@ -114,7 +114,7 @@ REFUSED = [
     (changed(**{"k" * 5000: 1.0}), "unknown observation key"),
     (changed(robot0_eef_pos=np.zeros(2)), "'robot0_eef_pos': give a list of 3 numbers"),
     (changed(robot0_eef_pos=np.zeros((2, 3))), "'robot0_eef_pos': give a list of 3 numbers"),
-    (changed(robot0_eef_pos=np.zeros((0, 3))), "give a list of 3 numbers, got []"),
+    (changed(robot0_eef_pos=np.zeros((0, 3))), "give a list of 3 numbers, got 0 of them"),
     (changed(robot0_eef_pos=np.array(0.0)), "give a list of 3 numbers, got 0.0"),
     (changed(robot0_eef_pos=np.float32(0.0)), "give a list of 3 numbers, got 0.0"),
     (changed(robot0_eef_pos=np.full(3, np.nan)), "holds nan: give finite numbers"),

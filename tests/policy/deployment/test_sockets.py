@@ -245,6 +245,13 @@ def test_request_gives_up_on_a_silent_server():
     assert msgpack.unpackb(request[4:]) == {"type": "contract"}
 
 
+def test_the_client_says_where_no_server_is():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(PolicyError, match=rf"no server at 127.0.0.1:{port} .*start policy.serve"):
+        PolicyClient(port=port)
+
+
 def test_act_wants_an_episode_first(client):
     with pytest.raises(PolicyError, match="no episode yet: send"):
         client.request(changed())

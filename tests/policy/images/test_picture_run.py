@@ -163,7 +163,10 @@ def learn(pictures, **changes):
     run = make_run(options, supply(str(data), 8, stores))
     sources = [lambda source=source: source for source in run.train]
     settings = LoopSettings(2, 4, 10, 0, 1, Probing())
+    before = [part.clone() for part in run.method.model.parameters()]
     learn_tasks(run.method, sources, lambda *_: [True], Deaf(), settings, Progress())
+    after = run.method.model.parameters()
+    assert not all(map(torch.equal, before, after))
     return run.method
 
 

@@ -18,14 +18,14 @@ from reconverge.policy.continual.loop import Probe, Progress
 from reconverge.policy.reports import illustrate
 from reconverge.policy.reports.page import write_report
 from reconverge.policy.reports.run import read_run, success_curves
-from reconverge.policy.runs.execution import FinishedRun
+from reconverge.policy.runs.execution import FinishedRun, reporting
 from reconverge.policy.runs.summary import ProbeCurve, read_summary, summarize
 from reconverge.tools import report as tool
 from support import ROOT
 from support.simulators import use_simulators
 from support.summaries import FACTS, SECONDS
 from support.tiny import make_policy
-from support.tiny_run import call, make_demonstrations, options, shorten
+from support.tiny_run import call, options, shorten
 
 NAMES = ["lift", "can", "square"]
 
@@ -292,11 +292,6 @@ def test_main_refuses_a_folder_without_a_run(tmp_path, monkeypatch, capsys):
     assert "no summary.json; give folders of finished runs" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def demonstrations(tmp_path_factory):
-    return make_demonstrations(tmp_path_factory.mktemp("stores"), ["lift", "can"])
-
-
 def test_a_run_ends_with_its_report(demonstrations, tmp_path, monkeypatch, simulator_of):
     """A whole run with rollouts of 20 steps."""
     use_simulators(monkeypatch, "robosuite", simulator_of)
@@ -338,6 +333,18 @@ def test_where_nothing_can_be_rendered_one_line_says_so(run, tmp_path, monkeypat
         == "no videos: no offscreen rendering without OpenGL: apt-get install libegl1\n"
     )
     assert not list(tmp_path.iterdir())
+    films = []
+    monkeypatch.setattr(illustrate, "film", lambda _, path, *rest, **size: films.append(path.name))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "lift.mp4").touch()  # by a report that was interrupted
+    illustrate.illustrate(tmp_path, finished)
+    assert films == ["can.mp4"]
+
+
+def test_an_interrupted_report_says_how_to_go_on(capsys):
+    with pytest.raises(KeyboardInterrupt), reporting(Path("runs/mine"), "train"):
+        raise KeyboardInterrupt
+    assert "for the report: reconverge train resume=runs/mine" in capsys.readouterr().out
 
 
 FLAGS = (

@@ -94,8 +94,9 @@ def test_run_prints_a_table_and_writes_json(loaded, monkeypatch, capsys, tmp_pat
     out = capsys.readouterr().out
     rows = [line for line in out.splitlines() if " lift " in line or " can " in line]
     assert [row.replace("│", " ").split() for row in rows] == [
-        [name, "0.0", "0", "to", "66", "2", "-", "0"] for name in ("lift", "can")
+        [*name.split(), "0.0", "0", "to", "66", "2", "-", "0"] for name in ("lift", "can *")
     ]
+    assert "* not learned yet" in out
     written = json.loads(output.read_text())
     assert written["checkpoint"] == str(loaded.path)
     assert written["seeds"] == [10_000_000, 10_000_002]

@@ -72,6 +72,11 @@ def test_load_policy_of_one_task_is_for_the_one_it_learned(tmp_path, method, kno
     assert load_policy(moved).tasks == loaded.tasks
 
 
+@pytest.mark.parametrize(("method", "learned"), [("replay", 1), ("multitask", 2)])
+def test_load_policy_knows_how_many_tasks_were_learned(tmp_path, method, learned):
+    assert make_checkpoint(tmp_path, "lift", index=0, facts={"method": method}).learned == learned
+
+
 def test_task_and_select_list_the_choices(run):
     loaded = load_policy(run)
     with pytest.raises(ReconvergeError, match=r"0_lift: 'lfit': choose one of lift, can; did you"):

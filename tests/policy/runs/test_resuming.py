@@ -108,8 +108,16 @@ def test_go_on_with_a_finished_run_on_another_device_records_nothing(tmp_path):
     begun = make_begun(options, finished, tmp_path)
     facts = make_facts(hardware={"device": "cpu"})
     assert go_on(begun, spec_of(options), facts, options, "report")[1]["changes"] == []
-    other = replace(options, batch_size=8)  # nothing is learned with it
-    assert go_on(begun, spec_of(other), facts, other, "report")[1]["changes"] == []
+
+
+def test_go_on_with_a_finished_run_refuses_what_it_did_not_learn_with(tmp_path):
+    options = make_options()
+    finished = Progress(task=2, successes=[[[True]], [[True], [False]]])
+    begun, other = make_begun(options, finished, tmp_path), replace(options, batch_size=8)
+    with pytest.raises(ReconvergeError, match="batch_size=8: all tasks are learned"):
+        go_on(begun, spec_of(other), make_facts(), other, "report")
+    older = replace(begun, options={n: v for n, v in begun.options.items() if n != "batch_size"})
+    assert go_on(older, spec_of(other), make_facts(), other, "report")[1]["changes"] == []
 
 
 def test_go_on_with_more_updates_reopens_the_last_task_of_a_finished_run(tmp_path):

@@ -11,6 +11,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.suites.metaworld.conditions import READINGS
 from reconverge.envs.suites.metaworld.simulator import MetaworldSimulator
+from support.rows import SOME
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -94,6 +95,8 @@ def test_reset_draws_metaworlds_random_vectors(simulator_of, task):
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
 def test_step_is_metaworlds(simulator_of, task, precision):
+    if precision == np.float32 and task.name not in SOME:
+        pytest.skip("the same cast")
     simulator, successes = simulator_of(task), 0
     for seed in range(3):
         for episode, observation, success, expected in follow(simulator, seed, 0.1, precision):
