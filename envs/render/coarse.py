@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 SMALLEST_SEEN = 0.1  # metres across a picture of what is closest to a camera
+ARM_SEEN = 0.4  # the same of an arm: the camera in its hand looks away from it
 TEXELS_A_PIXEL = 4  # a texture is seen in parts
 SIDES, LAYERS, SQUARES = 16, 8, 2  # of cylinders and spheres; along the edge of a box
 FOR_COLLISIONS = ("bvh_aabb", "mesh_graph", "mesh_polynormal")  # the large ones
@@ -41,15 +42,38 @@ def coarse_model(model: mujoco.MjModel, size: int) -> mujoco.MjModel:
     model.mesh_graphadr[:] = -1  # convex hulls, of the vertices of before
     for name in FOR_COLLISIONS:
         give_back(getattr(model, name))
+    across = _seen_across(model)
     with _one_at_a_time:
         for mesh in range(model.nmesh):
-            _simplify_mesh(model, mesh, size)
+            _simplify_mesh(model, mesh, size, across[mesh])
     for texture in range(model.ntex):
         _shrink_texture(model, texture, TEXELS_A_PIXEL * size)
     return model
 
 
-def _simplify_mesh(model: mujoco.MjModel, mesh: int, size: int) -> None:
+def _seen_across(model: mujoco.MjModel) -> Float[np.ndarray, " meshes"]:
+    """Return what a picture at least shows across where a mesh is closest to a camera, metres."""
+    moving = {body for body in model.cam_bodyid.tolist() if model.body_weldid[body]}
+    hands = {b for b in range(model.nbody) if moving.intersection(_lineage(model, b))}
+    roots = model.body_rootid[list(moving)]
+    arm = np.isin(model.body_rootid, roots) & ~np.isin(np.arange(model.nbody), list(hands))
+    across = np.full(model.nmesh, ARM_SEEN)
+    of_meshes = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
+    elsewhere = of_meshes & ~arm[model.geom_bodyid]
+    across[model.geom_dataid[elsewhere]] = SMALLEST_SEEN
+    return across
+
+
+def _lineage(model: mujoco.MjModel, body: int) -> set[int]:
+    """Return the body and what carries it."""
+    found = {body}
+    while body:
+        body = int(model.body_parentid[body])
+        found.add(body)
+    return found
+
+
+def _simplify_mesh(model: mujoco.MjModel, mesh: int, size: int, across: float) -> None:
     """Give a mesh of the model fewer vertices and faces; corners keep their normals and places in
     the texture.
     """
@@ -60,7 +84,7 @@ def _simplify_mesh(model: mujoco.MjModel, mesh: int, size: int) -> None:
         each[start : start + count]
         for each in (model.mesh_face, model.mesh_facenormal, model.mesh_facetexcoord)
     ]
-    extent = max(float(np.ptp(vertices, axis=0).max()), SMALLEST_SEEN)
+    extent = max(float(np.ptp(vertices, axis=0).max()), across)
     places, merged = simplify(vertices, corners[0], extent / size)
     faces = merged[corners[0]]
     kept = are_triangles(faces)

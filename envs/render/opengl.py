@@ -11,6 +11,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from reconverge.envs.render.culling import Culling
 from reconverge.errors import ReconvergeError, one_line
 
 # By Debian package, the libraries of which one is enough.
@@ -37,12 +38,16 @@ class Canvas:
         self.scene = mujoco.MjvScene(model, maxgeom=10_000)
         self.pixels = np.empty((height, width, 3), np.uint8)  # the first row is the lowest
 
-    def draw(self, data: mujoco.MjData, camera: mujoco.MjvCamera) -> None:
+    def draw(
+        self, data: mujoco.MjData, camera: mujoco.MjvCamera, culling: Culling | None = None
+    ) -> None:
         """Draw what a camera sees into `pixels`."""
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(
             self._model, data, self._options, None, camera, everything, self.scene
         )
+        if culling is not None:
+            culling.apply(data)
         self.use()
         mujoco.mjr_render(self._rectangle, self.scene, self._context)
         mujoco.mjr_readPixels(self.pixels, None, self._rectangle, self._context)

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 from reconverge.envs.cameras import DEPTH, View
 from reconverge.envs.render.coarse import coarse_model
+from reconverge.envs.render.culling import Culling
 from reconverge.envs.render.depth import DepthPainter, collision_model
 from reconverge.envs.render.opengl import Canvas
 from reconverge.envs.render.viewpoint import fixed_camera, hangs, shown, upright
@@ -55,6 +56,7 @@ class Painter:
         self._canvas = Canvas(model, view.size, view.size, shown(SUITES[simulator.task.suite]))
         for flag in LEFT_OUT:
             self._canvas.scene.flags[flag] = False
+        self._culling = Culling(model, self._canvas.scene)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -77,7 +79,7 @@ class Painter:
         self._simulator.place(episode, self._data)
         pixels = self._canvas.pixels
         for camera, hanging, picture in zip(self._cameras, self._hanging, pictures, strict=True):
-            self._canvas.draw(self._data, camera)
+            self._canvas.draw(self._data, camera, self._culling)
             picture[:] = upright(pixels, hanging)
 
     def close(self) -> None:

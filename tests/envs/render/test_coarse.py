@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from reconverge.envs.catalog import TASKS
-from reconverge.envs.render.coarse import are_triangles, coarse_model, give_back, shrunk, simplify
+from reconverge.envs.render.coarse import (
+    SMALLEST_SEEN,
+    are_triangles,
+    coarse_model,
+    give_back,
+    shrunk,
+    simplify,
+)
 
 
 def ball(radius, around, up):
@@ -53,6 +60,22 @@ def test_shrunk_averages_squares():
     assert small.shape == (2, 2, 3, 1)
     assert small[0, 0, 0, 0] == round((0 + 1 + 6 + 7) / 4)
     np.testing.assert_array_equal(shrunk(picture, 6), picture)
+
+
+def test_coarse_model_has_fewer_corners_where_no_camera_comes_close(simulator_of, monkeypatch):
+    """Of the arm that carries a camera, but not of the hand, nor of objects."""
+    model = simulator_of(TASKS["square"]).picture_model
+    coarse = coarse_model(model, 84)
+    monkeypatch.setattr("reconverge.envs.render.coarse.ARM_SEEN", SMALLEST_SEEN)
+    fewer = coarse.mesh_facenum < coarse_model(model, 84).mesh_facenum
+    bodies = {model.body(model.geom_bodyid[g]).name for g in of_meshes(model, fewer)}
+    assert bodies
+    assert all(name.startswith(("robot0_link", "fixed_mount0")) for name in bodies)
+
+
+def of_meshes(model, chosen):
+    meshes = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
+    return [g for g in meshes.nonzero()[0] if chosen[model.geom_dataid[g]]]
 
 
 def test_coarse_model_is_the_model_with_fewer_faces(simulator_of):

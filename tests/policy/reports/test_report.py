@@ -394,7 +394,11 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def shown(browser, run):
     """The browser, with the page of the run."""
-    browser.get((run / "report.html").as_uri())
+    page = (run / "report.html").as_uri()
+    browser.get(page)
+    there = "return document.readyState == 'complete' && document.URL"
+    selenium = pytest.importorskip("selenium.webdriver.support.wait")
+    selenium.WebDriverWait(browser, 60).until(lambda b: b.execute_script(there) == page)
     yield browser
     assert browser.get_log("browser") == []
 
