@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from difflib import get_close_matches
 from importlib.resources import files
 from itertools import pairwise
@@ -281,7 +282,9 @@ def _overrides(command: Command, arguments: list[str]) -> list[str]:
                 name = flag.lstrip("-").replace("-", "_")
                 near = get_close_matches(flag, sorted(FLAGS), n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "--help lists all"
-                if name in command.groups or name in command.options.__dataclass_fields__:
+                known = {each.name for each in fields(command.options)}  # type: ignore[arg-type]
+                known |= {*command.groups, "experiment"}
+                if name.partition(".")[0] in known:
                     hint = f"options are name=value, without dashes: {name}="
                 raise ReconvergeError(f"unknown option {flag!r}: {hint}")
         elif "=" in argument or argument.startswith("~"):

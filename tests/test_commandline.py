@@ -88,6 +88,8 @@ REFUSED = [
     ("--seed=3", ["unknown option '--seed': options are name=value, without dashes: seed="]),
     ("--batch-size=3", ["without dashes: batch_size="]),
     ("--method=er", ["without dashes: method="]),
+    ("--evaluation.n_rollouts=5", ["without dashes: evaluation.n_rollouts="]),
+    ("--experiment=cw10", ["without dashes: experiment="]),
     ("updates_per_task=0", ["updates_per_task=0", "at least 1"]),
     ("updates_per_task=-4", ["updates_per_task=-4", "at least 1"]),
     ("updates_per_task=1.5", ["updates_per_task=1.5", "whole number"]),
@@ -473,6 +475,7 @@ def test_several_runs(seen, monkeypatch, flag, position):
     [
         (["network=unet1d", "network.kernel_size=3,5"], 2),
         (["network=unet1d", "network.down_dims=[8,16],[8,32]"], 2),
+        (["updates_per_task=range(1,4)"], 3),
     ],
 )
 def test_sweeps_over_options_of_a_group(seen, monkeypatch, arguments, runs):

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 SMALLEST_SEEN = 0.1  # metres across a picture of what is closest to a camera
-ARM_SEEN = 0.4  # the same of an arm: the camera in its hand looks away from it
+ARM_SEEN = 0.4  # the same of the one arm: the camera in its hand looks away from it
 TEXELS_A_PIXEL = 4  # a texture is seen in parts
 SIDES, LAYERS, SQUARES = 16, 8, 2  # of cylinders and spheres; along the edge of a box
 FOR_COLLISIONS = ("bvh_aabb", "mesh_graph", "mesh_polynormal")  # the large ones

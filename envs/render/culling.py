@@ -39,9 +39,12 @@ def out_of_sight(
     places: Float[np.ndarray, "n 3"],
     radius: Float[np.ndarray, " n"],
 ) -> Bool[np.ndarray, " n"]:
-    """Tell which balls, in metres of the world, lie wholly outside of a square picture."""
+    """Tell which balls, in metres of the world, lie wholly outside of a square picture in
+    perspective.
+    """
     right = np.cross(camera.forward, camera.up)
     x, y, depth = np.stack([right, camera.up, camera.forward]) @ (places - camera.pos).T
-    slope = camera.frustum_top / camera.frustum_near
+    widest = max(camera.frustum_top, -camera.frustum_bottom, camera.frustum_width)
+    slope = widest / camera.frustum_near
     aside = np.maximum(np.abs(x), np.abs(y)) - slope * depth
     return (depth < -radius) | (aside > radius * np.hypot(1.0, slope))

@@ -144,7 +144,8 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
     }
     if task.sight:
         identity["sight"] = task.sight.fingerprint
-    renderer = {"renderer": env.picture_facts["renderer"]} if env.view else {}
+    facts = env.picture_facts if env.view else {}
+    renderer = {name: value for name, value in facts.items() if name in ("renderer", "faces")}
     pictured = env.view if takes_pictures(env) else None
     pictures = dict.fromkeys(pictured.cameras, pictured.shape[1:]) if pictured else {}
     if not path.exists():
@@ -172,8 +173,9 @@ def open_or_create(env: VectorEnv, path: Path, noise: float, episodes: int) -> D
         **identity,
     )
     for name, now in renderer.items():
-        if (was := store.attributes.get(name, "an unknown renderer")) != now:
-            warnings.warn(f"{path}: pictures were drawn by {was}, here by {now}", StoreWarning, 2)
+        if (was := store.attributes.get(name, "unknown")) != now:
+            said = f"{path}: {name} of its pictures: {was}, here: {now}"
+            warnings.warn(said, StoreWarning, 2)
     complete = len(store) >= episodes and store.attributes.get("attempts") == _attempts(store)
     if store.pictures != pictures and (pictures or not complete):
         raise StoreError(
@@ -262,11 +264,10 @@ def collect_with_bar(
     noise: float,
     workers: int | None,
     view: View | None = None,
+    held: int = 0,
 ) -> DemonstrationStore:
-    """Collect into the task's store in `folder` behind a progress bar."""
-    path = store_path(folder, task)
-    held = len(DemonstrationStore.open(path)) if path.exists() else 0
-    title = f"demonstrations of {task.name}"
+    """Collect into the task's store in `folder`, which has `held` episodes, behind a bar."""
+    path, title = store_path(folder, task), f"demonstrations of {task.name}"
     with progress_bar(title, "episode", episodes, done=min(held, episodes)) as bar:
 
         def show(done: int, tried: int) -> None:

@@ -189,8 +189,9 @@ def complete(
     require_experts([task for task in tasks if task.name not in stores], tasks)
     for task in tasks:
         if task.name not in stores or EXPERT in stores[task.name].attributes:
+            held = len(stores[task.name]) if task.name in stores else 0
             stores[task.name] = collect_with_bar(
-                task, folder, episodes=episodes, noise=noise, workers=workers
+                task, folder, episodes=episodes, noise=noise, workers=workers, held=held
             )
     return [stores[task.name] for task in tasks]
 

@@ -217,17 +217,17 @@ def go_on(
         where = {"task": progress.task, "update": progress.update}
         changes += [{**where, "options": changed, "command": command}] if changed else []
     else:
-        _refuse_too_late({name: v for name, v in changed.items() if name in begun.options})
+        _refuse_too_late(changed, begun.options)
     kept = {name: begun.facts[name] for name in OF_THE_START}
     return progress, {**facts, **kept, "changes": changes}
 
 
-def _refuse_too_late(changed: Mapping[str, Any]) -> None:
-    """Raise ReconvergeError for options that would tell of a finished run what it was not."""
-    for name, value in changed.items():
+def _refuse_too_late(changed: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Raise ReconvergeError for an option that would tell of a finished run what it was not."""
+    for name in sorted(changed.keys() & before.keys() - {"env", "evaluation.slots"}):
         raise ReconvergeError(
-            f"{name}={value}: all tasks are learned, it would change nothing; leave it out, or "
-            "give further tasks (env=) or more updates (updates_per_task=) too"
+            f"{name}={changed[name]}: all tasks are learned, with {before[name]}; give {name}="
+            f"{before[name]}, or further tasks (env=) or more updates (updates_per_task=) too"
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 from faults.kills import WORK, Trials
 
 # Two kills seldom meet a write; by hand there are more. test_execution kills a run in its second
-# task, test_files, test_store and test_collect kill what writes.
+# task, test_files and test_store kill what writes.
 by_hand = pytest.mark.skipif(not os.environ.get("ALL_TASKS"), reason="with ALL_TASKS=1")
 
 

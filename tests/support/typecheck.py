@@ -22,8 +22,9 @@ def check(function):
 @contextmanager
 def unchecked():
     """Check no shapes for a while: where the same calls, hundreds of them, were checked before."""
+    before = config.jaxtyping_disable
     config.update("jaxtyping_disable", True)
     try:
         yield
     finally:
-        config.update("jaxtyping_disable", False)
+        config.update("jaxtyping_disable", before)

@@ -162,7 +162,8 @@ def _over_seeds(
         else Cell("?")
         for run, entries in zip(runs, found, strict=True)
     ]
-    return Cell(", ".join(cell.text for cell in cells), cells[0].value)
+    first = next((cell.value for cell in cells if cell.value is not None), None)
+    return Cell(", ".join(cell.text for cell in cells), first)
 
 
 def _entries(run: Summary, task: str, later: str, target: float) -> list[TaskRecovery]:

@@ -155,7 +155,7 @@ def test_a_store_with_pictures_serves_a_policy_that_is_told_the_state(pictured):
 def test_another_renderer_is_a_warning(tmp_path, pictured):
     copy = shutil.copytree(pictured.path, tmp_path / "lift.zarr")
     DemonstrationStore.open(copy, "a").update_attributes({"renderer": "a GPU"})
-    with pytest.warns(StoreWarning, match="were drawn by a GPU, here by"):
+    with pytest.warns(StoreWarning, match="renderer of its pictures: a GPU, here: "):
         collect(LIFT, copy, episodes=2, noise=0.2, workers=1, view=VIEW)
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import warnings
 from dataclasses import replace
 
@@ -27,12 +28,14 @@ from reconverge.policy.runs.checkpoint import newest
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.runs.summary import read_summary
 from support.physics import record, reset_reference, to_world
+from support.rows import rows
 from support.stores import OWN, rewrite, store_from_elsewhere
 from support.tiny_run import call, options, shorten
 
 pytestmark = pytest.mark.usefixtures("made_simulators")
 # Of one object, of several, and the one that a state does not place.
-SOME = pytest.mark.parametrize("robosuite_task", ["lift", "stack", "door"], indirect=True)
+THREE = rows("robosuite") if os.environ.get("ALL_TASKS") else ["lift", "stack", "door"]
+SOME = pytest.mark.parametrize("robosuite_task", THREE, indirect=True)
 
 
 @SOME

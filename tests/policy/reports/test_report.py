@@ -313,31 +313,36 @@ def test_a_run_ends_with_its_report(demonstrations, tmp_path, monkeypatch, simul
     assert page.count('role="img"') == 2 * 4
 
 
-def test_where_nothing_can_be_rendered_one_line_says_so(run, tmp_path, monkeypatch, capsys):
-    def no_film(*arguments, **options):
-        raise RenderError("no offscreen rendering without OpenGL: apt-get install libegl1")
-
-    monkeypatch.setattr(illustrate, "film", no_film)
-    tasks = [TASKS["lift"], TASKS["can"]]
-    finished = FinishedRun(
-        summary=read_summary(run),
-        tasks=tasks,
+def finished_run(folder):
+    return FinishedRun(
+        summary=read_summary(folder),
+        tasks=[TASKS["lift"], TASKS["can"]],
         model_of=lambda task: make_policy(),
         generator=None,
         windows=[],
         film_seeds=range(1),
     )
-    illustrate.illustrate(tmp_path, finished)
+
+
+def test_where_nothing_can_be_rendered_one_line_says_so(run, tmp_path, monkeypatch, capsys):
+    def no_film(*arguments, **options):
+        raise RenderError("no offscreen rendering without OpenGL: apt-get install libegl1")
+
+    monkeypatch.setattr(illustrate, "film", no_film)
+    illustrate.illustrate(tmp_path, finished_run(run))
     assert (
         capsys.readouterr().out
         == "no videos: no offscreen rendering without OpenGL: apt-get install libegl1\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_films_that_an_interrupted_report_left_are_kept(run, tmp_path, monkeypatch):
     films = []
     monkeypatch.setattr(illustrate, "film", lambda _, path, *rest, **size: films.append(path.name))
     (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / "lift.mp4").touch()  # by a report that was interrupted
-    illustrate.illustrate(tmp_path, finished)
+    (tmp_path / "videos" / "lift.mp4").touch()
+    illustrate.illustrate(tmp_path, finished_run(run))
     assert films == ["can.mp4"]
 
 

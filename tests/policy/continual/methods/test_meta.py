@@ -1,5 +1,6 @@
 """The meta-learners against their formulas."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.parameter_vector import split
 from reconverge.policy.continual.rehearsal import Replay
 from reconverge.policy.model.diffusion import mean_square
-from support.tiny import learn, make_method, make_setting, make_windows
+from support.tiny import action_error, learn, make_method, make_setting, make_windows
 
 
 class Watched:
@@ -84,6 +85,16 @@ def test_update_of_vr_mcl_corrects_the_estimate_before_by_the_same_batch(monkeyp
         now, before = (watched.written_out(t, 0.3, at=i) for i in (t, t - 1))
         estimate = now + 0.9 * (estimate - before)
         torch.testing.assert_close(watched.gradients[t], estimate, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.skipif(not os.environ.get("ALL_TASKS"), reason="with ALL_TASKS=1")
+@pytest.mark.parametrize("name", ["ftml", "vr_mcl"])
+def test_update_keeps_the_first_task(name):
+    method = make_method(name)
+    learn(method, 0, 250)
+    learn(method, 1, 400, last=True)
+    assert action_error(method.model, 0) < 0.04
+    assert action_error(method.model, 1) < 0.04
 
 
 def test_begin_task_ends_the_estimate():
