@@ -283,7 +283,7 @@ def _overrides(command: Command, arguments: list[str]) -> list[str]:
                 near = get_close_matches(flag, sorted(FLAGS), n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "--help lists all"
                 known = {each.name for each in fields(command.options)}  # type: ignore[arg-type]
-                known |= {*command.groups, "experiment"}
+                known |= {*command.groups, *(["experiment"] if command.experiments else [])}
                 if name.partition(".")[0] in known:
                     hint = f"options are name=value, without dashes: {name}="
                 raise ReconvergeError(f"unknown option {flag!r}: {hint}")
