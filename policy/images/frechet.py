@@ -8,6 +8,7 @@ that only distances of equally many pictures compare.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,12 @@ class Moments:
     mean: Float[Tensor, " F"]
     covariance: Float[Tensor, "F F"]
 
+    @cached_property
+    def root(self) -> Float[Tensor, "F F"]:
+        """Return the covariance's square root."""
+        values, vectors = torch.linalg.eigh(self.covariance)
+        return (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
+
 
 def moments(features: Float[Tensor, "N F"]) -> Moments:
     """Return mean and covariance (over N - 1) of at least two features."""
@@ -33,12 +40,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
     The trace of (C_1 C_2)^1/2 is that of (C_1^1/2 C_2 C_1^1/2)^1/2, a root of a symmetric matrix.
     """
-    root = _root(first.covariance)
-    inner = torch.linalg.eigvalsh(root @ second.covariance @ root).clamp(min=0.0)
+    product = first.root @ second.covariance @ first.root
+    inner = torch.linalg.eigvalsh(product).clamp(min=0.0)
     traces = first.covariance.trace() + second.covariance.trace() - 2 * inner.sqrt().sum()
     return max(0.0, float((first.mean - second.mean).square().sum() + traces))
-
-
-def _root(matrix: Float[Tensor, "F F"]) -> Float[Tensor, "F F"]:
-    values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T

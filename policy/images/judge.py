@@ -7,27 +7,21 @@ features are those of the Frechet distance. It is trained once for a store and k
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reconverge.datasets.images.labelled import LabelledPictures
 from reconverge.datasets.images.picture_store import PictureStore
-from reconverge.errors import ReconvergeError
-from reconverge.files import alone, replacing
 from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.images.class_tasks import as_values
-from reconverge.policy.runs.checkpoint import write_tensors
+from reconverge.policy.images.kept import Made, kept_beside
 from reconverge.progress import progress_bar
-from reconverge.seal import SealError, read_sealed, seal
 
 WIDTH, FEATURES = 16, 64
 EPOCHS, LEAST, BATCH, RATE = 3, 300, 128, 3e-3  # passes, but at least so many updates
 AT_ONCE = 2000
-SCHEMA, MANIFEST = 1, "judge.json"
 
 
 class Classifier(nn.Module):
@@ -73,43 +67,27 @@ class Judge:
 
 def judge_of(store: PictureStore, device: torch.device | str = "cpu") -> Judge:
     """Return the judge of a store, trained where it is missing or of other pictures."""
-    folder = store.path.with_suffix(".judge")
-    with alone(folder):
-        if not folder.exists() or _read_manifest(folder)["identity"] != store.identity:
-            _train_into(folder, store)
-    classifier = _make(store)
-    classifier.load_state_dict(load_file(folder / "model.safetensors"))
+    weights, about = kept_beside(store, "judge", "model.safetensors", lambda: _make(store))
+    classifier = _untrained(store)
+    classifier.load_state_dict(weights)
     classifier.requires_grad_(False).eval().to(device)
-    return Judge(classifier, float(_read_manifest(folder)["accuracy"]))
+    return Judge(classifier, float(about["accuracy"]))
 
 
-def _read_manifest(folder: Path) -> dict:
-    try:
-        return read_sealed(folder, MANIFEST, SCHEMA)
-    except SealError as error:
-        raise ReconvergeError(
-            f"{folder}: {error}; delete the folder, and it is made again"
-        ) from error
-
-
-def _make(store: PictureStore) -> Classifier:
+def _untrained(store: PictureStore) -> Classifier:
     channels, size = store.pictures.test.pictures.shape[1:3]
     return Classifier(channels, size, len(store.pictures.classes))
 
 
-def _train_into(folder: Path, store: PictureStore) -> None:
+def _make(store: PictureStore) -> Made:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        classifier = _make(store)
+        classifier = _untrained(store)
     train(classifier, store.pictures.train)
     judge = Judge(classifier.eval(), 0.0)
     test = store.pictures.test
     right = judge.classes(as_values(torch.tensor(test.pictures))) == torch.tensor(test.labels)
-    about = {"identity": store.identity, "accuracy": float(right.float().mean())}
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        write_tensors(classifier.state_dict(), temporary / "model.safetensors")
-        seal(temporary, MANIFEST, SCHEMA, about)
+    return dict(classifier.state_dict()), {"accuracy": float(right.float().mean())}
 
 
 def train(classifier: Classifier, found: LabelledPictures) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from reconverge.envs.seeds import MEASUREMENT
 from reconverge.policy.continual.denoising import random_stream
 from reconverge.policy.continual.loop import Distance, Progress
-from reconverge.policy.images.class_tasks import PictureBatch, TaskPictures, as_values
-from reconverge.policy.images.frechet import frechet_distance, moments
+from reconverge.policy.images.class_tasks import PictureBatch
+from reconverge.policy.images.frechet import Moments, frechet_distance, moments
 from reconverge.policy.images.inception import Features
 from reconverge.policy.images.judge import Judge
 from reconverge.policy.images.picture_model import PictureDenoiser
@@ -24,20 +24,19 @@ class PictureEvaluation:
     """Evaluate of the loop: whether each generated picture is of its class, by the judge.
 
     The Frechet distance to the test pictures goes into `progress`, of as many pictures as a probe
-    has, and after a task of all of them, too. `tests` are the test pictures of every task.
+    has, and after a task of all of them, too. `real` are the moments of every task's.
     """
 
     def __init__(
         self,
         judge: Judge,
         features: Features,
-        tests: Sequence[TaskPictures],
+        real: Sequence[Moments],
         options: EvaluationOptions,
         progress: Progress,
     ):
-        self.judge, self.features = judge, features
+        self.judge, self.features, self.real = judge, features, real
         self.options, self.progress = options, progress
-        self.real = [moments(features(as_values(test.pictures))) for test in tests]
 
     def __call__(self, model: PictureDenoiser, task: int, n: int) -> list[bool]:
         found = self.generate(model, task, n)
@@ -66,5 +65,5 @@ class PictureEvaluation:
         if len(features) < 2:
             return
         at = self.progress
-        value = frechet_distance(moments(features), self.real[task])
+        value = frechet_distance(self.real[task], moments(features))
         at.distances.append(Distance(at.task, task, at.update, len(features), value))

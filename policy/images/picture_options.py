@@ -108,8 +108,8 @@ class ImageOptions(RunOptions):
     )
     features: str = option(
         "classifier",
-        "of the Frechet distance: classifier: of the one that judges | inception: FID, with "
-        "torch-fidelity and its weights, a download",
+        "of the Frechet distance: classifier: of the one that judges | inception: FID; "
+        "pip install -e '.[fid]'",
         choices=FEATURES,
     )
     report: bool = option(True, "true: end with report.html, a page with everything about the run")

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from reconverge.datasets.images.picture_store import PictureStore
@@ -24,10 +25,11 @@ from reconverge.policy.continual.rehearsal import (
     Replay,
     ReplaySource,
 )
-from reconverge.policy.images.class_tasks import TaskPictures, class_tasks, task_pictures
+from reconverge.policy.images.class_tasks import TaskPictures, as_values, class_tasks, task_pictures
 from reconverge.policy.images.distances import summarize_distances
-from reconverge.policy.images.inception import Features, inception_features
-from reconverge.policy.images.judge import judge_of
+from reconverge.policy.images.frechet import Moments, moments
+from reconverge.policy.images.inception import Features, features_of_tests, inception_features
+from reconverge.policy.images.judge import Judge, judge_of
 from reconverge.policy.images.measuring import PictureEvaluation
 from reconverge.policy.images.picture_model import PictureDenoiser, PictureSpec, make_denoiser
 from reconverge.policy.images.picture_options import ImageOptions, deciding
@@ -52,7 +54,6 @@ class PictureRun:
 
     spec: PictureSpec
     train: Sequence[TaskPictures]
-    test: Sequence[TaskPictures]
     method: Method
 
 
@@ -83,15 +84,13 @@ def _learn_all(
     judge = judge_of(store, device)
     facts = _facts(options, run.method, store)
     facts["judge"] = {"features": options.features, "test_accuracy": judge.accuracy}
-    measured: Features = judge.features
-    if options.features == "inception":
-        measured = inception_features(device)
+    features, real = _measure(options.features, store, judge, run.spec, device)
     progress, state = Progress(demonstration_seconds=time.perf_counter() - started), None
     if begun is not None:
         progress, facts = go_on(begun, run.spec, facts, options, command())
         state = begun.state
     record_options(options, folder)  # with those that were typed anew
-    evaluation = PictureEvaluation(judge, measured, run.test, options.evaluation, progress)
+    evaluation = PictureEvaluation(judge, features, real, options.evaluation, progress)
     reporter = make_reporter(run.spec.tasks)
     sheets = SampleSheets(reporter, folder, run.method.model_of, evaluation, run.spec)
     record = RunRecord(
@@ -117,6 +116,22 @@ def _learn_all(
     return record.finish(progress, seconds, run.method.memory_bytes, distances=distances)
 
 
+def _measure(
+    name: str, store: PictureStore, judge: Judge, spec: PictureSpec, device: torch.device
+) -> tuple[Features, list[Moments]]:
+    """Return the features of that name, and the moments of every task's test pictures in them."""
+    test = store.pictures.test
+    if name == "inception":
+        features = inception_features(device)
+        found = features_of_tests(store, features)
+    else:
+        features = judge.features
+        found = features(as_values(torch.tensor(test.pictures)).to(device))
+    return features, [
+        moments(found[torch.tensor(np.isin(test.labels, task))]) for task in spec.classes
+    ]
+
+
 def make_run(options: ImageOptions, store: PictureStore) -> PictureRun:
     """Make the objects of a run from its options and pictures."""
     device = find_device(options.device)
@@ -131,9 +146,8 @@ def make_run(options: ImageOptions, store: PictureStore) -> PictureRun:
         diffusion=asdict(options.diffusion),
     )
     train = [task_pictures(found.train, task, device) for task in tasks]
-    test = [task_pictures(found.test, task, device) for task in tasks]
-    for task, pictures in zip(tasks, test, strict=True):
-        if len(pictures.labels) < 2:
+    for task in tasks:
+        if len(found.test.of(task.classes).labels) < 2:
             raise ReconvergeError(
                 f"data={options.data}: one test picture of task {task.label}, and a Frechet "
                 "distance needs two; add some, or choose more classes_per_task"
@@ -141,7 +155,7 @@ def make_run(options: ImageOptions, store: PictureStore) -> PictureRun:
     torch.manual_seed(options.seed)
     precision = precision_on(device, options.optimizer.precision)
     denoiser = make_denoiser(spec, device, precision)
-    return PictureRun(spec, train, test, _make_method(options, denoiser, train))
+    return PictureRun(spec, train, _make_method(options, denoiser, train))
 
 
 def _make_method(
