@@ -8,7 +8,6 @@ that only distances of equally many pictures compare.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -17,30 +16,26 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and covariance of features, in float64."""
+    """Mean and covariance of features, in float64; the covariance is root^T root."""
 
     mean: Float[Tensor, " F"]
-    covariance: Float[Tensor, "F F"]
-
-    @cached_property
-    def root(self) -> Float[Tensor, "F F"]:
-        """Return the covariance's square root."""
-        values, vectors = torch.linalg.eigh(self.covariance)
-        return (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
+    root: Float[Tensor, "R F"]
 
 
 def moments(features: Float[Tensor, "N F"]) -> Moments:
     """Return mean and covariance (over N - 1) of at least two features."""
     values = features.double().cpu()
-    return Moments(values.mean(0), torch.cov(values.T).reshape(values.shape[1], values.shape[1]))
+    mean = values.mean(0)
+    root = torch.linalg.qr((values - mean) / (len(values) - 1) ** 0.5, mode="r").R
+    return Moments(mean, root)
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
     """Return the squared distance, at least 0.
 
-    The trace of (C_1 C_2)^1/2 is that of (C_1^1/2 C_2 C_1^1/2)^1/2, a root of a symmetric matrix.
+    C_1 C_2 has the eigenvalues of P^T P, where P = root_1 root_2^T, so that the trace of its root
+    is the sum of P's singular values: of few pictures P is small, however many features there are.
     """
-    product = first.root @ second.covariance @ first.root
-    inner = torch.linalg.eigvalsh(product).clamp(min=0.0)
-    traces = first.covariance.trace() + second.covariance.trace() - 2 * inner.sqrt().sum()
+    shared = torch.linalg.svdvals(first.root @ second.root.T).sum()
+    traces = first.root.square().sum() + second.root.square().sum() - 2 * shared
     return max(0.0, float((first.mean - second.mean).square().sum() + traces))

@@ -25,9 +25,18 @@ def test_distance_is_that_of_its_formula():
 
 def test_distance_of_normals_on_a_line():
     """(m - m')^2 + (s - s')^2."""
-    first = Moments(torch.zeros(1).double(), torch.full((1, 1), 4.0).double())
+    first = Moments(torch.zeros(1).double(), torch.full((1, 1), 2.0).double())
     second = Moments(torch.full((1,), 3.0).double(), torch.full((1, 1), 1.0).double())
     assert frechet_distance(first, second) == pytest.approx(9 + 1)
+
+
+def test_distance_of_fewer_pictures_than_features():
+    first, second = features(1, n=4), features(2, n=40)
+    a, b = np.cov(first.numpy().T), np.cov(second.numpy().T)
+    mean = float((first.mean(0) - second.mean(0)).square().sum())
+    expected = mean + np.trace(a + b) - 2 * np.sqrt(np.linalg.eigvals(a @ b).real.clip(0)).sum()
+    assert moments(first).root.shape == (4, 5)
+    assert frechet_distance(moments(first), moments(second)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_distance_of_the_same_is_zero_also_where_a_feature_never_changes():

@@ -91,6 +91,20 @@ def test_distances_are_of_every_task_seen(run):
     assert len(found.recovery) == 3
 
 
+def test_distances_in_inceptions_features_are_named(pictures, tmp_path, monkeypatch):
+    short = ["method=finetune", "replay=none", "updates_per_task=2", "evaluation.probe_rollouts=0"]
+    folder = tmp_path / "fid"
+    assert (
+        call(images.main, options(pictures, folder, *short, "features=inception"), monkeypatch) == 0
+    )
+    summary = read_summary(folder)
+    found = Distances.from_json(summary.distances, "summary.json")
+    assert found.features == "inception"
+    assert 10 < found.average < 1000
+    write_report([folder], tmp_path / "report.html")
+    assert "in the features of Inception" in (tmp_path / "report.html").read_text()
+
+
 def test_sheets_have_a_row_for_every_task_seen(run):
     sizes = [Image.open(path).size for path in sorted((run / "samples").iterdir())]
     assert [height for _, height in sizes] == [2 + 18, 2 + 2 * 18]
