@@ -9,6 +9,8 @@ from math import pi
 from reconverge.envs.suites.libero.boxes import HANDLE, Box, Spot
 from reconverge.envs.suites.libero.experts import (
     SIDE,
+    FromAboveIntoExpert,
+    FromAboveOntoExpert,
     Grasping,
     InsideExpert,
     IntoExpert,
@@ -17,6 +19,7 @@ from reconverge.envs.suites.libero.experts import (
     PlaceExpert,
     SlotExpert,
     grasp_book,
+    grasp_far,
     grasp_mug,
     grasp_neck,
     grasp_pot,
@@ -29,6 +32,7 @@ from reconverge.envs.suites.libero.fixtures import (
     HandleExpert,
     KnobExpert,
     PushExpert,
+    RoomExpert,
     ShutExpert,
 )
 from reconverge.envs.suites.libero.turns import InTurn
@@ -49,6 +53,7 @@ COMPARTMENTS = {
     "right": (1, 0.02, (-0.006, 0.0, 0.0)),
 }
 FRONT = 0.014  # before the middle of a drawer, away from the cabinet: where a thing is put, metres
+FARTHEST_FRONT = 0.03  # the same in a drawer that is not wide open
 RIGHT_OF_PLATE = "plate_right_region"
 RIGHT_OF_CADDY = "study_table_desk_caddy_right_region"
 
@@ -95,10 +100,15 @@ def drawer(
 
 
 def inside(
-    grasping: Grasping, level: str, thing: str, cabinet: str, landmarks: Landmarks
+    grasping: Grasping,
+    level: str,
+    thing: str,
+    cabinet: str,
+    landmarks: Landmarks,
+    front: float = FRONT,
 ) -> PlaceExpert:
     place = _drawer(level, cabinet, landmarks)
-    return InsideExpert(Box(landmarks, thing), place.along(-FRONT), grasping)
+    return InsideExpert(Box(landmarks, thing), place.along(-front), grasping)
 
 
 def _drawer(level: str, cabinet: str, landmarks: Landmarks, part: str = "") -> Box:
@@ -114,6 +124,16 @@ def inside_shut(
     )
 
 
+def room_inside_shut(level: str, thing: str, cabinet: str, landmarks: Landmarks) -> Expert:
+    """The thing lies before the open drawer, where the palm does not fit."""
+    handle = _drawer(level, cabinet, landmarks, HANDLE)
+    return InTurn(
+        RoomExpert(handle, Box(landmarks, thing)),
+        inside(grasp_top, level, thing, cabinet, landmarks, front=FARTHEST_FRONT),
+        ShutExpert(handle),
+    )
+
+
 def shut_bowl(cabinet: str, bowl: str, landmarks: Landmarks) -> Expert:
     return InTurn(
         ShutExpert(_drawer("top", cabinet, landmarks, HANDLE)),
@@ -123,6 +143,11 @@ def shut_bowl(cabinet: str, bowl: str, landmarks: Landmarks) -> Expert:
 
 def two_into(one: str, other: str, basket: str, landmarks: Landmarks) -> Expert:
     return InTurn(into(one, basket, landmarks), into(other, basket, landmarks))
+
+
+def two_between(one: str, other: str, basket: str, landmarks: Landmarks) -> Expert:
+    """Cartons stand beside the first, towards the robot."""
+    return InTurn(far_into(one, basket, landmarks), into(other, basket, landmarks))
 
 
 def two_mugs(left: str, right: str, one: str, other: str, landmarks: Landmarks) -> Expert:
@@ -152,12 +177,13 @@ def open_middle(region: str, landmarks: Landmarks) -> Expert:
 
 TOP, COOK = "_top_side", "_cook_region"  # of a cabinet, of a stove
 into = partial(put, IntoExpert, grasp_top)
+far_into = partial(put, FromAboveIntoExpert, grasp_far)
 mug_onto = partial(put, OntoExpert, grasp_mug)
 bottle_onto = partial(put, OntoExpert, grasp_neck)
 bowl_onto = partial(put, OntoExpert, grasp_rim)
 # the nearest turn of the wrist: the arm stays away from the cabinet's open drawer
 grasp_near = partial(grasp_rim, side=-pi / 2)
-near_onto = partial(put, OntoExpert, grasp_near)
+near_onto = partial(put, FromAboveOntoExpert, grasp_near)  # a bottle stands beside it
 grasp_left = partial(grasp_rim, side=-SIDE)
 pot_onto = partial(put, OntoExpert, grasp_pot, part=COOK, at=BURNER)
 knob = partial(KnobExpert, "flat_stove_1_button")
@@ -178,7 +204,8 @@ CHOICES: dict[str, dict[int, Choice]] = {
         9: ("bottle", partial(bottle_onto, at=RACK)),
     },
     "libero_10": {
-        **dict.fromkeys((0, 1, 7), ("baskets", two_into)),
+        **dict.fromkeys((0, 7), ("baskets", two_into)),
+        1: ("baskets", two_between),
         2: ("knob_pot", knob_and_pot),
         3: ("inside_shut", partial(inside_shut, grasp_left, "bottom")),
         4: ("mugs", two_mugs),
@@ -190,7 +217,8 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((0, 28), ("shut", partial(drawer, ShutExpert, "top"))),
         1: ("shut_bowl", shut_bowl),
         2: ("inside", partial(inside, grasp_rim, "top")),
-        **dict.fromkeys((3, 4, 5), ("inside_shut", partial(inside_shut, grasp_top, "top"))),
+        **dict.fromkeys((3, 4), ("inside_shut", partial(inside_shut, grasp_top, "top"))),
+        5: ("room_inside_shut", partial(room_inside_shut, "top")),
         **dict.fromkeys((7, 11), ("drawer", partial(drawer, DrawerExpert, "top"))),
         **dict.fromkeys((9, 12, 13, 14, 16, 17), BOWL),
         **dict.fromkeys((10, 15, 25, 43), ("bowl", partial(bowl_onto, part=TOP))),

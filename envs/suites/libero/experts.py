@@ -49,6 +49,7 @@ RIM = 0.016  # grasp of a bowl below its rim, metres
 CENTRED = 0.008  # distance from a dish's axis at which a bowl is lowered, metres
 ROOM = 0.03  # distance from the middle of a drawer at which a bowl is lowered, metres
 HIGH = 0.12  # of the hand over the middle of a drawer, metres
+TALL = 0.15  # height over a grasp from which the hand comes down between tall things, metres
 LANDED = 0.008  # height over the dish at which a bowl is released, metres
 HIGHEST = 0.26  # height over the dish at which a bowl is carried, metres
 LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from below the cabinet's top
@@ -76,12 +77,29 @@ def release(hand: Hand, grasp: Grasp) -> Float[np.ndarray, " Da"]:
     return drive((0.0, 0.0, RETREAT if gone else -SINK), upright(hand.palm), 0.0, False)
 
 
+def come_down(
+    action: Float[np.ndarray, " Da"], hand: Hand, grasp: Grasp, z: float
+) -> Float[np.ndarray, " Da"]:
+    """Return the `action`, up to the height `z` first where the hand is not over the grasp."""
+    aside = dist(hand.position[:2], grasp.position[:2]) + ARM_OF_YAW * abs(grasp.turn)
+    up = ramp(aside, SOFT, 3.0 * SOFT) * min(GAIN / METRES * (z - hand.position[2]), 1.0)
+    action[2] = max(action[2], up) if aside > SOFT else action[2]
+    return action
+
+
 Grasping = Callable[[Hand, Box, Vector, Frame], Grasp]  # of the box around a thing
 
 
 def grasp_top(hand: Hand, thing: Box, middle: Vector, frame: Frame) -> Grasp:
     """Grasp a thing between two of its upright faces."""
     return thing.grasp(hand, middle, frame)
+
+
+def grasp_far(hand: Hand, thing: Box, middle: Vector, frame: Frame) -> Grasp:
+    """Grasp a long thing at its end away from the robot."""
+    near = thing.grasp(hand, middle, frame)
+    x, y = (2.0 * middle[i] - near.position[i] for i in (0, 1))
+    return near._replace(position=(x, y, near.position[2]))
 
 
 def grasp_rim(hand: Hand, bowl: Box, middle: Vector, frame: Frame, side: float = SIDE) -> Grasp:
@@ -165,6 +183,13 @@ class PlaceExpert(ABC):
         hand, grasp, *_ = self.see(observation)
         return hand.opening < OPEN and dist(hand.position, grasp.position) < HOLD_WITHIN
 
+    def from_above(
+        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
+    ) -> Float[np.ndarray, " Da"]:
+        """Return the `action`, down over the thing only."""
+        hand, grasp, *_ = self.see(observation)
+        return come_down(action, hand, grasp, grasp.position[2] + TALL)
+
     def leave(
         self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
     ) -> Float[np.ndarray, " Da"]:
@@ -236,6 +261,20 @@ class OverExpert(OntoExpert):
     clearance = HIGHEST
 
 
+class FromAboveIntoExpert(IntoExpert):
+    """Put a thing from between tall ones, which would fall over, into a basket."""
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        return self.from_above(observation, super().act(observation))
+
+
+class FromAboveOntoExpert(OntoExpert):
+    """Put a thing from between tall ones, which would fall over, on a dish or a region."""
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
+        return self.from_above(observation, super().act(observation))
+
+
 class InsideExpert(OntoExpert):
     """Put a thing into a drawer, where it may slide."""
 
@@ -243,13 +282,9 @@ class InsideExpert(OntoExpert):
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         """Come down over the thing only: on the way the drawer stands out."""
-        action = super().act(observation)
         hand, grasp, *_ = self.see(observation)
-        aside = dist(hand.position[:2], grasp.position[:2]) + ARM_OF_YAW * abs(grasp.turn)
-        missing = self._place.read(observation)[0][2] + HIGH - hand.position[2]
-        up = ramp(aside, SOFT, 3.0 * SOFT) * min(GAIN / METRES * missing, 1.0)
-        action[2] = max(action[2], up) if aside > SOFT else action[2]
-        return action
+        z = self._place.read(observation)[0][2] + HIGH
+        return come_down(super().act(observation), hand, grasp, z)
 
 
 class SlotExpert(IntoExpert):

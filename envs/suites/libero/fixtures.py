@@ -42,6 +42,7 @@ TURNED = 0.6  # angle of a knob from which its stove is on, with what it may spr
 BEFORE = 0.06  # distance from a handle before which the hand comes down to push it, metres
 ASIDE = 0.02  # distance along it at which the hand comes down, metres
 LEANING = 0.7  # angle of the hand to the vertical as it pushes, radians
+INSIDE, ROOM = 0.05, 0.105  # before a handle: a thing in the drawer, one with room, metres
 PUSH = 0.05  # position error that pushes a dish, metres
 LOW = 0.018  # of the grip site over a region of the table, metres
 WALL = 0.008  # from a flat dish's outer rim to between the fingers, metres
@@ -155,6 +156,29 @@ class ShutExpert(HandleExpert):
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
         return self._part.position(observation) > 0.0
+
+
+class RoomExpert(ShutExpert):
+    """Push an open drawer inwards until the hand fits between its handle and a thing before it."""
+
+    def __init__(self, part: Box, thing: Box):
+        super().__init__(part)
+        self._thing = thing
+
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return not INSIDE < self._before(observation) < ROOM
+
+    def leave(
+        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
+    ) -> Float[np.ndarray, " Da"]:
+        done = self._before(observation) < INSIDE
+        return action if done else super().leave(observation, action)
+
+    def _before(self, observation: Mapping[str, np.ndarray]) -> float:
+        """Return how far before the handle the thing is, metres: less than 0 in the drawer."""
+        handle, _, frame = self.read(observation)
+        middle, _ = self._thing.read(observation)
+        return sum((a - b) * c for a, b, c in zip(middle, handle, frame[2], strict=True))
 
 
 class PushExpert:
