@@ -14,16 +14,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from reconverge.configs.store import Command
-from reconverge.errors import ReconvergeError, unknown
+from reconverge.errors import ReconvergeError, lacks_memory, unknown
 from reconverge.options import option_names
-
-NO_MEMORY = (
-    "can't allocate memory",
-    "out of memory",
-    "Unable to allocate",
-    "alloc failed",
-    "ALLOC_FAILED",  # of CUDA's libraries
-)
 
 
 def mendable(error: Exception) -> ReconvergeError | None:
@@ -33,7 +25,7 @@ def mendable(error: Exception) -> ReconvergeError | None:
     said = " ".join(str(error).split())
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return ReconvergeError(said)
-    if isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY):
+    if lacks_memory(error):
         return ReconvergeError(
             f"the memory is not enough ({said[:120] or type(error).__name__}); make a number of "
             "these options smaller: width, depth, batch_size, pool, samples, slots, workers"

@@ -3,6 +3,14 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "Unable to allocate",
+    "alloc failed",
+    "ALLOC_FAILED",  # of CUDA's libraries
+)
+
 
 class ReconvergeError(ValueError):
     """One line that a user can act on: the offending value, the legal ones, and the remedy.
@@ -31,3 +39,8 @@ def unknown(
     near = get_close_matches(str(name), [*names, *more], n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return error(f"unknown {kind} {name!r}: choose one of {', '.join(names)}{hint}")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether Python, a library or a GPU had no memory left."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)

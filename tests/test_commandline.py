@@ -9,6 +9,7 @@ import shutil
 import sys
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -355,6 +356,40 @@ def test_a_loss_that_is_not_finite_leaves_the_run_resumable(
     slower = [f"resume={folder}", "optimizer.learning_rate=1e-3"]
     assert call(train.main, slower, monkeypatch) == 0
     assert read_summary(folder).changes[0]["options"] == {"optimizer.learning_rate": 1e-3}
+
+
+def exhaust(monkeypatch, at):
+    """Let a GPU have no memory left at the `at`-th update."""
+    calls, step = [], Optimization.step
+
+    def exhausted(self, loss):
+        calls.append(1)
+        if len(calls) == at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return step(self, loss)
+
+    monkeypatch.setattr(Optimization, "step", exhausted)
+
+
+def test_a_run_that_lacked_memory_at_first_is_typed_again(
+    fails, tmp_path, demonstrations, monkeypatch
+):
+    typed = options(demonstrations, tmp_path / "run", "method=finetune")
+    with monkeypatch.context() as patch:
+        exhaust(patch, at=1)
+        assert "the memory is not enough (CUDA out of memory" in fails(typed)
+    smaller = [each for each in typed if not each.startswith("batch_size=")] + ["batch_size=4"]
+    assert call(train.main, smaller, monkeypatch) == 0
+
+
+def test_a_run_that_lacked_memory_later_is_resumable(tmp_path, demonstrations, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        exhaust(patch, at=12 + 7)
+        typed = options(demonstrations, folder, "method=finetune")
+        assert call(train.main, typed, monkeypatch) == 2
+    assert f"continue with: reconverge train resume={folder}" in capsys.readouterr().out
+    assert call(train.main, [f"resume={folder}", "batch_size=4"], monkeypatch) == 0
 
 
 def test_an_absurd_learning_rate_stops_in_one_line(fails, tmp_path, demonstrations):

@@ -62,7 +62,9 @@ class Judge:
     @torch.no_grad()
     def features(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
         """Return what the classifier's last layer sees."""
-        return torch.cat([self.classifier.pictures(part) for part in pictures.split(AT_ONCE)])
+        device = self.classifier.classes.weight.device
+        parts = [self.classifier.pictures(part.to(device)) for part in pictures.split(AT_ONCE)]
+        return torch.cat(parts)
 
 
 def judge_of(store: PictureStore, device: torch.device | str = "cpu") -> Judge:

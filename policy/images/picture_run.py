@@ -29,7 +29,7 @@ from reconverge.policy.images.class_tasks import TaskPictures, as_values, class_
 from reconverge.policy.images.distances import summarize_distances
 from reconverge.policy.images.frechet import Moments, moments
 from reconverge.policy.images.inception import Features, features_of_tests, inception_features
-from reconverge.policy.images.judge import Judge, judge_of
+from reconverge.policy.images.judge import AT_ONCE, Judge, judge_of
 from reconverge.policy.images.measuring import PictureEvaluation
 from reconverge.policy.images.picture_model import PictureDenoiser, PictureSpec, make_denoiser
 from reconverge.policy.images.picture_options import ImageOptions, deciding
@@ -126,10 +126,10 @@ def _measure(
         found = features_of_tests(store, features)
     else:
         features = judge.features
-        found = features(as_values(torch.tensor(test.pictures)).to(device))
-    return features, [
-        moments(found[torch.tensor(np.isin(test.labels, task))]) for task in spec.classes
-    ]
+        parts = torch.tensor(test.pictures).split(AT_ONCE)
+        found = torch.cat([features(as_values(part)).cpu() for part in parts])
+    rows = [torch.tensor(np.isin(test.labels, task)) for task in spec.classes]
+    return features, [moments(found[row]) for row in rows]
 
 
 def make_run(options: ImageOptions, store: PictureStore) -> PictureRun:

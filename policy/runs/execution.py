@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.seeds import MEASUREMENT
 from reconverge.envs.task import Task
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, lacks_memory
 from reconverge.policy.continual.learner import Method
 from reconverge.policy.continual.loop import Evaluate, LoopSettings, Progress, learn_tasks
 from reconverge.policy.continual.optimization import DivergenceError, precision_on
@@ -48,6 +49,8 @@ from reconverge.policy.runs.provenance import command, hardware, precision_told,
 from reconverge.policy.runs.record import Reporter, RunRecord
 from reconverge.policy.runs.resuming import begun_with, find_begun, go_on
 from reconverge.policy.runs.summary import Summary
+
+ENDS = (KeyboardInterrupt, ReconvergeError, OSError)  # of a run, of which its user hears in a line
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,16 @@ def resumable(options: RunOptions, folder: Path, name: str) -> Iterator[None]:
     """Record the options of a run; where it stops, say how to go on, with the command `name`, or
     forget that it began.
     """
+    gc.collect()  # the run before, in a sweep: what it held of a GPU's memory does not call for it
     new = not (folder / OPTIONS_FILE).exists()
     if new:
         record_options(options, folder)
     try:
         yield
-    except (KeyboardInterrupt, ReconvergeError, OSError) as stop:
-        if new and isinstance(stop, ReconvergeError) and forget(folder):
+    except BaseException as stop:
+        if not isinstance(stop, ENDS) and not lacks_memory(stop):
+            raise
+        if new and not isinstance(stop, (KeyboardInterrupt, OSError)) and forget(folder):
             raise
         again = f"reconverge {name} resume={folder}"
         # All randomness is keyed, so a loss that is not finite comes again at the same update.

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass, replace
 from functools import reduce
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, TypeVar
 
 from filelock import Timeout
@@ -27,7 +28,7 @@ from reconverge.schema import read_text
 Options = TypeVar("Options", bound=Any)  # RunOptions of a kind
 OPTIONS_FILE = "config.yaml"
 DEMONSTRATIONS_FILE = "demonstrations.json"
-BEGUN = ("metrics.jsonl", "checkpoints")  # what there is of a run that has learned anything
+METRICS_FILE, CHECKPOINTS, EVENTS = "metrics.jsonl", "checkpoints", "tensorboard"
 LOCK = ".lock"
 HEAD = "# The options of this run; type a change: reconverge train resume=<run> name=value\n"
 DIGEST = "# sha256 of the lines below: "
@@ -98,10 +99,12 @@ def record_options(options: Any, folder: Path) -> None:
 
 def forget(folder: Path) -> bool:
     """Remove what a run recorded that has learned nothing; return whether it had not."""
-    if any((folder / name).exists() for name in BEGUN):
+    lines = folder / METRICS_FILE
+    if (folder / CHECKPOINTS).exists() or (lines.exists() and lines.stat().st_size):
         return False
-    for name in (OPTIONS_FILE, DEMONSTRATIONS_FILE):
+    for name in (OPTIONS_FILE, DEMONSTRATIONS_FILE, METRICS_FILE):
         (folder / name).unlink(missing_ok=True)
+    rmtree(folder / EVENTS, ignore_errors=True)
     return True
 
 

@@ -157,7 +157,7 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
         policy = make_policy(spec, make_normalizer(spec, []).to(place))
         policy.load_state_dict(checkpoint.weights)
         tasks = tuple(spec.task(name) for name in spec.tasks)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except ReconvergeError as error:  # a name that is unknown here, a package that is missing
         raise CheckpointError(f"{folder}: cannot be loaded here: {error}") from error

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def hardware() -> dict[str, Any]:
         with open("/proc/cpuinfo") as file:
             models = (line.split(":")[1].strip() for line in file if line.startswith("model name"))
             cpu = next(models, cpu)
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    gpu = None
+    with suppress(RuntimeError):  # a driver that finds a GPU and cannot use it
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "threads": torch.get_num_threads()}
 
 

@@ -233,7 +233,10 @@ def _refuse_too_late(changed: Mapping[str, Any], before: Mapping[str, Any]) -> N
 
 def _moved(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of hardware and versions decides a result and is not as the run last had it."""
-    here = {f"hardware.{name}": now["hardware"].get(name) for name in ("device", "precision")}
+    hardware = now["hardware"]
+    on_gpu = hardware.get("device") == "cuda"  # whose random numbers depend on the model of GPU
+    names = ("device", "precision", "gpu") if on_gpu else ("device", "precision")
+    here = {f"hardware.{name}": hardware.get(name) for name in names}
     here |= {f"versions.{name}": version for name, version in now["versions"].items()}
     last = {}
     for name in here:

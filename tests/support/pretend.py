@@ -2,7 +2,8 @@
 
 Within `pretending()`, `device="cuda"` makes marked tensors, what follows from them is marked, and
 what torch refuses on a real GPU is refused: an operation on tensors of both devices, a generator of
-the other one, numpy's view of a marked tensor. Numbers are those of the processor.
+the other one, numpy's view of a marked tensor. What is not marked lies on the processor, whose the
+numbers are.
 """
 
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ MAKERS = (
 )
 LIKE = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like")
 NEW = ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")
+
+
+_within = [False]  # whether a function of a marked tensor is at work
 
 
 class WrongDevice(RuntimeError):
@@ -55,8 +59,13 @@ def _storage(tensor):
 
 
 def place(tensor):
-    """ "cuda", "cpu", or None where it does not matter."""
-    return getattr(_storage(tensor), "place", None)
+    """ "cuda" or "cpu"; None of what has no numbers."""
+    storage = _storage(tensor)
+    return None if storage is None or storage.device.type == "meta" else _place(storage)
+
+
+def _place(storage):
+    return getattr(storage, "place", "cpu")
 
 
 def _mark(tensor, where):
@@ -81,6 +90,8 @@ class _Operations(TorchDispatchMode):
         if name in ("copy_", "set_"):
             return out
         where = places[0] if name == "_to_copy" else "cuda" if "cuda" in places else None
+        if not given and _within[0]:  # made in C++ on the way of an operation
+            where = "cuda"
         for each in tree_iter(out):
             if isinstance(each, torch.Tensor) and where and id(_storage(each)) not in before:
                 _mark(each, where)
@@ -117,7 +128,18 @@ class _Functions(TorchFunctionMode):
         if name in (*LIKE, *NEW, "__deepcopy__"):
             device = kwargs.pop("device", None)
             return _mark(function(*args, **kwargs), _type(device) if device else place(args[0]))
-        return function(*args, **kwargs)
+        given = [each for each in tree_iter((args, kwargs)) if isinstance(each, torch.Tensor)]
+        with _at_work(_within[0] or "cuda" in map(place, given)):
+            return function(*args, **kwargs)
+
+
+@contextmanager
+def _at_work(on_gpu):
+    before, _within[0] = _within[0], on_gpu
+    try:
+        yield
+    finally:
+        _within[0] = before
 
 
 def _type(device):
@@ -155,7 +177,8 @@ def _make(function, args, kwargs):
     generator = kwargs.get("generator")
     if generator is not None and getattr(generator, "place", "cpu") != where:
         raise WrongDevice(f"{function.__name__}: generator on {generator.place}, not on {where}")
-    return _mark(function(*args, **kwargs), where)
+    with _at_work(False):
+        return _mark(function(*args, **kwargs), where)
 
 
 @contextmanager

@@ -9,7 +9,10 @@ import torch
 from reconverge.policy import evaluate, train
 from reconverge.policy.continual.kronecker import KroneckerForm
 from reconverge.policy.continual.methods import METHODS
+from reconverge.policy.images import picture_run
 from reconverge.policy.runs import execution, loading
+from reconverge.tools import images
+from support.picture_files import make_folders
 from support.pretend import Generator, WrongDevice, place, pretending
 from support.tiny_run import OPTIONS, call, shorten
 
@@ -26,7 +29,7 @@ def demonstrations(tmp_path_factory):
 @pytest.fixture
 def gpu(monkeypatch):
     """A GPU that there is not."""
-    for module in (loading, execution):
+    for module in (loading, execution, picture_run):
         monkeypatch.setattr(module, "find_device", lambda name: torch.device("cuda"))
     with pretending(monkeypatch):
         yield
@@ -58,6 +61,18 @@ def test_a_run_on_a_gpu_ends_goes_on_and_is_evaluated(
     assert place(loading.load_policy(tmp_path / "run", "cuda").policy.normalizer.low) == "cuda"
 
 
+def test_pictures_are_learned_on_a_gpu(gpu, tmp_path, monkeypatch):
+    sizes = ["size=8", "network.channels=[8,8]", "updates_per_task=6", "batch_size=4"]
+    short = ["diffusion.num_train_timesteps=20", "diffusion.num_inference_steps=2"]
+    few = ["evaluation.n_rollouts=6", "evaluation.probe_rollouts=4", "fisher.samples=8"]
+    replay = ["replay.batch_size=4", "replay.pool=8", "optimizer.warmup=2", "report=false"]
+    where = [f"data={make_folders(tmp_path / 'shapes')}", f"pictures={tmp_path / 'stores'}"]
+    folder = tmp_path / "run"
+    arguments = [*where, f"hydra.run.dir={folder}", *sizes, *short, *few, *replay]
+    assert call(images.main, arguments, monkeypatch) == 0
+    assert json.loads((folder / "summary.json").read_text())["hardware"]["device"] == "cuda"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -67,6 +82,9 @@ def test_a_run_on_a_gpu_ends_goes_on_and_is_evaluated(
         lambda x: x @ torch.from_numpy(torch.ones(3).numpy()),
         lambda x: torch.rand(3, device="cuda", generator=Generator()),
         lambda x: torch.zeros(3).copy_(x) + x,
+        lambda x: torch.ones(3) * 2 + x,
+        lambda x: x.cpu().clone() + x,
+        lambda x: x + torch.cat([torch.ones(1), torch.ones(2)]),
     ],
 )
 def test_what_a_gpu_refuses_is_refused(gpu, wrong):

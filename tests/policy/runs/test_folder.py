@@ -159,8 +159,9 @@ def test_recorded_options_refuses_an_edited_file(tmp_path, edit):
 
 def test_forget_leaves_a_run_that_has_begun(tmp_path):
     record_options(make_options(), tmp_path)
-    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
     assert not forget(tmp_path)
-    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").write_text("")  # opened, and no update told
+    (tmp_path / "tensorboard").mkdir()
     assert forget(tmp_path)
     assert list(tmp_path.iterdir()) == []
