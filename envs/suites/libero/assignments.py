@@ -9,6 +9,7 @@ from math import pi
 from reconverge.envs.suites.libero.boxes import HANDLE, Box, Spot
 from reconverge.envs.suites.libero.experts import (
     SIDE,
+    DropExpert,
     FromAboveIntoExpert,
     FromAboveOntoExpert,
     Grasping,
@@ -100,15 +101,10 @@ def drawer(
 
 
 def inside(
-    grasping: Grasping,
-    level: str,
-    thing: str,
-    cabinet: str,
-    landmarks: Landmarks,
-    front: float = FRONT,
+    grasping: Grasping, level: str, thing: str, cabinet: str, landmarks: Landmarks
 ) -> PlaceExpert:
     place = _drawer(level, cabinet, landmarks)
-    return InsideExpert(Box(landmarks, thing), place.along(-front), grasping)
+    return InsideExpert(Box(landmarks, thing), place.along(-FRONT), grasping)
 
 
 def _drawer(level: str, cabinet: str, landmarks: Landmarks, part: str = "") -> Box:
@@ -126,11 +122,10 @@ def inside_shut(
 
 def room_inside_shut(level: str, thing: str, cabinet: str, landmarks: Landmarks) -> Expert:
     """The thing lies before the open drawer, where the palm does not fit."""
-    handle = _drawer(level, cabinet, landmarks, HANDLE)
+    moved, handle = Box(landmarks, thing), _drawer(level, cabinet, landmarks, HANDLE)
+    place = _drawer(level, cabinet, landmarks).along(-FARTHEST_FRONT)
     return InTurn(
-        RoomExpert(handle, Box(landmarks, thing)),
-        inside(grasp_top, level, thing, cabinet, landmarks, front=FARTHEST_FRONT),
-        ShutExpert(handle),
+        RoomExpert(handle, moved), DropExpert(moved, place, grasp_top), ShutExpert(handle)
     )
 
 

@@ -51,6 +51,7 @@ ROOM = 0.03  # distance from the middle of a drawer at which a bowl is lowered, 
 HIGH = 0.12  # of the hand over the middle of a drawer, metres
 TALL = 0.15  # height over a grasp from which the hand comes down between tall things, metres
 LANDED = 0.008  # height over the dish at which a bowl is released, metres
+DROP = 0.05  # the same of a thing over a drawer that the palm does not fit into, metres
 HIGHEST = 0.26  # height over the dish at which a bowl is carried, metres
 LEAN = 0.0125  # way to the dish while a bowl is lifted by METRES: out from below the cabinet's top
 # direction from a bowl's axis to the grasp, radians about the vertical: within the arm's reach, and
@@ -231,13 +232,13 @@ class IntoExpert(PlaceExpert):
 class OntoExpert(PlaceExpert):
     """Put a thing on a dish or a region."""
 
-    within, lean, clearance = CENTRED, LEAN, CLEARANCE
+    within, lean, clearance, landed = CENTRED, LEAN, CLEARANCE, LANDED
 
     def level(self, place: Vector, walls: Frame) -> float:
         return place[2]
 
     def arrived(self, seen: Seen) -> bool:
-        return seen.off < 1.0 and seen.rise > -LANDED
+        return seen.off < 1.0 and seen.rise > -self.landed
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         seen = self.see(observation)
@@ -285,6 +286,12 @@ class InsideExpert(OntoExpert):
         hand, grasp, *_ = self.see(observation)
         z = self._place.read(observation)[0][2] + HIGH
         return come_down(super().act(observation), hand, grasp, z)
+
+
+class DropExpert(InsideExpert):
+    """Let a thing fall into a drawer that is not wide open."""
+
+    landed = DROP
 
 
 class SlotExpert(IntoExpert):
