@@ -29,9 +29,12 @@ from reconverge.envs.suites.libero.experts import (
 )
 from reconverge.envs.suites.libero.fixtures import (
     TURN,
+    AsideExpert,
     DrawerExpert,
     HandleExpert,
     KnobExpert,
+    OpenedExpert,
+    OpenExpert,
     PushExpert,
     RoomExpert,
     ShutExpert,
@@ -55,6 +58,7 @@ COMPARTMENTS = {
 }
 FRONT = 0.014  # before the middle of a drawer, away from the cabinet: where a thing is put, metres
 FARTHEST_FRONT = 0.03  # the same in a drawer that is not wide open
+FREE = (-0.13, 0.055, 0.9)  # between the bottle, the cheese and the stove, world frame, metres
 RIGHT_OF_PLATE = "plate_right_region"
 RIGHT_OF_CADDY = "study_table_desk_caddy_right_region"
 
@@ -166,6 +170,17 @@ def two_pots(one: str, other: str, stove: str, landmarks: Landmarks) -> Expert:
     )
 
 
+def open_inside(bowl: str, region: str, landmarks: Landmarks) -> Expert:
+    """The bowl stands below the drawer that is to be opened."""
+    moved, joint = Box(landmarks, bowl), region.replace("_region", "_level")
+    place = Box(landmarks, region).at((0.0, -FRONT, 0.0))
+    return InTurn(
+        AsideExpert(moved, Spot(landmarks, "").at(FREE), grasp_near, joint),
+        OpenExpert(Box(landmarks, region, HANDLE), joint),
+        OpenedExpert(moved, place, partial(grasp_rim, side=pi / 2), joint),
+    )
+
+
 def open_middle(region: str, landmarks: Landmarks) -> Expert:
     return DrawerExpert(Box(landmarks, region, HANDLE))
 
@@ -193,6 +208,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((1, 4, 8), BOWL),  # on the stove, the cabinet, the plate
         0: ("drawer", open_middle),
         2: ("bottle", bottle_onto),  # on the cabinet
+        3: ("open_inside", open_inside),
         5: ("push", PushExpert),  # the plate
         6: BASKET,  # cream cheese into the bowl
         7: KNOB,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reconverge.envs.suites.libero.boxes import HANDLE, Box
+from reconverge.envs.suites.libero.experts import Grasping, InsideExpert, OntoExpert
 from reconverge.envs.suites.libero.turns import rise_first
 from reconverge.envs.suites.robosuite.door import approach, turn_to
 from reconverge.envs.suites.robosuite.motion import (
@@ -43,10 +44,16 @@ BEFORE = 0.06  # distance from a handle before which the hand comes down to push
 ASIDE = 0.02  # distance along it at which the hand comes down, metres
 LEANING = 0.7  # angle of the hand to the vertical as it pushes, radians
 INSIDE, ROOM = 0.05, 0.105  # before a handle: a thing in the drawer, one with room, metres
+OPENED = -0.13  # position of a drawer's joint, metres
 PUSH = 0.05  # position error that pushes a dish, metres
 LOW = 0.018  # of the grip site over a region of the table, metres
 WALL = 0.008  # from a flat dish's outer rim to between the fingers, metres
 SLANTED = 0.035  # finger opening on its rim, which leans outwards, metres
+
+
+def is_open(observation: Mapping[str, np.ndarray], joint: str) -> bool:
+    """Return whether a drawer is open wide enough to put a thing into it."""
+    return observation[joint].item() < OPENED
 
 
 class FixtureExpert(ABC):
@@ -179,6 +186,42 @@ class RoomExpert(ShutExpert):
         handle, _, frame = self.read(observation)
         middle, _ = self._thing.read(observation)
         return sum((a - b) * c for a, b, c in zip(middle, handle, frame[2], strict=True))
+
+
+class OpenExpert(DrawerExpert):
+    """Pull a drawer wide open, of that joint."""
+
+    def __init__(self, part: Box, joint: str):
+        super().__init__(part)
+        self._joint = joint
+
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return is_open(observation, self._joint)
+
+
+class AsideExpert(OntoExpert):
+    """Put a thing out of the way of a drawer that is to be opened."""
+
+    def __init__(self, thing: Box, place: Box, grasping: Grasping, joint: str):
+        super().__init__(thing, place, grasping)
+        self._joint = joint
+
+    def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return is_open(observation, self._joint) or super().placed(observation)
+
+    def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return not is_open(observation, self._joint) and super().holds(observation)
+
+
+class OpenedExpert(InsideExpert):
+    """Put a thing into a drawer once it is open."""
+
+    def __init__(self, thing: Box, place: Box, grasping: Grasping, joint: str):
+        super().__init__(thing, place, grasping)
+        self._joint = joint
+
+    def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
+        return is_open(observation, self._joint) and super().holds(observation)
 
 
 class PushExpert:

@@ -18,10 +18,13 @@ SEEDS = range(4_300_000, 4_300_006)
 DRAWER, CABINET, PLATE, KNOB, RACK = (f"libero_goal_{i}" for i in (0, 2, 5, 7, 9))
 SHUT, SLOT = "libero_90_22", "libero_10_5"  # the lowest drawer; a book
 ROOM, BETWEEN = "libero_90_5", "libero_90_31"  # before an open drawer; beside a bottle
+BELOW = "libero_goal_3"  # a drawer that is shut
 TOP_DRAWER, TOP_JOINT = "libero_90_7", "wooden_cabinet_1_top_level"
 
 
-@pytest.mark.parametrize("name", [DRAWER, CABINET, PLATE, KNOB, RACK, SHUT, SLOT, ROOM, BETWEEN])
+@pytest.mark.parametrize(
+    "name", [DRAWER, CABINET, PLATE, KNOB, RACK, SHUT, SLOT, ROOM, BETWEEN, BELOW]
+)
 def test_expert_solves_unseen_starts_with_noise_in_the_executed_action(name):
     with VectorEnv(TASKS[name], len(SEEDS)) as env:
         actor = NoisyExpert(env, 0.1)
