@@ -10,9 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reconverge.policy.reports.charts.style import COLORS, Chart
+from reconverge.policy.reports.charts.style import COLORS, MARKS, Chart
 
-MARKS = "osD^vPX*"
 NOTHING = 1e-3  # MB: where a method stands that keeps nothing, on the logarithmic axis
 
 

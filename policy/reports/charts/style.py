@@ -24,6 +24,7 @@ from reconverge.files import replacing
 WIDTHS = {"wide": 9.0, "narrow": 4.3}  # inches
 INK = "#010203"  # stands for the page's text colour
 COLORS = ("#2f7fc1", "#c8701a", "#2e9a6a", "#b0569f", "#8a7a2e", "#5c6bc0", "#c2504a", "#3a9ca6")
+MARKS = "osD^vPX"  # one fewer than colours: a ninth line has the first colour and another mark
 HEAT = colormaps["viridis"]
 SMALL = 8  # points: legends and notes
 STYLE: Any = {

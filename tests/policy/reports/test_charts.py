@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from reconverge.policy.reports.charts import results as charts
-from reconverge.policy.reports.charts.style import STYLE
+from reconverge.policy.reports.charts.frontier import Cost, frontier
+from reconverge.policy.reports.charts.style import COLORS, STYLE
 from reconverge.policy.reports.run import success_curves
 from reconverge.policy.runs.summary import ProbeCurve, probe_curves, success_rows
 from support.summaries import NAMES, finished
@@ -84,3 +85,15 @@ def test_differences_draw_seeds_means_and_intervals():
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["hard", "rank-1 Fisher", "CW20", "rank-1 Fisher"]
     assert axes.get_title() == "dip\n← better"
+
+
+def looks(lines):
+    return {(line.get_color(), line.get_marker()) for line in lines}
+
+
+def test_a_dozen_methods_look_different():
+    names = [f"method {i}" for i in range(12)]
+    memory, _ = drawn(frontier({name: [Cost(0.5, 1.0, 2.0)] for name in names}))
+    assert len(looks(memory.get_lines())) == 12
+    (axes,) = drawn(charts.averages({name: [[1.0, 0.5]] for name in names}, ["a", "b"]))
+    assert len(looks(axes.get_lines()) - {(c, "None") for c in COLORS}) == 12
