@@ -58,7 +58,10 @@ COMPARTMENTS = {
 }
 FRONT = 0.014  # before the middle of a drawer, away from the cabinet: where a thing is put, metres
 FARTHEST_FRONT = 0.03  # the same in a drawer that is not wide open
-FREE = (-0.13, 0.055, 0.9)  # between the bottle, the cheese and the stove, world frame, metres
+# where a bowl is not in the way, world frame, metres: between the bottle, the cheese and the stove;
+# before the cabinet
+FREE, AWAY = (-0.13, 0.055, 0.9), (-0.08, 0.12, 0.9)
+BEFORE_MUG = "porcelain_mug_front_region"
 RIGHT_OF_PLATE = "plate_right_region"
 RIGHT_OF_CADDY = "study_table_desk_caddy_right_region"
 
@@ -90,6 +93,11 @@ def beside(
 ) -> PlaceExpert:
     """To a region of the table beside another thing."""
     return expert(Box(landmarks, thing), Spot(landmarks, region), grasping)
+
+
+def before(other: str, mug: str, landmarks: Landmarks) -> PlaceExpert:
+    """To the region before another mug."""
+    return beside(grasp_mug, f"kitchen_table_{BEFORE_MUG}", mug, other, landmarks)
 
 
 def slot(compartment: str, book: str, caddy: str, landmarks: Landmarks) -> Expert:
@@ -170,14 +178,24 @@ def two_pots(one: str, other: str, stove: str, landmarks: Landmarks) -> Expert:
     )
 
 
-def open_inside(bowl: str, region: str, landmarks: Landmarks) -> Expert:
-    """The bowl stands below the drawer that is to be opened."""
-    moved, joint = Box(landmarks, bowl), region.replace("_region", "_level")
+def open_region(bowl: str, region: str, landmarks: Landmarks) -> Expert:
     place = Box(landmarks, region).at((0.0, -FRONT, 0.0))
+    handle, joint = Box(landmarks, region, HANDLE), region.replace("_region", "_level")
+    return _open_inside(Box(landmarks, bowl), Spot(landmarks, "").at(FREE), handle, place, joint)
+
+
+def open_top(cabinet: str, bowl: str, landmarks: Landmarks) -> Expert:
+    place, handle = (_drawer("top", cabinet, landmarks, part) for part in ("", HANDLE))
+    free, joint = Spot(landmarks, "").at(AWAY), f"{cabinet}_top_level"
+    return _open_inside(Box(landmarks, bowl), free, handle, place.along(-FRONT), joint)
+
+
+def _open_inside(bowl: Box, free: Box, handle: Box, place: Box, joint: str) -> Expert:
+    """The bowl stands below the drawer that is to be opened: it is put aside first."""
     return InTurn(
-        AsideExpert(moved, Spot(landmarks, "").at(FREE), grasp_near, joint),
-        OpenExpert(Box(landmarks, region, HANDLE), joint),
-        OpenedExpert(moved, place, partial(grasp_rim, side=pi / 2), joint),
+        AsideExpert(bowl, free, grasp_near, joint),
+        OpenExpert(handle, joint),
+        OpenedExpert(bowl, place, partial(grasp_rim, side=pi / 2), joint),
     )
 
 
@@ -208,7 +226,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((1, 4, 8), BOWL),  # on the stove, the cabinet, the plate
         0: ("drawer", open_middle),
         2: ("bottle", bottle_onto),  # on the cabinet
-        3: ("open_inside", open_inside),
+        3: ("open_inside", open_region),
         5: ("push", PushExpert),  # the plate
         6: BASKET,  # cream cheese into the bowl
         7: KNOB,
@@ -231,6 +249,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((3, 4), ("inside_shut", partial(inside_shut, grasp_top, "top"))),
         5: ("room_inside_shut", partial(room_inside_shut, "top")),
         **dict.fromkeys((7, 11), ("drawer", partial(drawer, DrawerExpert, "top"))),
+        8: ("open_inside", open_top),
         **dict.fromkeys((9, 12, 13, 14, 16, 17), BOWL),
         **dict.fromkeys((10, 15, 25, 43), ("bowl", partial(bowl_onto, part=TOP))),
         **dict.fromkeys((19, 38), ("pot", pot_onto)),
@@ -241,6 +260,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         29: ("inside", partial(inside, grasp_near, "top")),
         30: ("bowl", near_onto),
         31: ("bowl", partial(near_onto, part=TOP)),
+        34: ("mug", before),
         37: ("bowl", partial(beside, grasp_rim, f"kitchen_table_{RIGHT_OF_PLATE}")),
         39: ("knob", partial(knob, ahead=-TURN)),
         **dict.fromkeys((*range(46, 60), 61), BASKET),  # a basket, a tray
