@@ -137,8 +137,8 @@ def averages(groups: Mapping[str, Sequence[Sequence[float]]], tasks: Sequence[st
         for i, (name, values) in enumerate(lines.items()):
             color, mean = COLORS[i % len(COLORS)], values.mean(axis=0)
             axes.plot(x, values.T, color=color, linewidth=0.7, alpha=0.5)
-            line = {"marker": MARKS[i % len(MARKS)], "markersize": 4, "linewidth": 1.8}
-            axes.plot(x, mean, color=color, label=name, **line)
+            mark = MARKS[i % len(MARKS)]
+            axes.plot(x, mean, mark + "-", color=color, markersize=4, linewidth=1.8, label=name)
         labels = [f"{i} {task}" for i, task in zip(x, tasks, strict=True)]
         axes.set_xticks(x, labels, rotation=40, ha="right")
         low = max(0, 20 * np.floor((min(values.min() for values in lines.values()) - 5) / 20))
