@@ -77,7 +77,7 @@ def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) 
     While it runs, `sys.argv` is what was `typed`, in other processes too.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by hydra
-    failed: list[Exception] = []
+    failed: list[str] = []
     here = os.getpid()
 
     @hydra.main(
@@ -99,7 +99,7 @@ def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) 
             remove_empty(Path(HydraConfig.get().runtime.output_dir))
             if os.getpid() != here:
                 raise FailedRun(str(mended)) from None
-            failed.append(mended)  # the other runs of a sweep go on
+            failed.append(str(mended))  # the other runs of a sweep go on
 
     try:
         job()

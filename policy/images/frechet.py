@@ -16,7 +16,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and covariance of features, in float64; the covariance is root^T root."""
+    """The mean of features, and a root R^T R of their covariance; in float64.
+
+    The root has as many rows as there are features or pictures, whichever are fewer.
+    """
 
     mean: Float[Tensor, " F"]
     root: Float[Tensor, "R F"]

@@ -37,9 +37,15 @@ Features = Callable[[Float[Tensor, "N C H W"]], Float[Tensor, "N F"]]
 def inception_features(device: torch.device | str) -> Features:
     """Return the features of Inception, 2048 of a picture; ReconvergeError without its packages."""
     file = find_network()
-    enlarge = import_module("torch_fidelity.interpolate_compat_tensorflow")
+    try:
+        enlarge = import_module("torch_fidelity.interpolate_compat_tensorflow")
+    except (ImportError, RuntimeError, OSError) as error:  # torchvision, of another torch
+        raise ReconvergeError(
+            f"features=inception: torch-fidelity cannot be imported ({one_line(error)}); install "
+            f"it anew: {INSTALL}"
+        ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch will load such files otherwise
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit.load is deprecated
         network = torch.jit.load(str(file), map_location=device).eval()
 
     @torch.no_grad()
@@ -64,7 +70,9 @@ def features_of_tests(store: PictureStore, features: Features) -> Float[Tensor, 
         shown = progress_bar("Inception on test pictures", "batch", over=parts)
         return {"features": torch.cat([features(as_values(part)).cpu() for part in shown])}, {}
 
-    return kept_beside(store, "inception", "features.safetensors", make)[0]["features"]
+    return kept_beside(store, f"inception-{SHA256[:8]}", "features.safetensors", make)[0][
+        "features"
+    ]
 
 
 def find_network() -> Path:

@@ -24,7 +24,8 @@ class PictureEvaluation:
     """Evaluate of the loop: whether each generated picture is of its class, by the judge.
 
     The Frechet distance to the test pictures goes into `progress`, of as many pictures as a probe
-    has, and after a task of all of them, too. `real` are the moments of every task's.
+    has, and after a task of all of them, too. `real` are the moments of every task's test
+    pictures, in `features`.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ from reconverge.policy.images.class_tasks import TaskPictures, as_values, class_
 from reconverge.policy.images.distances import summarize_distances
 from reconverge.policy.images.frechet import Moments, moments
 from reconverge.policy.images.inception import Features, features_of_tests, inception_features
-from reconverge.policy.images.judge import AT_ONCE, Judge, judge_of
+from reconverge.policy.images.judge import Judge, judge_of
 from reconverge.policy.images.measuring import PictureEvaluation
 from reconverge.policy.images.picture_model import PictureDenoiser, PictureSpec, make_denoiser
 from reconverge.policy.images.picture_options import ImageOptions, deciding
@@ -45,6 +45,7 @@ from reconverge.policy.runs.resuming import Begun, find_begun, go_on
 from reconverge.policy.runs.summary import Summary
 
 PACKAGES = ("diffusers",)  # whose versions decide a result, beside those of every run
+TESTS_AT_ONCE = 2000  # pictures whose features are taken together
 MANIFEST_KEY = "pictures"  # of a checkpoint's manifest, where a policy has "policy"
 
 
@@ -84,7 +85,7 @@ def _learn_all(
     judge = judge_of(store, device)
     facts = _facts(options, run.method, store)
     facts["judge"] = {"features": options.features, "test_accuracy": judge.accuracy}
-    features, real = _measure(options.features, store, judge, run.spec, device)
+    features, real = _features_and_moments(options.features, store, judge, run.spec, device)
     progress, state = Progress(demonstration_seconds=time.perf_counter() - started), None
     if begun is not None:
         progress, facts = go_on(begun, run.spec, facts, options, command())
@@ -116,7 +117,7 @@ def _learn_all(
     return record.finish(progress, seconds, run.method.memory_bytes, distances=distances)
 
 
-def _measure(
+def _features_and_moments(
     name: str, store: PictureStore, judge: Judge, spec: PictureSpec, device: torch.device
 ) -> tuple[Features, list[Moments]]:
     """Return the features of that name, and the moments of every task's test pictures in them."""
@@ -126,7 +127,7 @@ def _measure(
         found = features_of_tests(store, features)
     else:
         features = judge.features
-        parts = torch.tensor(test.pictures).split(AT_ONCE)
+        parts = torch.tensor(test.pictures).split(TESTS_AT_ONCE)
         found = torch.cat([features(as_values(part)).cpu() for part in parts])
     rows = [torch.tensor(np.isin(test.labels, task)) for task in spec.classes]
     return features, [moments(found[row]) for row in rows]

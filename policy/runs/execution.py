@@ -50,7 +50,7 @@ from reconverge.policy.runs.record import Reporter, RunRecord
 from reconverge.policy.runs.resuming import begun_with, find_begun, go_on
 from reconverge.policy.runs.summary import Summary
 
-ENDS = (KeyboardInterrupt, ReconvergeError, OSError)  # of a run, of which its user hears in a line
+EXPECTED = (KeyboardInterrupt, ReconvergeError, OSError)  # what ends a run that may be resumed
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,22 @@ def resumable(options: RunOptions, folder: Path, name: str) -> Iterator[None]:
     """Record the options of a run; where it stops, say how to go on, with the command `name`, or
     forget that it began.
     """
-    gc.collect()  # the run before, in a sweep: what it held of a GPU's memory does not call for it
+    gc.collect()  # what the run before, in a sweep, held of a GPU: a full one starts no collection
     new = not (folder / OPTIONS_FILE).exists()
     if new:
         record_options(options, folder)
     try:
         yield
     except BaseException as stop:
-        if not isinstance(stop, ENDS) and not lacks_memory(stop):
+        if not isinstance(stop, EXPECTED) and not lacks_memory(stop):
             raise
-        if new and not isinstance(stop, (KeyboardInterrupt, OSError)) and forget(folder):
+        kept = isinstance(stop, (KeyboardInterrupt, OSError))
+        if new and not kept and forget(folder):
             raise
         again = f"reconverge {name} resume={folder}"
         # All randomness is keyed, so a loss that is not finite comes again at the same update.
         again += " optimizer.learning_rate=<lower>" if isinstance(stop, DivergenceError) else ""
+        again += " batch_size=<smaller>" if lacks_memory(stop) else ""
         tqdm.write(f"stopped; continue with: {again}")
         if isinstance(stop, OSError):
             raise ReconvergeError(f"{stop}; free disk space or rights, then resume") from stop

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass, replace
 from functools import reduce
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, TypeVar
 
 from filelock import Timeout
@@ -23,12 +22,13 @@ from reconverge.policy.runs.configuration import (
     as_yaml,
     from_yaml,
 )
+from reconverge.policy.runs.loggers import ID_FILE
 from reconverge.schema import read_text
 
 Options = TypeVar("Options", bound=Any)  # RunOptions of a kind
 OPTIONS_FILE = "config.yaml"
 DEMONSTRATIONS_FILE = "demonstrations.json"
-METRICS_FILE, CHECKPOINTS, EVENTS = "metrics.jsonl", "checkpoints", "tensorboard"
+METRICS_FILE, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 LOCK = ".lock"
 HEAD = "# The options of this run; type a change: reconverge train resume=<run> name=value\n"
 DIGEST = "# sha256 of the lines below: "
@@ -102,9 +102,8 @@ def forget(folder: Path) -> bool:
     lines = folder / METRICS_FILE
     if (folder / CHECKPOINTS).exists() or (lines.exists() and lines.stat().st_size):
         return False
-    for name in (OPTIONS_FILE, DEMONSTRATIONS_FILE, METRICS_FILE):
+    for name in (OPTIONS_FILE, DEMONSTRATIONS_FILE, METRICS_FILE, ID_FILE):
         (folder / name).unlink(missing_ok=True)
-    rmtree(folder / EVENTS, ignore_errors=True)
     return True
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import write_text
 
-PROJECT = "reconverge"
+PROJECT, ID_FILE = "reconverge", "logger_id.txt"
 
 
 class Logger(Protocol):
@@ -153,7 +153,7 @@ def make_loggers(name: str, folder: Path, facts: dict[str, Any], step: int) -> l
 
 def run_id(folder: Path) -> str:
     """Return the id of the run for its loggers, drawn once and kept in its folder."""
-    path = folder / "logger_id.txt"
+    path = folder / ID_FILE
     if not path.exists():
         write_text(path, uuid.uuid4().hex[:8] + "\n")
     return path.read_text().strip()

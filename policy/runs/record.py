@@ -18,6 +18,7 @@ from reconverge.errors import ReconvergeError
 from reconverge.files import write_json, write_text
 from reconverge.policy.continual.loop import Progress
 from reconverge.policy.runs import checkpoint
+from reconverge.policy.runs.folder import CHECKPOINTS, METRICS_FILE
 from reconverge.policy.runs.loggers import make_loggers
 from reconverge.policy.runs.summary import Summary, rate, read_summary, summarize
 from reconverge.progress import progress_bar
@@ -60,8 +61,8 @@ class RunRecord:
         self._reporter = reporter
         if progress.task < len(names):
             _set_aside(folder)
-        _drop_lines_after(folder / "metrics.jsonl", progress)
-        self._lines = open(folder / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115
+        _drop_lines_after(folder / METRICS_FILE, progress)
+        self._lines = open(folder / METRICS_FILE, "a", buffering=1)  # noqa: SIM115
         step = progress.task * updates_per_task + progress.update
         self._loggers = make_loggers(logger, folder, facts, step)
         self._bar: tqdm | None = None
@@ -111,7 +112,7 @@ class RunRecord:
         saved = checkpoint.Checkpoint(self._weights(), state, manifest)
         task = progress.task - 1 if ended else progress.task
         update = None if ended else progress.update
-        checkpoint.save(self.folder / "checkpoints", task, self.names[task], update, saved)
+        checkpoint.save(self.folder / CHECKPOINTS, task, self.names[task], update, saved)
 
     def finish(
         self,

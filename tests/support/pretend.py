@@ -2,8 +2,8 @@
 
 Within `pretending()`, `device="cuda"` makes marked tensors, what follows from them is marked, and
 what torch refuses on a real GPU is refused: an operation on tensors of both devices, a generator of
-the other one, numpy's view of a marked tensor. What is not marked lies on the processor, whose the
-numbers are.
+the other one, numpy's view of a marked tensor. What is not marked lies on the
+processor, which does all arithmetic; what torch itself makes for marked tensors is marked.
 """
 
 from contextlib import contextmanager

@@ -95,7 +95,7 @@ def beside(
     return expert(Box(landmarks, thing), Spot(landmarks, region), grasping)
 
 
-def before(other: str, mug: str, landmarks: Landmarks) -> PlaceExpert:
+def before_mug(other: str, mug: str, landmarks: Landmarks) -> PlaceExpert:
     """To the region before another mug."""
     return beside(grasp_mug, f"kitchen_table_{BEFORE_MUG}", mug, other, landmarks)
 
@@ -178,13 +178,13 @@ def two_pots(one: str, other: str, stove: str, landmarks: Landmarks) -> Expert:
     )
 
 
-def open_region(bowl: str, region: str, landmarks: Landmarks) -> Expert:
+def open_inside_region(bowl: str, region: str, landmarks: Landmarks) -> Expert:
     place = Box(landmarks, region).at((0.0, -FRONT, 0.0))
     handle, joint = Box(landmarks, region, HANDLE), region.replace("_region", "_level")
     return _open_inside(Box(landmarks, bowl), Spot(landmarks, "").at(FREE), handle, place, joint)
 
 
-def open_top(cabinet: str, bowl: str, landmarks: Landmarks) -> Expert:
+def open_inside_top(cabinet: str, bowl: str, landmarks: Landmarks) -> Expert:
     place, handle = (_drawer("top", cabinet, landmarks, part) for part in ("", HANDLE))
     free, joint = Spot(landmarks, "").at(AWAY), f"{cabinet}_top_level"
     return _open_inside(Box(landmarks, bowl), free, handle, place.along(-FRONT), joint)
@@ -226,7 +226,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((1, 4, 8), BOWL),  # on the stove, the cabinet, the plate
         0: ("drawer", open_middle),
         2: ("bottle", bottle_onto),  # on the cabinet
-        3: ("open_inside", open_region),
+        3: ("open_inside", open_inside_region),
         5: ("push", PushExpert),  # the plate
         6: BASKET,  # cream cheese into the bowl
         7: KNOB,
@@ -234,7 +234,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
     },
     "libero_10": {
         **dict.fromkeys((0, 7), ("baskets", two_into)),
-        1: ("baskets", two_between),
+        1: ("baskets_between", two_between),
         2: ("knob_pot", knob_and_pot),
         3: ("inside_shut", partial(inside_shut, grasp_left, "bottom")),
         4: ("mugs", two_mugs),
@@ -249,7 +249,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         **dict.fromkeys((3, 4), ("inside_shut", partial(inside_shut, grasp_top, "top"))),
         5: ("room_inside_shut", partial(room_inside_shut, "top")),
         **dict.fromkeys((7, 11), ("drawer", partial(drawer, DrawerExpert, "top"))),
-        8: ("open_inside", open_top),
+        8: ("open_inside", open_inside_top),
         **dict.fromkeys((9, 12, 13, 14, 16, 17), BOWL),
         **dict.fromkeys((10, 15, 25, 43), ("bowl", partial(bowl_onto, part=TOP))),
         **dict.fromkeys((19, 38), ("pot", pot_onto)),
@@ -258,9 +258,9 @@ CHOICES: dict[str, dict[int, Choice]] = {
         24: ("inside", partial(inside, grasp_left, "bottom")),
         27: ("bottle", partial(bottle_onto, part="_top_region", at=TILTED)),
         29: ("inside", partial(inside, grasp_near, "top")),
-        30: ("bowl", near_onto),
-        31: ("bowl", partial(near_onto, part=TOP)),
-        34: ("mug", before),
+        30: ("bowl_between", near_onto),
+        31: ("bowl_between", partial(near_onto, part=TOP)),
+        34: ("mug", before_mug),
         37: ("bowl", partial(beside, grasp_rim, f"kitchen_table_{RIGHT_OF_PLATE}")),
         39: ("knob", partial(knob, ahead=-TURN)),
         **dict.fromkeys((*range(46, 60), 61), BASKET),  # a basket, a tray

@@ -43,7 +43,8 @@ TURNED = 0.6  # angle of a knob from which its stove is on, with what it may spr
 BEFORE = 0.06  # distance from a handle before which the hand comes down to push it, metres
 ASIDE = 0.02  # distance along it at which the hand comes down, metres
 LEANING = 0.7  # angle of the hand to the vertical as it pushes, radians
-INSIDE, ROOM = 0.05, 0.105  # before a handle: a thing in the drawer, one with room, metres
+IN_DRAWER = 0.05  # before a handle, metres: what is less far before it is in the drawer
+FITS = 0.105  # the same of a thing that the hand can grasp
 OPENED = -0.13  # position of a drawer's joint, metres
 PUSH = 0.05  # position error that pushes a dish, metres
 LOW = 0.018  # of the grip site over a region of the table, metres
@@ -173,12 +174,12 @@ class RoomExpert(ShutExpert):
         self._thing = thing
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return not INSIDE < self._before(observation) < ROOM
+        return not IN_DRAWER < self._before(observation) < FITS
 
     def leave(
         self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
     ) -> Float[np.ndarray, " Da"]:
-        done = self._before(observation) < INSIDE
+        done = self._before(observation) < IN_DRAWER
         return action if done else super().leave(observation, action)
 
     def _before(self, observation: Mapping[str, np.ndarray]) -> float:

@@ -23,6 +23,7 @@ from reconverge.policy.reports.rows.cells import mean_interval
 from reconverge.policy.reports.run import Point
 from reconverge.policy.runs.summary import Rates
 
+NEVER, BACK = "^", "osDPX*p"  # marks of what did not come back, and of each method's that did
 FEW = 5  # fewer tasks have room for their names
 NOTE = (
     "with the penalty less without it (points); dots are seeds, diamonds their means with 95 % "
@@ -168,12 +169,13 @@ def recovery(
         width = 0.8 / len(returns)
         for i, (name, transitions) in enumerate(returns.items()):
             color, center = COLORS[i % len(COLORS)], (i + 0.5) * width - 0.4
-            axes.plot([], [], "o", color=color, markersize=5, label=name)
+            own = BACK[i % len(BACK)]
+            axes.plot([], [], own, color=color, markersize=5, label=name)
             for x, found in zip(np.arange(len(transitions)) + center, transitions, strict=True):
                 heights = sorted(never if value is None else value for value in found)
                 spread = width * 0.2 * (np.arange(len(heights)) - (len(heights) - 1) / 2)
                 for shift, height in zip(spread, heights, strict=True):
-                    mark = "^" if height == never else "o"
+                    mark = NEVER if height == never else own
                     axes.plot(x + shift, height, mark, color=color, alpha=0.75, markersize=5)
                 if heights:
                     ends = (x - 0.42 * width, x + 0.42 * width)

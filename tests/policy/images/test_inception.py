@@ -33,7 +33,7 @@ def load_into(extractor, tensors):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_features_are_those_of_torch_fidelitys_network(features, tmp_path, monkeypatch):
+def test_features_are_those_of_torch_fidelitys_network(features, monkeypatch):
     monkeypatch.setattr(fidelity.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
     monkeypatch.setattr(fidelity, "load_state_dict_from_url", lambda *_, **__: None)
     extractor = fidelity.FeatureExtractorInceptionV3("inception", ["2048"])

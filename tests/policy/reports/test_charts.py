@@ -66,7 +66,7 @@ def test_recovery_marks_every_run_and_joins_none():
     marks = [
         (line.get_marker(), line.get_ydata()[0]) for line in lines if line.get_marker() != "None"
     ]
-    assert sorted(marks) == [("^", 250.0), ("o", 0), ("o", 5), ("o", 10), ("o", 20)]
+    assert sorted(marks) == [("^", 250.0), ("o", 0), ("o", 10), ("o", 20), ("s", 5)]
     assert all(len(set(line.get_xdata())) == 1 for line in lines if line.get_linestyle() == "-")
     medians = [segment[0][1] for bars in axes.collections for segment in bars.get_segments()]
     assert medians == [5, 135, 5]
@@ -97,3 +97,5 @@ def test_a_dozen_methods_look_different():
     assert len(looks(memory.get_lines())) == 12
     (axes,) = drawn(charts.averages({name: [[1.0, 0.5]] for name in names}, ["a", "b"]))
     assert len(looks(axes.get_lines()) - {(c, "None") for c in COLORS}) == 12
+    (axes,) = drawn(charts.recovery({name: [[3]] for name in names}, ["a", "b"], 20))
+    assert len({look for look in looks(axes.get_lines()) if look[1] != "None"}) == 12

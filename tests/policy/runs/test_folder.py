@@ -162,6 +162,8 @@ def test_forget_leaves_a_run_that_has_begun(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     assert not forget(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("")  # opened, and no update told
-    (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    assert not forget(tmp_path)
+    (tmp_path / "checkpoints").rmdir()
     assert forget(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -144,14 +144,15 @@ def test_find_device_says_that_a_gpu_cannot_be_used(monkeypatch):
         find_device("auto")
 
 
-def test_load_policy_does_not_blame_a_checkpoint_for_a_full_gpu(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_load_policy_does_not_blame_a_checkpoint_for_a_gpu(tmp_path, monkeypatch, error):
     make_checkpoint(tmp_path / "checkpoints")
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    def fail(*_):
+        raise error("CUDA error")
 
-    monkeypatch.setattr(loading, "make_normalizer", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    monkeypatch.setattr(loading, "make_normalizer", fail)
+    with pytest.raises(error):
         load_policy(tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from reconverge.policy.runs.provenance import precision_told
+from reconverge.policy.runs.provenance import hardware, precision_told
 
 
 def test_precision_told_says_what_a_gpu_rounds():
@@ -18,3 +18,12 @@ def test_precision_told_says_what_a_gpu_rounds():
     finally:
         torch.set_float32_matmul_precision("highest")
         convolutions.fp32_precision = "tf32"
+
+
+def test_a_gpu_that_cannot_be_used_is_none(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA driver initialization failed")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", fail)
+    assert hardware()["gpu"] is None

@@ -102,6 +102,16 @@ def test_go_on_records_what_changed_from_which_update_on(tmp_path):
     assert go_on(again, spec_of(now), facts, now, "third")[1]["changes"] == found["changes"]
 
 
+@pytest.mark.parametrize(("device", "told"), [("cuda", {"hardware.gpu": "other"}), ("cpu", {})])
+def test_go_on_tells_of_another_gpu_where_one_is_used(tmp_path, device, told):
+    options = make_options()
+    begun = make_begun(options, Progress(task=1, successes=[[[True]]]), tmp_path)
+    before, now = ({"device": device, "gpu": gpu} for gpu in ("one", "other"))
+    begun = replace(begun, facts=make_facts(hardware=before))
+    changes = go_on(begun, spec_of(options), make_facts(hardware=now), options, "on")[1]["changes"]
+    assert [change["options"] for change in changes] == ([told] if told else [])
+
+
 def test_go_on_with_a_finished_run_on_another_device_records_nothing(tmp_path):
     options = make_options()
     finished = Progress(task=2, successes=[[[True]], [[True], [False]]])

@@ -2,6 +2,8 @@
 that no tuning saw.
 """
 
+import os
+
 import numpy as np
 import pytest
 
@@ -19,12 +21,13 @@ DRAWER, CABINET, PLATE, KNOB, RACK = (f"libero_goal_{i}" for i in (0, 2, 5, 7, 9
 SHUT, SLOT = "libero_90_22", "libero_10_5"  # the lowest drawer; a book
 ROOM, BETWEEN = "libero_90_5", "libero_90_31"  # before an open drawer; beside a bottle
 BELOW = "libero_goal_3"  # a drawer that is shut
+CARTONS, BELOW_TOP, MUGS = "libero_10_1", "libero_90_8", "libero_90_34"
+ALL = [DRAWER, CABINET, PLATE, KNOB, RACK, SHUT, SLOT, ROOM, BETWEEN, BELOW]
+LONG = [CARTONS, BELOW_TOP, MUGS] if os.environ.get("ALL_TASKS") else []
 TOP_DRAWER, TOP_JOINT = "libero_90_7", "wooden_cabinet_1_top_level"
 
 
-@pytest.mark.parametrize(
-    "name", [DRAWER, CABINET, PLATE, KNOB, RACK, SHUT, SLOT, ROOM, BETWEEN, BELOW]
-)
+@pytest.mark.parametrize("name", [*ALL, *LONG])
 def test_expert_solves_unseen_starts_with_noise_in_the_executed_action(name):
     with VectorEnv(TASKS[name], len(SEEDS)) as env:
         actor = NoisyExpert(env, 0.1)
