@@ -70,9 +70,8 @@ def features_of_tests(store: PictureStore, features: Features) -> Float[Tensor, 
         shown = progress_bar("Inception on test pictures", "batch", over=parts)
         return {"features": torch.cat([features(as_values(part)).cpu() for part in shown])}, {}
 
-    return kept_beside(store, f"inception-{SHA256[:8]}", "features.safetensors", make)[0][
-        "features"
-    ]
+    kept, _ = kept_beside(store, f"inception-{SHA256[:8]}", "features.safetensors", make)
+    return kept["features"]
 
 
 def find_network() -> Path:
