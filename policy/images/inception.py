@@ -1,8 +1,8 @@
 """Inception's features, of which the Frechet distance is the FID.
 
-Heusel et al. 2017, arXiv 1706.08500, in the features of TensorFlow's network of 2015, as every
-published FID. A package brings it (87 MB, without its last layer); torch-fidelity enlarges
-pictures as TensorFlow did.
+Heusel et al. 2017, arXiv 1706.08500, in the features of TensorFlow's network of 2015, as
+torch-fidelity takes it. A package brings it (87 MB, without its last layer); torch-fidelity
+enlarges pictures as TensorFlow did.
 """
 
 from __future__ import annotations
