@@ -45,10 +45,11 @@ STRENGTH_MEANING = (
     "lambda, the penalty's weight; F is taken of half the summed squared error of a sample"
 )
 MOST_HELD = 0.5
-"""Of the parameters, however many tasks there were: the others are left to the new task."""
+"""Of what can be held, however many tasks there were: the rest is left to the new task."""
 SHARE_MEANING = (
-    "share of the parameters, in effective number, that the penalty holds after one task; every "
-    "later task takes the like of what is left of their half, so that the other half stays free; "
+    "share of the parameters with a curvature, in effective number, that the penalty holds after "
+    "one task; every later task takes the like of what is left of their half, so that the other "
+    "half stays free; "
     "it chooses the strength at every transition, with method.centre=replayed"
 )
 RADIUS_MEANING = (
@@ -90,9 +91,11 @@ class TrustRegion:
     is left to itself keeps about 1 / (1 + Lambda c) of its way over a task, Lambda the sum of
     rate times strength, so that sum_c Lambda c / (1 + Lambda c) is the effective number of
     parameters that are held (MacKay 1992, Neural Computation 4). After t tasks it is
-    h (1 - (1 - share / h)^t) of them all, h MOST_HELD: beyond that the strength grows so steeply
-    (docs/notebook.md) that the next task is learned badly. One share serves sequences whose
-    curvatures lie orders of magnitude apart, where no strength does.
+    h (1 - (1 - share / h)^t) of all that have a curvature, h MOST_HELD: beyond that the strength
+    grows so steeply (docs/notebook.md) that the next task is learned badly. One share serves
+    sequences whose curvatures lie orders of magnitude apart, where no strength does. Parameters
+    that no window reaches (one-hots of tasks to come, taps of a convolution that see padding alone)
+    do not count, neither as held nor as free: in a U-Net they are more than half of all.
     """
 
     def __init__(
@@ -149,16 +152,13 @@ class TrustRegion:
         self.form = self.fisher.form()
         self.form.add(self._estimate(before, replayed, stream))
         if self.share is not None:
-            size = sum(p.numel() for p in before.network.parameters())
-            self.strength = self.strength_of(self.form, rates, size, past)
+            self.strength = self.strength_of(self.form, rates, past)
 
-    def strength_of(
-        self, form: QuadraticForm, rates: Sequence[float], size: int, past: int
-    ) -> float:
-        """Return the strength by which `form` holds what `past` tasks take of `size` parameters."""
+    def strength_of(self, form: QuadraticForm, rates: Sequence[float], past: int) -> float:
+        """Return the strength by which `form` holds what `past` tasks take of the parameters."""
         way = sum(rate * (1 - i / len(rates)) for i, rate in enumerate(rates))
         held = MOST_HELD * (1 - (1 - (self.share or 0.0) / MOST_HELD) ** past)
-        return step_that_holds(form, held * size) / max(way, 1e-30)
+        return step_that_holds(form, held) / max(way, 1e-30)
 
     def end_task(
         self, denoiser: Denoiser, data: Source, theta: Float[Tensor, P], stream: torch.Generator
@@ -222,10 +222,13 @@ class TrustRegion:
         self.form.load_state_dict(state)
 
 
-def step_that_holds(form: QuadraticForm, count: float) -> float:
-    """Return the step at which the form holds an effective number of `count` parameters.
-
-    The greatest step there is, where it has not as many curvatures.
+def step_that_holds(form: QuadraticForm, share: float) -> float:
+    """Return the step at which the form holds a `share` of its curvatures, in effective number; 0
+    where it has none.
     """
     spectrum = form.spectrum()
-    return least_step(lambda step: float((1 / (1 + step * spectrum)).sum()), len(spectrum) - count)
+    spectrum = spectrum[spectrum > 0]
+    if not len(spectrum):
+        return 0.0
+    free = (1.0 - share) * len(spectrum)
+    return least_step(lambda step: float((1 / (1 + step * spectrum)).sum()), free)

@@ -142,13 +142,13 @@ def _metrics(
 
 def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm, entries: int) -> float:
     """Return the penalty's weight beside half the sum over a chunk's `entries`, after `tasks`."""
-    region, options, policy = learned.region, learned.options, learned.policies[0]
+    region, options = learned.region, learned.options
     if region is None:
         return 0.0
     strength = region.strength
     if region.share is not None:
         rates = options.optimizer.rates(options.updates_per_task)
-        strength = region.strength_of(form, rates, len(_vector(policy)), tasks)
+        strength = region.strength_of(form, rates, tasks)
     each = strength / region.shared_by(tasks)
     return 0.5 * entries * each / options.method.distillation_weight
 

@@ -12,7 +12,13 @@ from reconverge.policy.continual.denoising import (
 )
 from reconverge.policy.continual.fisher import FISHERS, Rank1
 from reconverge.policy.continual.parameter_vector import concatenate
-from reconverge.policy.continual.region import CENTRES, PENALTY_EVERY, TrustRegion
+from reconverge.policy.continual.quadratic import Diagonal, DiagonalForm
+from reconverge.policy.continual.region import (
+    CENTRES,
+    PENALTY_EVERY,
+    TrustRegion,
+    step_that_holds,
+)
 from support.forms import random_form
 from support.tiny import make_policy, make_windows
 
@@ -168,10 +174,11 @@ def test_share_chooses_the_strength_by_the_effective_number_of_parameters(name):
     policy, rates = make_policy(seed=1), [0.0, 2e-3, 1e-3, 0.0]
     stream = random_stream(torch.device("cpu"), 1)
     region.begin_task(policy, make_windows(0), stream, rates, past=2)
-    size = sum(p.numel() for p in policy.network.parameters())
     way = 2e-3 * 0.75 + 1e-3 * 0.5  # the strength falls to zero by the last update
-    held = region.strength * way * region.form.spectrum()
-    assert float((held / (1 + held)).sum()) == pytest.approx((1 - 0.8**2) / 2 * size, rel=1e-4)
+    curvatures = region.form.spectrum()
+    held = region.strength * way * curvatures
+    expected = (1 - 0.8**2) / 2 * int((curvatures > 0).sum())
+    assert float((held / (1 + held)).sum()) == pytest.approx(expected, rel=1e-4)
     assert region.strength_at(2, 4) == pytest.approx(0.5 * region.strength)
 
 
@@ -180,8 +187,22 @@ def test_share_leaves_half_of_the_parameters_free(past, expected):
     region = TrustRegion(FISHERS["diagonal"](samples=100), share=0.1, centre="replayed")
     policy, stream = make_policy(seed=1), random_stream(torch.device("cpu"), 1)
     region.begin_task(policy, make_windows(0), stream, [1e-3], past=1)
-    held = region.strength_of(region.form, [1e-3], 2000, past) * 1e-3 * region.form.spectrum()
-    assert float((held / (1 + held)).sum()) == pytest.approx(expected * 2000, rel=1e-3)
+    curvatures = region.form.spectrum()
+    held = region.strength_of(region.form, [1e-3], past) * 1e-3 * curvatures
+    count = int((curvatures > 0).sum())
+    assert float((held / (1 + held)).sum()) == pytest.approx(expected * count, rel=1e-3)
+
+
+def test_share_does_not_count_parameters_that_nothing_reaches():
+    felt = torch.logspace(-3, 3, 50)
+    steps = []
+    for unfelt in (0, 1000):
+        form = DiagonalForm()
+        curvatures = torch.cat([felt, torch.zeros(unfelt)])
+        form.add(Diagonal(curvatures, torch.zeros_like(curvatures)))
+        steps.append(step_that_holds(form, 0.5))
+    assert steps[0] == pytest.approx(steps[1], rel=1e-6)
+    assert step_that_holds(DiagonalForm(), 0.5) == 0.0
 
 
 def test_region_needs_a_strength_where_a_share_chooses_none():
