@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from reconverge.envs.suites.libero.assignments import EXPERTS
+from reconverge.envs.suites.libero.experts.assignments import EXPERTS
 from reconverge.envs.suites.libero.installation import assets, folder, installed, task_names
 from reconverge.envs.suites.libero.problems import Problem, read_problem
 from reconverge.envs.suites.robosuite.scene import FINGERS, ROBOSUITE

@@ -57,8 +57,9 @@ def test_landmarks_are_the_sizes_of_what_rests_on_another(env):
     assert bottom == pytest.approx(surface, abs=2e-3)
 
 
-def test_every_task_of_three_suites_has_an_expert():
-    require_experts(task_sequence(["libero_object", "libero_spatial", "libero_goal"]))
+def test_every_task_of_four_suites_has_an_expert():
+    suites = ["libero_object", "libero_spatial", "libero_goal", "libero_10"]
+    require_experts(task_sequence(suites))
 
 
 def test_all_tasks_without_an_expert_are_named_and_what_is_left(tmp_path, monkeypatch, capsys):

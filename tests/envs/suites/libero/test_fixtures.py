@@ -9,7 +9,7 @@ import pytest
 
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.rollout import rollout
-from reconverge.envs.suites.libero.boxes import HANDLE, Box
+from reconverge.envs.suites.libero.experts.boxes import HANDLE, Box
 from reconverge.envs.suites.libero.installation import installed
 from reconverge.envs.vector import VectorEnv
 from reconverge.policy.demonstrations.scripted import NoisyExpert
@@ -19,10 +19,11 @@ pytestmark = pytest.mark.skipif(not installed(), reason="wants pip install -e '.
 SEEDS = range(4_300_000, 4_300_006)
 DRAWER, CABINET, PLATE, KNOB, RACK = (f"libero_goal_{i}" for i in (0, 2, 5, 7, 9))
 SHUT, SLOT = "libero_90_22", "libero_10_5"  # the lowest drawer; a book
+DOOR = "libero_90_33"  # of a microwave
 ROOM, BETWEEN = "libero_90_5", "libero_90_31"  # before an open drawer; beside a bottle
 BELOW = "libero_goal_3"  # a drawer that is shut
 CARTONS, BELOW_TOP, MUGS = "libero_10_1", "libero_90_8", "libero_90_34"
-ALL = [DRAWER, CABINET, PLATE, KNOB, RACK, SHUT, SLOT, ROOM, BETWEEN, BELOW]
+ALL = [DRAWER, CABINET, PLATE, KNOB, RACK, SHUT, SLOT, DOOR, ROOM, BETWEEN, BELOW]
 LONG = [CARTONS, BELOW_TOP, MUGS] if os.environ.get("ALL_TASKS") else []
 TOP_DRAWER, TOP_JOINT = "libero_90_7", "wooden_cabinet_1_top_level"
 

@@ -9,20 +9,21 @@ import pytest
 
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.rollout import rollout
-from reconverge.envs.suites.libero.assignments import EXPERTS
+from reconverge.envs.suites.libero.experts.assignments import EXPERTS
+from reconverge.envs.suites.libero.experts.turns import InTurn, rise_first
 from reconverge.envs.suites.libero.installation import installed
-from reconverge.envs.suites.libero.turns import InTurn, rise_first
 from reconverge.envs.vector import VectorEnv
 from reconverge.policy.demonstrations.scripted import NoisyExpert
 
 SEEDS = range(4_310_000, 4_310_006)
 TWO_INTO_A_BASKET, MUG_AND_BOX, TWO_MUGS = "libero_10_0", "libero_10_6", "libero_10_4"
 INTO_A_DRAWER_AND_SHUT, SHUT_AND_ON_TOP = "libero_90_4", "libero_90_1"
+INTO_A_MICROWAVE_AND_SHUT = "libero_10_9"
 BY_HAND = (TWO_INTO_A_BASKET, TWO_MUGS, SHUT_AND_ON_TOP) if os.environ.get("ALL_TASKS") else ()
 
 
 @pytest.mark.skipif(not installed(), reason="wants pip install -e '.[libero]'")
-@pytest.mark.parametrize("name", [MUG_AND_BOX, INTO_A_DRAWER_AND_SHUT, *BY_HAND])
+@pytest.mark.parametrize("name", [MUG_AND_BOX, INTO_A_DRAWER_AND_SHUT, INTO_A_MICROWAVE_AND_SHUT, *BY_HAND])
 def test_expert_solves_unseen_starts_with_noise_in_the_executed_action(name):
     with VectorEnv(TASKS[name], len(SEEDS)) as env:
         results = rollout(env, NoisyExpert(env, 0.1), SEEDS)

@@ -11,9 +11,9 @@ from math import atan2, cos, dist, hypot, pi, sin
 import numpy as np
 from jaxtyping import Float
 
-from reconverge.envs.suites.libero.boxes import HANDLE, Box
-from reconverge.envs.suites.libero.experts import Grasping, InsideExpert, OntoExpert
-from reconverge.envs.suites.libero.turns import rise_first
+from reconverge.envs.suites.libero.experts.boxes import HANDLE, Box
+from reconverge.envs.suites.libero.experts.placing import Grasping, InsideExpert, OntoExpert
+from reconverge.envs.suites.libero.experts.turns import rise_first
 from reconverge.envs.suites.robosuite.door import approach, turn_to
 from reconverge.envs.suites.robosuite.motion import (
     Frame,

@@ -6,8 +6,25 @@ from collections.abc import Callable
 from functools import partial
 from math import pi
 
-from reconverge.envs.suites.libero.boxes import HANDLE, Box, Spot
-from reconverge.envs.suites.libero.experts import (
+from reconverge.envs.suites.libero.experts.boxes import HANDLE, Box, Spot
+from reconverge.envs.suites.libero.experts.fixtures import (
+    TURN,
+    AsideExpert,
+    DrawerExpert,
+    HandleExpert,
+    KnobExpert,
+    OpenedExpert,
+    OpenExpert,
+    PushExpert,
+    RoomExpert,
+    ShutExpert,
+)
+from reconverge.envs.suites.libero.experts.microwave import (
+    MugExpert,
+    PushInExpert,
+    ShutDoorExpert,
+)
+from reconverge.envs.suites.libero.experts.placing import (
     SIDE,
     DropExpert,
     FromAboveIntoExpert,
@@ -27,19 +44,7 @@ from reconverge.envs.suites.libero.experts import (
     grasp_rim,
     grasp_top,
 )
-from reconverge.envs.suites.libero.fixtures import (
-    TURN,
-    AsideExpert,
-    DrawerExpert,
-    HandleExpert,
-    KnobExpert,
-    OpenedExpert,
-    OpenExpert,
-    PushExpert,
-    RoomExpert,
-    ShutExpert,
-)
-from reconverge.envs.suites.libero.turns import InTurn
+from reconverge.envs.suites.libero.experts.turns import InTurn
 from reconverge.envs.suites.robosuite.motion import Vector
 from reconverge.envs.task import Expert, Landmarks
 
@@ -168,6 +173,15 @@ def mug_and_box(plate: str, box: str, mug: str, landmarks: Landmarks) -> Expert:
     )
 
 
+def into_microwave(mug: str, microwave: str, landmarks: Landmarks) -> Expert:
+    moved = Box(landmarks, mug)
+    return InTurn(
+        MugExpert(moved, microwave),
+        PushInExpert(moved, microwave),
+        ShutDoorExpert(microwave, landmarks),
+    )
+
+
 def knob_and_pot(pot: str, stove: str, landmarks: Landmarks) -> Expert:
     return InTurn(knob(stove, landmarks), pot_onto(pot, stove, landmarks))
 
@@ -241,6 +255,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         5: ("slot", partial(slot, "back")),
         6: ("mug_box", mug_and_box),
         8: ("pots", two_pots),
+        9: ("microwave", into_microwave),
     },
     "libero_90": {
         **dict.fromkeys((0, 28), ("shut", partial(drawer, ShutExpert, "top"))),
@@ -260,6 +275,7 @@ CHOICES: dict[str, dict[int, Choice]] = {
         29: ("inside", partial(inside, grasp_near, "top")),
         30: ("bowl_between", near_onto),
         31: ("bowl_between", partial(near_onto, part=TOP)),
+        33: ("shut_door", ShutDoorExpert),  # of the microwave
         34: ("mug", before_mug),
         37: ("bowl", partial(beside, grasp_rim, f"kitchen_table_{RIGHT_OF_PLATE}")),
         39: ("knob", partial(knob, ahead=-TURN)),

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from reconverge.envs.suites.libero.boxes import DEPTH, Box
-from reconverge.envs.suites.libero.turns import rise_first
+from reconverge.envs.suites.libero.experts.boxes import DEPTH, Box
+from reconverge.envs.suites.libero.experts.turns import rise_first
 from reconverge.envs.suites.robosuite.motion import (
     ARM_OF_YAW,
     GAIN,
