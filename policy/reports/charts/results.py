@@ -27,7 +27,7 @@ NEVER, BACK = "^", "osDPX*p"  # marks of what did not come back, and of each met
 FEW = 5  # fewer tasks have room for their names
 NOTE = (
     "with the penalty less without it (points); dots are seeds, diamonds their means with 95 % "
-    "bootstrap intervals"
+    "intervals (Student's t)"
 )
 
 

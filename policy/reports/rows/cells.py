@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconverge.policy.runs.metrics import bootstrap, wilson
+from reconverge.policy.runs.metrics import student, wilson
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def rate_cell(rate: float | None, n: int | None = None) -> Cell:
 
 
 def mean_interval(points: np.ndarray) -> tuple[float, float] | None:
-    """Return the 95 % bootstrap interval of a mean over seeds; None for one seed."""
-    return bootstrap(points, np.random.default_rng(0)) if len(points) > 1 else None
+    """Return Student's 95 % interval of a mean over seeds; None for one seed."""
+    return student(points) if len(points) > 1 else None
 
 
 def mean_cell(
@@ -62,14 +62,17 @@ def mean_cell(
 ) -> Cell:
     """Show the mean over seeds, times a scale, with its interval; of fractions, as percent.
 
-    Seeds that have none are left out, and told.
+    No interval of percents ends above 100. Seeds that have none are left out, and told.
     """
     points = scale * np.array([value for value in values if value is not None])
     if not len(points):
         return Cell("")
     interval = mean_interval(points)
     mean = write(points.mean())
-    text = mean if interval is None else with_interval(mean, *map(write, interval))
+    text = mean
+    if interval is not None:
+        most = 100.0 if scale == 100.0 else np.inf
+        text = with_interval(mean, *(write(min(end, most)) for end in interval))
     if len(points) < len(values):
         text += f", {len(points)} of {len(values)} seeds"
     return Cell(text, float(points.mean()))

@@ -125,7 +125,9 @@ def success_table(groups: Groups) -> Table:
         kept = [run.memory_bytes / 1e6 for run in runs if run.memory_bytes is not None]
         memory = Cell(number(float(np.mean(kept))), float(np.mean(kept))) if kept else Cell("")
         rows.append([*row, Cell(number(minutes), minutes), memory])
-    caption = "Means over seeds, with 95 % bootstrap intervals; what is kept of past tasks, in MB."
+    caption = (
+        "Means over seeds, with 95 % intervals (Student's t); what is kept of past tasks, in MB."
+    )
     return Table(caption, ["method", "seeds", *MEASURES, "minutes", "memory (MB)"], rows)
 
 
@@ -139,8 +141,8 @@ def transfer_table(groups: Groups) -> Table | None:
     }
     caption = (
         "Forward transfer as in Continual World, against the runs of single; FWT, NBT and AUC as "
-        "in LIBERO; the lowest probe of an earlier task. Means over seeds, with 95 % bootstrap "
-        "intervals."
+        "in LIBERO; the lowest probe of an earlier task. Means over seeds, with 95 % "
+        "intervals (Student's t)."
     )
     columns = ["method", "seeds", *measures]
     return Table(caption, columns, _means(groups, measures)) if measures else None
@@ -196,8 +198,8 @@ def paired_table(groups: Groups, reference: str) -> Table | None:
         rows.append([Cell(name), pairs, mean_cell(differences), Cell(f"{share:.2f}", share)])
     return (
         Table(
-            f"Differences of average success to {reference} on the same seeds, with 95 % bootstrap "
-            "intervals.",
+            f"Differences of average success to {reference} on the same seeds, with 95 % "
+            "intervals (Student's t).",
             ["method", "same seeds", "difference (points)", "probability of improvement"],
             rows,
         )

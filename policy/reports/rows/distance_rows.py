@@ -63,7 +63,7 @@ def distances_by_method(groups: Groups) -> Table | None:
     caption = (
         f"Frechet distance in the features of {' and '.join(sorted(features))}: mean of all "
         "tasks after the last one, and how much it has grown since each was learned. Means over "
-        "seeds, with 95 % bootstrap intervals."
+        "seeds, with 95 % intervals (Student's t)."
     )
     return Table(caption, ["method", "seeds", "distance", "growth"], rows)
 

@@ -149,7 +149,7 @@ def stress_table(settings: Sequence[Setting]) -> Table:
             rows.append([*map(Cell, what), without, held, difference])
     sides = ["without the penalty", "with the penalty", "difference (points)"]
     return Table(
-        "Means over seeds, with 95 % bootstrap intervals; differences are paired by seed.",
+        "Means over seeds, with 95 % intervals (Student's t); differences are paired by seed.",
         ["setting", "penalty", "seeds", "measure", *sides],
         rows,
     )

@@ -80,7 +80,8 @@ def test_differences_draw_seeds_means_and_intervals():
     }
     (axes,) = drawn(charts.differences({"dip": found}, {"dip": "less"}))
     lines = [line.get_xydata().tolist() for line in axes.get_lines()]
-    assert lines[:3] == [[[1, 1], [3, 1]], [[2, 1]], [[1, 1], [3, 1]]]
+    interval = [[pytest.approx(2 - 12.706, abs=1e-3), 1], [pytest.approx(2 + 12.706, abs=1e-3), 1]]
+    assert lines[:3] == [[[1, 1], [3, 1]], [[2, 1]], interval]
     assert lines[3:5] == [[[-2, 3]], [[-2, 3]]]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["hard", "rank-1 Fisher", "CW20", "rank-1 Fisher"]

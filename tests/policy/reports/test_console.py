@@ -49,7 +49,7 @@ def test_print_summary_shows_the_matrix_recovery_and_headlines():
     assert "lowest probe 0.0 % (of its best: lift while learning can, after 2 updates)" in text
     assert "average success 75.0 % (95 % interval 46.8 to 91.1)" in text
     assert "forgetting 8.3 points (95 % interval " in text
-    assert "LIBERO's FWT not measured (NBT 18.8 points, see evaluation.probe_current)" in text
+    assert "LIBERO's FWT not measured (NBT 12.5 points, see evaluation.probe_current)" in text
     assert "time 1.5 minutes" in text
 
 

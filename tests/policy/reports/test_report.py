@@ -227,7 +227,7 @@ def test_write_report_compares_several_runs(tmp_path, run):
     write_report(runs, tmp_path / "out" / "report.html")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "3 runs of lift, can, square" in page
-    assert "bootstrap" in page
+    assert "Student" in page
     assert "to trust region, rank-1 Fisher" in page
     assert page.count('role="img"') == 2 * 3
     assert "&#34;finetune&#34;" in page  # in the table of options
@@ -247,7 +247,7 @@ def test_write_report_of_different_settings_has_no_means(tmp_path, run):
     assert (
         "No means over seeds and no differences: runs differ in updates_per_task: 20 and 30" in page
     )
-    assert "bootstrap" not in page
+    assert "Student" not in page
 
 
 def without_success():

@@ -42,10 +42,10 @@ def test_learning_area_of_a_task_that_was_learned_for_longer_weighs_by_updates()
 
 
 def test_liberos_metrics_by_hand():
-    """FWT 0.6, 0.3, 0.75; NBT (-0.1 + 0.4)/2 and -0.1; AUC (0.6 + 0.9 + 0.4)/3 and so on."""
+    """FWT 0.6, 0.3, 0.75; NBT (-0.1 + 0.4)/2, -0.1 and 0; AUC (0.6 + 0.9 + 0.4)/3 and so on."""
     assert pytest.approx([0.6, 0.3, 0.75]) == AREAS
     assert metrics.fwt(AREAS) == pytest.approx(0.55)
-    assert metrics.nbt(R) == pytest.approx((0.15 - 0.1) / 2)
+    assert metrics.nbt(R) == pytest.approx((0.15 - 0.1 + 0.0) / 3)
     assert metrics.auc(R, AREAS) == pytest.approx((1.9 / 3 + (0.3 + 0.7) / 2 + 0.75) / 3)
 
 
@@ -111,16 +111,18 @@ def test_average_success_interval_pools_the_rollouts():
     assert metrics.average_success_interval(R, 50) == metrics.wilson(105, 150)
 
 
-def test_bootstrap_agrees_with_the_normal_interval_and_repeats():
-    values = np.random.default_rng(0).normal(0.8, 0.1, size=200)
-    low, high = metrics.bootstrap(values, np.random.default_rng(1))
-    half = 1.96 * values.std() / np.sqrt(200)
-    assert (low, high) == pytest.approx(
-        (values.mean() - half, values.mean() + half), abs=0.1 * half
-    )
-    assert (low, high) == metrics.bootstrap(values, np.random.default_rng(1))
-    exact = metrics.bootstrap(np.array([0.0, 1.0]), np.random.default_rng(0))
-    assert exact == (0.0, 1.0)
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_student_holds_the_mean_as_often_as_it_says(seeds):
+    drawn = np.random.default_rng(0).normal(0.8, 0.1, size=(2000, seeds))
+    intervals = [metrics.student(values) for values in drawn]
+    held = np.mean([low <= 0.8 <= high for low, high in intervals])
+    assert held == pytest.approx(0.95, abs=0.02)
+
+
+def test_student_is_around_the_mean_and_as_wide_as_the_table_says():
+    low, high = metrics.student(np.array([0.0, 1.0]))  # t of one degree of freedom: 12.706
+    assert (low, high) == pytest.approx((0.5 - 6.353, 0.5 + 6.353), abs=1e-3)
+    assert metrics.student(np.array([0.7, 0.7, 0.7])) == pytest.approx((0.7, 0.7))
 
 
 def test_recovery_reads_the_first_reach():
@@ -168,9 +170,9 @@ def test_wilson_refuses_impossible_counts(successes, n):
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.5, float("nan")]])
-def test_bootstrap_refuses_one_seed_and_missing_values(values):
+def test_student_refuses_one_seed_and_missing_values(values):
     with pytest.raises(ValueError, match="seeds"):
-        metrics.bootstrap(np.array(values), np.random.default_rng(0))
+        metrics.student(np.array(values))
 
 
 def test_the_interval_of_a_difference_is_newcombes():

@@ -91,7 +91,7 @@ def test_summarize_names_the_lowest_probe():
 def test_summarize_gives_liberos_metrics_where_the_current_task_was_probed():
     progress = finished()
     assert summarize(progress, NAMES)["learning"] == []
-    nbt = ((0.5 + 0.25) / 2 + 0.0) / 2
+    nbt = ((0.5 + 0.25) / 2 + 0.0 + 0.0) / 3
     assert summarize(progress, NAMES)["libero"] == {"fwt": None, "nbt": nbt, "auc": None}
     for task in range(3):
         halfway, end = [task == 0, False], progress.successes[task][task][:2]

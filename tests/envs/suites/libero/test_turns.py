@@ -20,10 +20,11 @@ TWO_INTO_A_BASKET, MUG_AND_BOX, TWO_MUGS = "libero_10_0", "libero_10_6", "libero
 INTO_A_DRAWER_AND_SHUT, SHUT_AND_ON_TOP = "libero_90_4", "libero_90_1"
 INTO_A_MICROWAVE_AND_SHUT = "libero_10_9"
 BY_HAND = (TWO_INTO_A_BASKET, TWO_MUGS, SHUT_AND_ON_TOP) if os.environ.get("ALL_TASKS") else ()
+ALL = [MUG_AND_BOX, INTO_A_DRAWER_AND_SHUT, INTO_A_MICROWAVE_AND_SHUT, *BY_HAND]
 
 
 @pytest.mark.skipif(not installed(), reason="wants pip install -e '.[libero]'")
-@pytest.mark.parametrize("name", [MUG_AND_BOX, INTO_A_DRAWER_AND_SHUT, INTO_A_MICROWAVE_AND_SHUT, *BY_HAND])
+@pytest.mark.parametrize("name", ALL)
 def test_expert_solves_unseen_starts_with_noise_in_the_executed_action(name):
     with VectorEnv(TASKS[name], len(SEEDS)) as env:
         results = rollout(env, NoisyExpert(env, 0.1), SEEDS)
