@@ -196,6 +196,12 @@ class DemonstrationStore:
         array = self._arrays[self.picture_arrays[camera]]
         return layout.read(self.path, array, steps.start, steps.stop)
 
+    def check_pictures(self, camera: str) -> None:
+        """Raise StoreError if a camera's pictures on disk are no longer those that were opened."""
+        name = self.picture_arrays[camera]
+        found = rules.check_rows(self.path, {name: self._arrays[name]}, {name: self.n_steps})
+        sums.check_same(self.path, found, self._sums)
+
     def episode(self, index: int) -> Episode:
         """Read episode `index`; negative ones count from the end. Raises IndexError."""
         index = range(len(self))[index]
@@ -302,9 +308,13 @@ class DemonstrationStore:
         for name in chosen:
             if name not in legal:
                 raise unknown(f"{group} array of {self.path}", name, legal, StoreError)
-        return {
+        found = {
             name: layout.read(self.path, self._arrays[group + name], start, stop) for name in chosen
         }
+        if (start, stop) == (0, self._length(group)):
+            now = {group + name: sums.sum_rows(rows) for name, rows in found.items()}
+            sums.check_same(self.path, now, self._sums)
+        return found
 
     def _length(self, name: str) -> int:
         return self.n_steps if name.startswith("data/") else len(self)

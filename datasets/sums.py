@@ -109,6 +109,16 @@ def check_sums(path: Path, record: Mapping[str, Any], rows: Mapping[str, int]) -
             raise StoreError(f"{path}: {name} {what} (its checksum differs); {RESTORE}")
 
 
+def check_same(path: Path, found: Mapping[str, int], opened: Mapping[str, int]) -> None:
+    """Refuse arrays whose rows have another CRC-32 than when the store was opened."""
+    for name, now in found.items():
+        if now != opened[name]:
+            raise StoreError(
+                f"{path}: {name} has other rows than when it was opened (was another store put in "
+                "its place?); bring the first one back"
+            )
+
+
 def check_members(path: Path, arrays: Collection[str]) -> None:
     """Refuse groups and arrays, at any depth, that the attributes do not declare."""
     for folder, folders, files in os.walk(path):

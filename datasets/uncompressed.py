@@ -86,6 +86,7 @@ def _write(store: DemonstrationStore, camera: str, steps: int, path: Path) -> No
             rows = store.read_pictures(camera, start, min(start + STEPS, steps))
             file.write(rows.tobytes())
             bar.update(len(rows))
+        store.check_pictures(camera)  # before the file takes its name
 
 
 def moved(

@@ -191,6 +191,23 @@ def test_identity_tells_demonstrations_apart(path):
     assert found["settings"] == {"expert": "reach", "noise": 0.1}
 
 
+def test_read_refuses_a_store_that_took_the_place_of_the_opened_one(path):
+    """One that has grown holds the same rows and more; another of the same shape does not."""
+    store = make_store(path, 2)
+    opened = DemonstrationStore.open(path)
+    store.append(make_episode(2))
+    assert_holds_episodes(opened, 2)
+    path.rename(path.with_name("first.zarr"))
+    other = make_store(path)
+    other.extend([make_episode(i + 9, len(make_episode(i).action)) for i in range(2)])
+    np.testing.assert_array_equal(other.episode_ends, opened.episode_ends)
+    said = r"lift\.zarr: data/action has other rows than when it was opened .*bring the first one"
+    with pytest.raises(StoreError, match=said):
+        opened.read(["action"])
+    with pytest.raises(StoreError, match=r"meta/seed has other rows"):
+        opened.scalars()
+
+
 def test_open_reads_a_thousand_episodes_in_under_a_second(path, monkeypatch):
     monkeypatch.undo()
     store = make_store(path)

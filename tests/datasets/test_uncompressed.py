@@ -89,6 +89,15 @@ def test_files_of_a_camera_whose_name_goes_on_stay(tmp_path):
     assert len(files(tmp_path)) == 2
 
 
+def test_pictures_of_a_store_that_took_the_place_of_the_opened_one_are_refused(tmp_path):
+    store = make_store(tmp_path / "lift.zarr")
+    store.path.rename(tmp_path / "first.zarr")
+    make_store(store.path, cameras=CAMERAS[::-1])  # each has the other's pictures
+    with pytest.raises(StoreError, match=r"data/agentview_image has other rows than when it was"):
+        open_frames(store, CAMERAS, 3)
+    assert files(tmp_path) == []
+
+
 @pytest.mark.parametrize("kept", [None, 0, 200])
 def test_files_that_are_not_whole_are_written_again(tmp_path, kept):
     store = make_store(tmp_path / "lift.zarr")
