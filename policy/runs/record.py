@@ -176,6 +176,7 @@ def _set_aside(folder: Path) -> None:
     before.mkdir(exist_ok=True)
     for name in RESULTS:
         if (folder / name).exists():
+            rmtree(before / name, ignore_errors=True)  # a folder that an interrupted move left
             (folder / name).rename(before / name)
 
 

@@ -95,6 +95,23 @@ def test_a_finished_run_that_learns_on_is_none_any_more(tmp_path):
     assert {path.name for path in (tmp_path / "before").iterdir()} == {"summary.json", "videos"}
 
 
+def test_a_finished_run_learns_on_after_an_interrupted_move(tmp_path):
+    """What is in `before/` alone stays: it was moved there; what was made again replaces it."""
+    progress = Progress(task=2, successes=[[[True]], [[True], [False]]])
+    record = make_record(tmp_path, progress, facts=make_facts())
+    record.finish(progress, dict.fromkeys(SECONDS, 5.0), 7)
+    for folder, made in ((tmp_path / "before", "old"), (tmp_path, "new")):
+        (folder / "videos").mkdir(parents=True)
+        (folder / "videos" / f"{made}.mp4").touch()
+    (tmp_path / "before" / "report.html").touch()
+    reopened = Progress(task=1, update=20, successes=[[[True]]])
+    make_record(tmp_path, reopened, facts=make_facts()).close()
+    left = {path.name for path in (tmp_path / "before").iterdir()}
+    assert left == {"report.html", "summary.json", "videos"}
+    assert [path.name for path in (tmp_path / "before" / "videos").iterdir()] == ["new.mp4"]
+    assert not (tmp_path / "videos").exists()
+
+
 def test_run_record_drops_lines_after_the_last_checkpoint(tmp_path):
     interrupted(tmp_path, "none")
     path = tmp_path / "metrics.jsonl"
