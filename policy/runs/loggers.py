@@ -18,6 +18,7 @@ from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import write_text
 
 PROJECT, ID_FILE = "reconverge", "logger_id.txt"
+WANDB_MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")
 
 
 class Logger(Protocol):
@@ -128,7 +129,9 @@ LOGGERS: dict[str, Callable[[Path, dict[str, Any]], Logger] | None] = {
 
 
 def check_logger(name: str) -> None:
-    """Raise ReconvergeError for an unknown logger, or one whose package is not installed."""
+    """Raise ReconvergeError for an unknown logger, one whose package is not installed, or a
+    WANDB_MODE that wandb does not have.
+    """
     if name not in LOGGERS:
         raise unknown("logger", name, LOGGERS)
     if name == "none":
@@ -139,6 +142,9 @@ def check_logger(name: str) -> None:
         raise ReconvergeError(
             f"logger={name}: not installed; pip install -e '.[{name}]', or leave logger= out"
         ) from None
+    mode = os.environ.get("WANDB_MODE", "offline")
+    if name == "wandb" and mode not in WANDB_MODES:
+        raise unknown("WANDB_MODE", mode, WANDB_MODES)
 
 
 def make_loggers(name: str, folder: Path, facts: dict[str, Any], step: int) -> list[Logger]:

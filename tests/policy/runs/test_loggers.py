@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -191,6 +192,21 @@ def test_check_logger_gives_the_command_for_a_missing_package(name, monkeypatch,
         ReconvergeError, match=rf"logger={name}: not installed; pip install -e '.\[{name}\]'"
     ):
         check_logger(name)
+
+
+def test_check_logger_refuses_a_mode_that_wandb_does_not_have(monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    assert get_args(wandb.Settings.model_fields["mode"].annotation) == loggers.WANDB_MODES
+    for mode in loggers.WANDB_MODES:
+        monkeypatch.setenv("WANDB_MODE", mode)
+        check_logger("wandb")
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    check_logger("none")
+    with pytest.raises(
+        ReconvergeError,
+        match=r"^unknown WANDB_MODE 'onlin': choose one of online, .*; did you mean 'online'\?$",
+    ):
+        check_logger("wandb")
 
 
 def test_run_id_is_drawn_once(tmp_path):
