@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from reconverge.datasets.layout import StoreWarning
 from reconverge.datasets.store import EXPERT, DemonstrationStore
 from reconverge.envs.render.sight import learns_to_see, numbers_of
 from reconverge.envs.seeds import DEMONSTRATION
@@ -80,11 +82,17 @@ def identity(store: DemonstrationStore, task: Task, episodes: int) -> dict[str, 
 
 
 def identities(
-    stores: Mapping[str, DemonstrationStore], tasks: Sequence[Task], episodes: int
+    stores: Mapping[str, DemonstrationStore],
+    tasks: Sequence[Task],
+    episodes: int,
+    begun: Identities | None = None,
 ) -> Identities:
-    """Return `identity` of the stores that there are, by the tasks' names."""
+    """Return `identity` of the stores that there are, by the tasks' names.
+
+    Of those that a run has `begun` with count as many episodes as they had.
+    """
     return {
-        task.name: identity(stores[task.name], task, episodes)
+        task.name: identity(stores[task.name], task, _wanted(task, episodes, begun))
         for task in tasks
         if task.name in stores
     }
@@ -161,6 +169,21 @@ def require_all(
         require_fit(found[task.name], task)
 
 
+def warn_of_fewer(found: Identities, begun: Identities, episodes: int) -> None:
+    """Warn of stores that our experts have not recorded to their end, unless a run has `begun`
+    with them.
+    """
+    for name, one in found.items():
+        held = one["episodes"]
+        if one["origin"] == "scripted" and held < episodes and name not in begun:
+            message = (
+                f"{one['path']}: has {held} of demonstrations.episodes={episodes}, and "
+                "demonstrations.collect=false records none; to learn from all of them, begin anew "
+                "with demonstrations.collect=true"
+            )
+            warnings.warn(message, StoreWarning, 2)
+
+
 def announce(tasks: Sequence[Task], found: Identities, folder: Path, episodes: int) -> None:
     """Print which demonstrations were found in `folder`, and which will be recorded there."""
     names = list(dict.fromkeys(task.name for task in tasks))
@@ -179,10 +202,12 @@ def complete(
     episodes: int,
     noise: float,
     workers: int | None,
+    begun: Identities | None = None,
 ) -> list[DemonstrationStore]:
     """Return the store of every task, recorded by its expert where it is missing or too small.
 
-    A store from elsewhere is taken as it is. StoreError for one that another expert recorded,
+    A store from elsewhere is taken as it is; one that a run has `begun` with need not grow beyond
+    what it had. StoreError for one that another expert recorded,
     ReconvergeError, before any is made, where one is missing and its task has no expert.
     """
     stores = dict(found)
@@ -190,10 +215,16 @@ def complete(
     for task in tasks:
         if task.name not in stores or EXPERT in stores[task.name].attributes:
             held = len(stores[task.name]) if task.name in stores else 0
+            wanted = _wanted(task, episodes, begun)
             stores[task.name] = collect_with_bar(
-                task, folder, episodes=episodes, noise=noise, workers=workers, held=held
+                task, folder, episodes=wanted, noise=noise, workers=workers, held=held
             )
     return [stores[task.name] for task in tasks]
+
+
+def _wanted(task: Task, episodes: int, begun: Identities | None) -> int:
+    """Return how many episodes of a task a run learns from."""
+    return begun[task.name]["episodes"] if begun and task.name in begun else episodes
 
 
 def _described(store: Mapping[str, Any]) -> str:

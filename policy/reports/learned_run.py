@@ -69,15 +69,19 @@ def _read_policies(run: Path) -> LearnedRun:
     tasks, folder = check_train_options(options), Path(options.demonstrations.path)
     stores = [open_store(task, folder) for task in tasks]
     by_name = {task.name: store for task, store in zip(tasks, stores, strict=True)}
-    here = identities(by_name, tasks, options.demonstrations.episodes)
-    require_same(here, begun_with(run, find_begun(run)), folder)
+    begun = begun_with(run, find_begun(run))
+    here = identities(by_name, tasks, options.demonstrations.episodes, begun)
+    require_same(here, begun, folder)
     tasks = in_frames_of(tasks, stores)
     loaded = [load_policy(each) for each in found]
     policies = [each.policy for each in loaded]
     spec = make_spec(options, tasks, loaded[0].spec)
     pairs = zip(tasks, stores, strict=True)
     cpu = torch.device("cpu")
-    windows = [make_windows(options, spec, store, task, cpu) for task, store in pairs]
+    windows = [
+        make_windows(options, spec, store, task, cpu, here[task.name]["episodes"])
+        for task, store in pairs
+    ]
     evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
     replay = make_replay(options, spec, policies[0].normalizer, windows, evaluator)
     method = make_method(options, spec, policies[0], replay, windows)

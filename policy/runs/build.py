@@ -43,6 +43,7 @@ from reconverge.policy.demonstrations.supply import (
     identities,
     require_all,
     require_same,
+    warn_of_fewer,
 )
 from reconverge.policy.model.actor import PolicyActor
 from reconverge.policy.model.batch import Batch, join, widened
@@ -180,12 +181,13 @@ def open_stores(
     """
     wanted, path = options.demonstrations, Path(options.demonstrations.path)
     existing = find_stores(tasks, path)
-    found = identities(existing, tasks, wanted.episodes)
+    found = identities(existing, tasks, wanted.episodes, begun)
     require_same(found, begun, path)
     if not wanted.collect:
         require_all(tasks, existing, path)
     announce(tasks, found, path, wanted.episodes)
     if not wanted.collect:
+        warn_of_fewer(found, begun, wanted.episodes)
         write_json(folder / DEMONSTRATIONS_FILE, signed(found))
         return [existing[task.name] for task in tasks], found
     brought = {name: one for name, one in found.items() if one["origin"] == "brought"}
@@ -197,9 +199,10 @@ def open_stores(
         episodes=wanted.episodes,
         noise=wanted.noise,
         workers=options.workers,
+        begun=begun,
     )
     by_name = {task.name: store for task, store in zip(tasks, stores, strict=True)}
-    found = identities(by_name, tasks, wanted.episodes)
+    found = identities(by_name, tasks, wanted.episodes, begun)
     write_json(folder / DEMONSTRATIONS_FILE, signed(found))
     return stores, found
 
@@ -210,11 +213,15 @@ def make_windows(
     store: DemonstrationStore,
     task: Task,
     device: torch.device,
+    episodes: int | None = None,
 ) -> ReadWindows:
-    """Return a function that reads the first episodes of a store, clipped to the task's bounds."""
+    """Return a function that reads the first episodes of a store, clipped to the task's bounds.
+
+    By default as many as the options ask for.
+    """
 
     def read() -> TaskWindows:
-        ends = store.episode_ends[: options.demonstrations.episodes]
+        ends = store.episode_ends[: episodes or options.demonstrations.episodes]
         told = task.observation_size - spec.pixels
         seen = store.observations(list(numbers_of(task)))[: ends[-1]]
         seen = np.clip(seen, task.low[:told], task.high[:told])

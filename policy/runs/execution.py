@@ -134,7 +134,10 @@ def _learn_all(
     spec = make_spec(options, tasks, before)
     normalizer = make_normalizer(spec, tasks).to(device)
     pairs = zip(tasks, stores, strict=True)
-    windows = [make_windows(options, spec, store, task, device) for task, store in pairs]
+    windows = [
+        make_windows(options, spec, store, task, device, found[task.name]["episodes"])
+        for task, store in pairs
+    ]
     evaluator = Evaluator(tasks, options.evaluation.slots, options.workers)
     replay = make_replay(options, spec, normalizer, windows, evaluator)
     method = make_method(options, spec, make_policy(spec, normalizer), replay, windows)

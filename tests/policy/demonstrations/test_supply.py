@@ -72,6 +72,14 @@ def test_identity_is_of_the_episodes_that_are_used(tmp_path, recorded, capsys):
     assert before["path"] == str(recorded / "lift.zarr")
 
 
+def test_complete_lets_a_store_that_a_run_began_with_be(tmp_path, recorded):
+    shutil.copytree(recorded / "lift.zarr", tmp_path / "lift.zarr")
+    found = find_stores([LIFT], tmp_path)
+    begun = identities(found, [LIFT], 2)
+    (store,) = complete([LIFT], found, tmp_path, episodes=3, begun=begun, **OPTIONS)
+    assert len(store) == 2
+
+
 def test_require_same_says_what_is_gone_and_what_is_another(tmp_path, recorded):
     found = identities(find_stores([LIFT], recorded), [LIFT], 2)
     require_same(found, found, recorded)

@@ -1,5 +1,6 @@
 """From options to objects: windows, replay and methods of a run."""
 
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from reconverge.datasets.layout import StoreWarning
 from reconverge.datasets.store import DemonstrationStore, Episode
 from reconverge.datasets.uncompressed import Frames
 from reconverge.datasets.windows import Windows
@@ -30,6 +32,7 @@ from reconverge.policy.runs.build import (
     make_replay,
     make_spec,
     make_windows,
+    open_stores,
 )
 from reconverge.policy.runs.configuration import (
     GROUPS,
@@ -155,6 +158,38 @@ def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):
     assert not batch.observations[..., size:].any()
     first = torch.tensor([0.1, 0.2])  # the third episode is left out
     assert torch.equal(batch.actions[:, 0, 0].unique(), first)
+
+
+def add_scripted(store, task, count):
+    """Append episodes of 3 steps as our own expert would, each with actions of its own."""
+    last = np.arange(3) == 2
+    for _ in range(count):
+        seen = np.tile(task.low, (3, 1)).astype(np.float32)
+        actions = np.full((3, 7), 0.1 * len(store), np.float32)
+        store.append(Episode(task.split(seen), actions, last.astype(np.float32), last))
+
+
+def test_open_stores_goes_on_with_the_episodes_that_a_run_began_with(tmp_path):
+    """A store of fewer than asked for is warned of at the start alone, and may grow."""
+    (task,) = task_sequence(["lift"])
+    store = DemonstrationStore.create(
+        tmp_path / "lift.zarr", task.sizes, 7, {"task": "lift", "expert": "lift", "noise": 0.2}
+    )
+    add_scripted(store, task, 3)
+    wanted = DemonstrationOptions(path=str(tmp_path), episodes=5, collect=False)
+    options = make_options(env=["lift"], demonstrations=wanted)
+    with pytest.warns(StoreWarning, match=r"lift\.zarr: has 3 of demonstrations\.episodes=5, and"):
+        _, begun = open_stores(options, [task], tmp_path, {})
+    assert begun["lift"]["episodes"] == 3
+    add_scripted(store, task, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", StoreWarning)
+        (grown,), found = open_stores(options, [task], tmp_path, begun)
+        open_stores(options, [task], tmp_path, {})  # another run learns from five
+    assert found["lift"]["sha256"] == begun["lift"]["sha256"]
+    spec = make_spec(options, [task])
+    read = make_windows(options, spec, grown, task, CPU, found["lift"]["episodes"])
+    assert len(read().episode_bytes) == 3
 
 
 @pytest.mark.parametrize("name", REPLAYS)
