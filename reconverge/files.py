@@ -79,15 +79,36 @@ def check_free(path: Path) -> None:
 @contextmanager
 def lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the lock file `path`, which is removed in the end; wait for it for `timeout` seconds
-    (negative: without end).
+    (negative: without end). Whoever shares the folder may take it.
 
-    Raises filelock.Timeout. A process that waits notices that the file is gone, and makes another.
+    Raises filelock.Timeout, and ReconvergeError for a file of another user that cannot be opened.
+    A process that waits notices that the file is gone, and makes another.
     """
-    with FileLock(path, timeout):
+    try:
+        held = FileLock(path, timeout, mode=0o666).acquire()
+    except OSError as error:
+        if refusal := _refusal(path, error):
+            raise ReconvergeError(refusal) from error
+        raise
+    with held:
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _refusal(path: Path, error: OSError) -> str:
+    """Say why a lock cannot be taken, "" if its folder is the reason."""
+    if not isinstance(error, PermissionError) or not path.exists():
+        return ""
+    try:
+        owner = path.owner()
+    except (OSError, KeyError):  # removed by now, or a user whom this machine does not know
+        owner = "another user"
+    return (
+        f"{path}: is a lock of {owner} ({error.strerror}); if nobody works there any more, delete "
+        "it, or have it deleted"
+    )
 
 
 @contextmanager
@@ -119,7 +140,7 @@ def remove_abandoned(folder: Path) -> None:
     not reach, on another host or in what lacks a host, they are given up after ABANDONED_AFTER.
     """
     for partial in filter(lambda path: _PARTIAL.fullmatch(path.name), partial_files(folder)):
-        with suppress(OSError, Timeout):
+        with suppress(OSError, Timeout, ReconvergeError):
             young = time.time() - partial.stat().st_mtime < ABANDONED_AFTER
             if young and (partial / HOST).read_text(errors="replace") != platform.node():
                 continue
@@ -157,7 +178,8 @@ def _hidden(path: Path) -> Iterator[Path]:
             (partial / HOST).write_text(platform.node())
             yield temporary
     except ReconvergeError as error:
-        error.args = (str(error).replace(str(temporary), str(path)),)
+        said = str(error).replace(str(temporary), str(path)).replace(str(partial), str(path))
+        error.args = (said,)
         raise
     except OSError as error:
         reason = str(error).replace(str(temporary), str(path)).replace(str(partial), str(path))

@@ -16,6 +16,7 @@ from filelock import Timeout
 from reconverge.errors import ReconvergeError
 from reconverge.files import (
     ABANDONED_AFTER,
+    alone,
     creating,
     lock,
     partial_files,
@@ -189,6 +190,31 @@ def test_lock_takes_turns_and_leaves_no_file(tmp_path):
     assert os.listdir(tmp_path) == []
     with lock(path), pytest.raises(Timeout), lock(path, timeout=0):
         raise AssertionError("held twice")
+
+
+def test_a_lock_is_open_to_whoever_shares_its_folder(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with lock(tmp_path / "x.lock"):
+            assert (tmp_path / "x.lock").stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
+
+
+def test_alone_names_the_owner_of_a_lock_that_cannot_be_opened(tmp_path, monkeypatch):
+    path, opened = tmp_path / "lift.zarr", os.open
+    file = path.with_name("lift.zarr.lock")
+    file.touch()
+
+    def refuse(name, *rest, **options):
+        if str(name) == str(file):
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return opened(name, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    said = rf"^{file}: is a lock of {file.owner()} \(Permission denied\); if nobody works there any"
+    with pytest.raises(ReconvergeError, match=said), alone(path):
+        raise AssertionError("took it")
 
 
 def _replace_often(path, name, failed):
