@@ -1,13 +1,14 @@
 """One writer at a time: the lock of a demonstration store."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import zarr
+from filelock import Timeout
 
 from reconverge.datasets.layout import ZARR_OPTIONS, StoreError, open_group
+from reconverge.files import LOCK, lock
 
 
 @contextmanager
@@ -18,9 +19,7 @@ def writing(path: Path, episodes: int) -> Iterator[None]:
     inside.
     """
     try:
-        # data/zarr.json is never replaced, so that all processes lock the same file.
-        with open(path / "data" / "zarr.json", "r+b") as lock, zarr.config.set(ZARR_OPTIONS):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with lock(path / LOCK, timeout=0), zarr.config.set(ZARR_OPTIONS):
             found = open_group(path, 3, "r").attrs.get("episodes")
             if found != episodes:
                 raise StoreError(
@@ -28,7 +27,7 @@ def writing(path: Path, episodes: int) -> Iterator[None]:
                     "wrote); open it again"
                 )
             yield
-    except BlockingIOError as error:
+    except Timeout as error:
         raise StoreError(f"{path}: another process is writing; wait until it has ended") from error
     except OSError as error:
         raise StoreError(

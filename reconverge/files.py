@@ -22,6 +22,7 @@ from reconverge.errors import ReconvergeError
 
 ABANDONED_AFTER = 7 * 24 * 3600  # seconds
 LOCK, HOST = "lock", "host"  # in the folder of a writer, beside what it makes
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}\.partial(\.(?!replaced).*)?")
 
 
@@ -81,8 +82,9 @@ def lock(path: Path, timeout: float = -1) -> Iterator[None]:
     """Hold the lock file `path`, which is removed in the end; wait for it for `timeout` seconds
     (negative: without end). Whoever shares the folder may take it.
 
-    Raises filelock.Timeout, and ReconvergeError for a file of another user that cannot be opened.
-    A process that waits notices that the file is gone, and makes another.
+    Raises filelock.Timeout, and ReconvergeError for a file of another user that cannot be opened,
+    or a file system without locks. A process that waits notices that the file is gone, and makes
+    another.
     """
     try:
         held = FileLock(path, timeout, mode=0o666).acquire()
@@ -99,6 +101,11 @@ def lock(path: Path, timeout: float = -1) -> Iterator[None]:
 
 def _refusal(path: Path, error: OSError) -> str:
     """Say why a lock cannot be taken, "" if its folder is the reason."""
+    if error.errno in NO_LOCKS:
+        return (
+            f"{path.parent}: this file system has no locks ({error.strerror}); choose a folder on "
+            "another one, or have it mounted with locks (Lustre: -o flock, NFS: lockd)"
+        )
     if not isinstance(error, PermissionError) or not path.exists():
         return ""
     try:

@@ -1,6 +1,7 @@
 """Writing is whole or not at all, for files and folders, whatever is raised or killed."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -215,6 +216,21 @@ def test_alone_names_the_owner_of_a_lock_that_cannot_be_opened(tmp_path, monkeyp
     said = rf"^{file}: is a lock of {file.owner()} \(Permission denied\); if nobody works there any"
     with pytest.raises(ReconvergeError, match=said), alone(path):
         raise AssertionError("took it")
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, code):
+    def missing(*_):
+        raise OSError(code, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    path = tmp_path / "text"
+    said = rf"^{tmp_path}: this file system has no locks \(No locks available\); choose a folder on"
+    with pytest.raises(ReconvergeError, match=said), alone(path):
+        raise AssertionError("took it")
+    with pytest.raises(ReconvergeError, match=r"text/?.*: this file system has no locks"):
+        write_text(path, "x")
+    assert not path.exists()
 
 
 def _replace_often(path, name, failed):

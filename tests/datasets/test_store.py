@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import random
@@ -331,6 +333,21 @@ def test_writing_refuses_a_second_writer(path):
     first.append(make_episode(1))
     with pytest.raises(StoreError, match="2 episodes by now, had 1"):
         second.append(make_episode(1))
+    assert_holds_episodes(DemonstrationStore.open(path), 2)
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_append_where_flock_is_not_implemented(path, monkeypatch):
+    """As on Lustre mounted without it."""
+
+    def missing(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    store = make_store(path, 1)
+    with writing(path, 1), pytest.raises(StoreError, match="another process is writing"):
+        store.append(make_episode(1))
+    store.append(make_episode(1))
     assert_holds_episodes(DemonstrationStore.open(path), 2)
 
 
