@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import __main__
 from reconverge.configs.grammar import in_grammar, unquoted
-from reconverge.configs.mistakes import explained, mendable
+from reconverge.configs.mistakes import check_sweep, explained, mendable
 from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import remove_empty
@@ -266,10 +266,12 @@ def _of_resumed_run(command: Command, arguments: list[str]) -> list[str]:
 
 def _compose_all(command: Command, arguments: list[str]) -> None:
     """Compose the options to report a bad one in one line; of a sweep, each value by itself."""
-    overrides = _overrides(command, arguments)
+    overrides, several = _overrides(command, arguments), MULTIRUN & set(arguments)
     with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
-        for chosen in _each(overrides) if MULTIRUN & set(arguments) else [overrides]:
+        for chosen in _each(overrides) if several else [overrides]:
             _composed(command, chosen)
+    if several:
+        check_sweep(overrides)
 
 
 def _overrides(command: Command, arguments: list[str]) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any, get_args, get_type_hints
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
@@ -35,6 +37,18 @@ def mendable(error: Exception) -> ReconvergeError | None:
         remedy = "check that path, its rights and the free disk space"
         return ReconvergeError(f"{place}{error.strerror or said}; {remedy}")
     return None
+
+
+def check_sweep(overrides: list[str]) -> None:
+    """Raise ReconvergeError for the name of one run, which several (-m) would not have."""
+    folders = " ".join(text for text in overrides if text.startswith("hydra.sweep."))
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key, value = override.key_or_group, override.value()
+        if key == "name" and "${name}" not in folders:
+            given = shlex.quote(f"sweep={value}")
+            raise ReconvergeError(
+                f"name={value}: names the folder of one run; for several (-m) give {given}"
+            )
 
 
 def explained(command: Command, error: Exception, overrides: list[str]) -> ReconvergeError | None:

@@ -28,7 +28,7 @@ from reconverge.policy.runs.configuration import TRAIN, TrainOptions, from_yaml
 from reconverge.policy.runs.folder import record_options
 from reconverge.policy.runs.provenance import command
 from reconverge.policy.runs.summary import read_summary
-from reconverge.tools import collect
+from reconverge.tools import collect, images
 from support.simulators import use_simulators
 from support.tiny_checkpoint import rewrite
 from support.tiny_run import call, options, shorten, start
@@ -532,6 +532,20 @@ SWEEPS = [
 @pytest.mark.parametrize(("arguments", "said"), SWEEPS)
 def test_a_bad_value_in_a_sweep_gives_one_line(fails, seen, arguments, said):
     assert said in fails(["-m", *arguments])
+
+
+@pytest.mark.parametrize("door", [train, images])
+def test_the_name_of_one_run_is_refused_for_several(fails, monkeypatch, door):
+    monkeypatch.setattr(door, "execute", lambda *_: pytest.fail("it went to work"))
+    line = fails(["-m", "seed=0", "name=mine 2"], door.main)
+    assert "name=mine 2: names the folder of one run" in line
+    assert line.endswith("give 'sweep=mine 2'")
+
+
+def test_several_runs_may_lie_in_a_folder_of_that_name(seen, monkeypatch, tmp_path):
+    arguments = ["-m", "seed=0", "name=mine", "hydra.sweep.dir='runs/${name}'"]
+    assert call(train.main, arguments, monkeypatch) == 0
+    assert [folder for _, folder in seen] == [str(tmp_path / "runs" / "mine" / "seed=0")]
 
 
 def test_a_run_has_a_directory_of_its_own(seen, monkeypatch, tmp_path):
