@@ -271,7 +271,7 @@ def _compose_all(command: Command, arguments: list[str]) -> None:
         for chosen in _each(overrides) if several else [overrides]:
             _composed(command, chosen)
     if several:
-        check_sweep(overrides)
+        check_sweep(command, overrides)
 
 
 def _overrides(command: Command, arguments: list[str]) -> list[str]:

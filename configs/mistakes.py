@@ -39,15 +39,22 @@ def mendable(error: Exception) -> ReconvergeError | None:
     return None
 
 
-def check_sweep(overrides: list[str]) -> None:
-    """Raise ReconvergeError for the name of one run, which several (-m) would not have."""
+def check_sweep(command: Command, overrides: list[str]) -> None:
+    """Raise ReconvergeError for options by which the folders of several runs (-m) do not differ."""
     folders = " ".join(text for text in overrides if text.startswith("hydra.sweep."))
     for override in OverridesParser.create().parse_overrides(overrides):
         key, value = override.key_or_group, override.value()
-        if key == "name" and "${name}" not in folders:
+        if key not in command.free_in_a_sweep or f"${{{key}}}" in folders:
+            continue
+        if key == "name":
             given = shlex.quote(f"sweep={value}")
             raise ReconvergeError(
                 f"name={value}: names the folder of one run; for several (-m) give {given}"
+            )
+        if override.is_sweep_override():
+            raise ReconvergeError(
+                f"{override.input_line}: all would be one run, for {key} decides no result and "
+                f"names no folder; give one value, or hydra.sweep.subdir='${{{key}}}'"
             )
 
 

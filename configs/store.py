@@ -7,7 +7,7 @@ row of the group's table and changes some of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -36,6 +36,7 @@ class Command:
     chosen: Mapping[str, str] = field(default_factory=dict)  # the default choice of every group
     experiments: bool = False  # whether configs/experiment/ has presets for it
     hydra: Mapping[str, Any] = field(default_factory=dict)  # beside what every command has
+    free_in_a_sweep: Sequence[str] = ()  # options that the folders of its runs are not named by
 
 
 def register(command: Command) -> None:
@@ -50,7 +51,11 @@ def register(command: Command) -> None:
     defaults += [{group: choice} for group, choice in command.chosen.items()]
     defaults += [{"experiment": None}] if command.experiments else []
     hydra = {
-        "job": {"name": command.name, "chdir": False},
+        "job": {
+            "name": command.name,
+            "chdir": False,
+            "config": {"override_dirname": {"exclude_keys": [*command.free_in_a_sweep]}},
+        },
         "output_subdir": None,
         "run": {"dir": "."},
         "job_logging": {**SILENT_LOGGING, "handlers": {"file": {"delay": True}}},

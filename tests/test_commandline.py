@@ -542,6 +542,22 @@ def test_the_name_of_one_run_is_refused_for_several(fails, monkeypatch, door):
     assert line.endswith("give 'sweep=mine 2'")
 
 
+@pytest.mark.parametrize(
+    ("door", "argument"), [(train, "workers=1,2"), (images, "report=true,false")]
+)
+def test_several_runs_in_one_folder_are_refused(fails, monkeypatch, door, argument):
+    monkeypatch.setattr(door, "execute", lambda *_: pytest.fail("it went to work"))
+    line = fails(["-m", "seed=0", argument], door.main)
+    assert f"{argument}: all would be one run" in line
+    assert "give one value" in line
+
+
+def test_several_runs_may_differ_by_what_names_their_folders(seen, monkeypatch):
+    arguments = ["-m", "workers=1,2", "hydra.sweep.subdir='${workers}'"]
+    assert call(train.main, arguments, monkeypatch) == 0
+    assert [folder.rpartition("/")[2] for _, folder in seen] == ["1", "2"]
+
+
 def test_several_runs_may_lie_in_a_folder_of_that_name(seen, monkeypatch, tmp_path):
     arguments = ["-m", "seed=0", "name=mine", "hydra.sweep.dir='runs/${name}'"]
     assert call(train.main, arguments, monkeypatch) == 0

@@ -129,6 +129,7 @@ IMAGES = Command(
     groups=IMAGES_GROUPS,
     chosen={"method": "trust_region", "network": "unet2d", "replay": "model", "fisher": "kfac"},
     hydra=TRAIN.hydra,
+    free_in_a_sweep=TRAIN.free_in_a_sweep,
 )
 
 

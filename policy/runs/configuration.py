@@ -258,7 +258,7 @@ FREE_IN_A_SWEEP = (
     *("name", "sweep", "resume", "device", "workers", "checkpoint_every", "report", "logger"),
     *("demonstrations.path", "demonstrations.collect", "pictures"),
 )
-"""Options that may differ when a sweep goes on."""
+"""Options that may differ when a sweep goes on: its folders are not named by them."""
 
 TRAIN = Command(
     name="train",
@@ -268,10 +268,10 @@ TRAIN = Command(
     chosen=CHOSEN,
     experiments=True,
     hydra={
-        "job": {"config": {"override_dirname": {"exclude_keys": [*FREE_IN_A_SWEEP]}}},
         "run": {"dir": "runs/${name}"},
         "sweep": {"dir": "runs/${sweep}", "subdir": "${short_name:${hydra.job.override_dirname}}"},
     },
+    free_in_a_sweep=FREE_IN_A_SWEEP,
 )
 
 
