@@ -216,7 +216,8 @@ def _presets(folder: Any) -> list[str]:
     lines = []
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.name.endswith(".yaml"):
-            lines += [f"  {path.name[:-5]}", *(f"    {s}" for s in path.read_text().splitlines())]
+            text = path.read_text("utf-8")
+            lines += [f"  {path.name[:-5]}", *(f"    {s}" for s in text.splitlines())]
     return lines
 
 

@@ -88,7 +88,7 @@ def _in_full(command: Command, experiment: str, overrides: list[str]) -> str:
         known -= {name for name in known if name.startswith(f"{group}.")}
         known |= set(option_names(_chosen_options(command, group, overrides), f"{group}."))
     preset = files("reconverge.configs") / "experiment" / f"{experiment}.yaml"
-    options = dict(OmegaConf.create(preset.read_text()))
+    options = dict(OmegaConf.create(preset.read_text("utf-8")))
     choices = {}
     for choice in options.pop("defaults", ()):
         (group, name), *_ = choice.items()

@@ -95,7 +95,7 @@ def load_yaml(path: Path) -> DictConfig:
     if not path.exists():
         raise ReconvergeError(f"{path}: no such file; give the directory of a run")
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
         aliases = (isinstance(event, AliasEvent) for event in yaml.parse(text))
         if re.search(r"(?<!\\)\$\{", text) or any(aliases):
             raise ReconvergeError(

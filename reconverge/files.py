@@ -54,7 +54,7 @@ def creating(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replace the file at `path` by `text`; folders on the way are made."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -149,7 +149,7 @@ def remove_abandoned(folder: Path) -> None:
     for partial in filter(lambda path: _PARTIAL.fullmatch(path.name), partial_files(folder)):
         with suppress(OSError, Timeout, ReconvergeError):
             young = time.time() - partial.stat().st_mtime < ABANDONED_AFTER
-            if young and (partial / HOST).read_text(errors="replace") != platform.node():
+            if young and (partial / HOST).read_text("utf-8", errors="replace") != platform.node():
                 continue
             if not partial.is_dir():
                 partial.unlink()
@@ -182,7 +182,7 @@ def _hidden(path: Path) -> Iterator[Path]:
         remove_abandoned(path.parent)
         temporary.parent.mkdir(parents=True)
         with lock(partial / LOCK):
-            (partial / HOST).write_text(platform.node())
+            (partial / HOST).write_text(platform.node(), "utf-8")
             yield temporary
     except ReconvergeError as error:
         said = str(error).replace(str(temporary), str(path)).replace(str(partial), str(path))

@@ -71,7 +71,7 @@ def _read_map(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SealError(f"{path.name} is missing")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise SealError(f"{path.name} is no JSON: {error}") from error
     if not isinstance(content, dict):

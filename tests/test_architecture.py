@@ -71,6 +71,7 @@ FORBIDDEN = {
 
 CONFIGURED = ("configs/", "policy/runs/configuration.py", "reconverge/launch.py")
 ROBOSUITES = ("sim.model", "sim.data")  # objects of robosuite, whose MuJoCo handles are private
+BEFORE_ENCODING = {"read_text": 0, "write_text": 1, "open": 3}  # arguments before it
 ENDINGS = ("s", "r", "er", "ing", "ings", "ed", "ion")
 
 
@@ -132,6 +133,21 @@ def calls(source):
     return {ast.unparse(n.func) for n in found} | imported(source)
 
 
+def of_the_locale(source):
+    """Calls that read or write text in whatever encoding the locale has."""
+    found = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)]
+    return [ast.unparse(n) for n in found if is_of_the_locale(n)]
+
+
+def is_of_the_locale(call):
+    owner, _, called = ast.unparse(call.func).rpartition(".")
+    if called not in BEFORE_ENCODING or bool(owner) == (called == "open"):
+        return False
+    binary = called == "open" and any(is_text(a) and "b" in a.value for a in call.args[1:2])
+    told = any(keyword.arg == "encoding" for keyword in call.keywords)
+    return not (binary or told or len(call.args) > BEFORE_ENCODING[called])
+
+
 def of_weights_only(call):
     """Whether torch reads tensors and nothing else."""
     return "weights_only=True" in [ast.unparse(keyword) for keyword in call.keywords]
@@ -190,6 +206,8 @@ def test_there_is_something_to_check():
     assert not any(map(is_unsafe, calls("network.eval()\nsafetensors.torch.load_file(x)")))
     assert bars("for x in tqdm(y): pass\ntqdm.tqdm(z)") == {"tqdm", "tqdm.tqdm"}
     assert not bars("tqdm.write(x)")
+    assert len(of_the_locale("p.read_text(); p.write_text(x); open(p); open(p, 'a')")) == 4
+    assert not of_the_locale("p.read_text('utf-8'); open(p, 'rb'); open(p, encoding='utf-8')")
     for a, b in (("train", "training"), ("serve", "server"), ("task", "tasks"), ("run", "run")):
         assert rhymes(ROOT / "a" / a, ROOT / "b/c" / b)
     assert not rhymes(ROOT / "loading", ROOT / "loop")
@@ -227,6 +245,11 @@ def test_third_party_imports_are_those_of_the_room(path):
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_one_module_alone_makes_progress_bars(path):
     assert not bars(path.read_text()) or name(path) == "reconverge/progress.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_text_is_utf_8_in_every_locale(path):
+    assert not of_the_locale(path.read_text())
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

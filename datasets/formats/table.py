@@ -51,7 +51,7 @@ def _is_store(path: Path) -> bool:
     if not (path / "zarr.json").exists():
         return path.suffix == ".zarr" and not path.exists()
     try:
-        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return True
     return any(name in attributes for name in (*SCHEMA, "checksum"))

@@ -218,7 +218,7 @@ def _circumstances(store: DemonstrationStore) -> dict[str, Any]:
 def _remembered(store: DemonstrationStore) -> StorePlayback | None:
     """Return the result remembered for this store and these simulators, None if it must be made."""
     try:
-        found = json.loads(_file(store).read_text())
+        found = json.loads(_file(store).read_text("utf-8"))
         if found["checksum"] == checksum(found) and found["of"] == _circumstances(store):
             return StorePlayback(**found["result"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):

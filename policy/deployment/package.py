@@ -90,7 +90,7 @@ def write_package(loaded: LoadedPolicy, target: Path) -> float:
         write_text(
             folder / "README.md", readme(loaded.spec, contracts, loaded.policy.n_tasks, difference)
         )
-        write_text(folder / ROBOT, (HERE / ROBOT).read_text())
+        write_text(folder / ROBOT, (HERE / ROBOT).read_text("utf-8"))
         seal(folder, CONFIG, SCHEMA, about)
     return difference
 
@@ -124,7 +124,7 @@ def readme(spec: PolicySpec, contracts: list[Contract], rows: int, difference: f
     narrow = any(c.action_size < spec.action_size for c in contracts)
     embedded = spec.task_conditioning == "embedding"
     template = HERE / "templates" / "README.md"
-    return Template(template.read_text()).substitute(
+    return Template(template.read_text("utf-8")).substitute(
         names=", ".join(contract.task for contract in contracts),
         first=contracts[0].task,
         shown=" or to a picture, uint8 [H, W, 3]" if pictures else "",

@@ -34,7 +34,7 @@ class Policy:
 
     def __init__(self, folder: Path | str, task: str | None = None, threads: int = 0):
         folder = Path(folder)
-        tasks = json.loads((folder / "config.json").read_text())["tasks"]
+        tasks = json.loads((folder / "config.json").read_text("utf-8"))["tasks"]
         contracts = {contract["task"]: contract for contract in tasks}
         task = next(iter(contracts)) if task is None and len(contracts) == 1 else task
         if not isinstance(task, str) or task not in contracts:

@@ -162,4 +162,4 @@ def run_id(folder: Path) -> str:
     path = folder / ID_FILE
     if not path.exists():
         write_text(path, uuid.uuid4().hex[:8] + "\n")
-    return path.read_text().strip()
+    return path.read_text("utf-8").strip()

@@ -64,7 +64,7 @@ def hardware() -> dict[str, Any]:
     """Return the processor, its cores, the GPU and the threads of torch."""
     cpu = "unknown"
     if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             models = (line.split(":")[1].strip() for line in file if line.startswith("model name"))
             cpu = next(models, cpu)
     gpu = None

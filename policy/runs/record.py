@@ -61,8 +61,9 @@ class RunRecord:
         self._reporter = reporter
         if progress.task < len(names):
             _set_aside(folder)
-        _drop_lines_after(folder / METRICS_FILE, progress)
-        self._lines = open(folder / METRICS_FILE, "a", buffering=1)  # noqa: SIM115
+        path = folder / METRICS_FILE
+        _drop_lines_after(path, progress)
+        self._lines = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
         step = progress.task * updates_per_task + progress.update
         self._loggers = make_loggers(logger, folder, facts, step)
         self._bar: tqdm | None = None
@@ -194,7 +195,7 @@ def _drop_lines_after(path: Path, progress: Progress) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_text("utf-8").splitlines(keepends=True):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:  # the line that a kill cut short

@@ -80,7 +80,7 @@ def read_minari(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
 def _described(path: Path) -> dict[str, Any]:
     """Return what the dataset says of itself, and its environment as the task."""
     try:
-        metadata = dict(json.loads(path.read_text()))
+        metadata = dict(json.loads(path.read_text("utf-8")))
         spec = metadata.get("env_spec")
         task = (json.loads(spec) if isinstance(spec, str) else spec or {}).get("id")
     except (OSError, ValueError, TypeError, AttributeError):

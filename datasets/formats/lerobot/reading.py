@@ -169,7 +169,7 @@ def _json(path: Path, name: str) -> dict[str, Any]:
             f"{path}: {name} is missing: no LeRobot dataset, or a broken one; {RESTORE}"
         )
     try:
-        value = json.loads((path / name).read_text())
+        value = json.loads((path / name).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConversionError(
             f"{path}: {name} is truncated or edited ({error}); {RESTORE}"
@@ -240,7 +240,8 @@ def _episode_rows(path: Path) -> list[dict[str, Any]]:
     place = EPISODE_LINES if (path / EPISODE_LINES).exists() else "meta/episodes"
     try:
         if place == EPISODE_LINES:
-            lines = (path / place).read_text().split("\n")  # others may be within a task's text
+            # other ends of lines may be within a task's text
+            lines = (path / place).read_text("utf-8").split("\n")
             return [json.loads(line) for line in lines if line.strip()]
         files = parquet_files(path, place)
         tables = [pq.read_table(file, page_checksum_verification=True) for file in files]

@@ -64,7 +64,7 @@ def task_names() -> dict[str, list[str]]:
 def environments() -> ModuleType:
     """Import `libero.libero.envs` and let it find the assets where they are installed."""
     with TemporaryDirectory() as config:
-        Path(config, "config.yaml").write_text("{}")
+        Path(config, "config.yaml").write_text("{}", "utf-8")
         earlier = os.environ.get(CONFIG)
         os.environ[CONFIG] = config
         try:

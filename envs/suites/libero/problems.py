@@ -60,7 +60,7 @@ def read_problem(file: Path, states: Path, assets: Path) -> Problem:
 def _read(file: Path) -> Expression:
     """Return the one expression of a file, in lower case as the package reads it."""
     stack: list[Expression] = [[]]
-    for token in re.findall(r"[()]|[^\s()]+", file.read_text().lower()):
+    for token in re.findall(r"[()]|[^\s()]+", file.read_text("utf-8").lower()):
         if token == "(":
             stack.append([])
         elif token == ")":
