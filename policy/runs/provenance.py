@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+HERE = Path(__file__).resolve()
 PACKAGES = (
     "torch",
     "mujoco",
@@ -44,8 +45,13 @@ def versions() -> dict[str, str | None]:
 
 
 def commit() -> str | None:
-    """Return the git commit of this code, with "+" if files differ; None outside a checkout."""
+    """Return the git commit of this code, with "+" if files differ; None outside a checkout.
+
+    A repository that surrounds this code without tracking it, as that of a project with a virtual
+    environment, is another's.
+    """
     try:
+        _git("ls-files", "--error-unmatch", HERE.name)
         head = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
@@ -54,9 +60,8 @@ def commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    folder = Path(__file__).parent
     command = ["git", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
