@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -196,7 +197,8 @@ def warn_unless_it_plays(store: DemonstrationStore, make_env: Callable[[], Vecto
             record = {"of": _circumstances(store), "result": asdict(result)}
             write_json(_file(store), {**record, "checksum": checksum(record)})
     if result.fails:
-        remedy = f"see python -m tools.check_store store={store.path} playback={EPISODES}"
+        where = shlex.quote(f"store={store.path}")
+        remedy = f"see python -m tools.check_store {where} playback={EPISODES}"
         message = f"{store.path}: of {result.episodes} episodes played back, {result}; {remedy}"
         warnings.warn(message, PlaybackWarning, 2)
 

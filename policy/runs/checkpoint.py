@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -124,8 +125,9 @@ def _remedy(folder: Path, error: Exception) -> str:
     run = _in_order(folder.parent.glob("*"))
     place = run.index(folder) if folder in run else 0
     whole = next((path for path in reversed(run[:place]) if _is_whole(path)), None)
-    use = f"restore it, or use checkpoint={whole}" if whole else "restore it, or use another one"
+    other = shlex.quote(f"checkpoint={whole}") if whole else "another one"
     start = whole.name if whole else "the start"
+    use = f"restore it, or use {other}"
     return use + (f"; delete it to resume from {start}" if run[-1:] == [folder] else "")
 
 

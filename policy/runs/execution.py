@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -96,7 +97,7 @@ def resumable(options: RunOptions, folder: Path, name: str) -> Iterator[None]:
         kept = isinstance(stop, (KeyboardInterrupt, OSError))
         if new and not kept and forget(folder):
             raise
-        again = f"reconverge {name} resume={folder}"
+        again = _resuming(name, folder)
         # All randomness is keyed, so a loss that is not finite comes again at the same update.
         again += " optimizer.learning_rate=<lower>" if isinstance(stop, DivergenceError) else ""
         again += " batch_size=<smaller>" if lacks_memory(stop) else ""
@@ -112,8 +113,13 @@ def reporting(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tqdm.write(f"stopped; all is learned, for the report: reconverge {name} resume={folder}")
+        tqdm.write(f"stopped; all is learned, for the report: {_resuming(name, folder)}")
         raise
+
+
+def _resuming(name: str, folder: Path) -> str:
+    """Return the line that a shell takes to go on with the run in `folder`."""
+    return f"reconverge {name} {shlex.quote(f'resume={folder}')}"
 
 
 def _learn_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import is_dataclass, replace
@@ -66,9 +67,9 @@ def open_run(options: Options, folder: Path, in_sweep: bool, command: Command = 
     if not (folder / OPTIONS_FILE).exists():
         return options
     if not in_sweep:
+        resume = shlex.quote(f"resume={folder}")
         raise ReconvergeError(
-            f"{folder} holds a run already; continue it with resume={folder}, or choose another "
-            "name="
+            f"{folder} holds a run already; continue it with {resume}, or choose another name="
         )
     return _same_run(options, folder, command)
 
@@ -80,9 +81,10 @@ def recorded_options(folder: Path, command: Command = TRAIN) -> Any:
         raise ReconvergeError(f"{path}: no such file; give the directory of a run")
     head, _, rest = read_text(path).removeprefix(HEAD).partition("\n")
     if head != DIGEST + _digest(rest):
+        resume = shlex.quote(f"resume={folder}")
         raise ReconvergeError(
             f"{path}: is not as it was written; restore it, and type what is to change: "
-            f"reconverge train resume={folder} name=value"
+            f"reconverge train {resume} name=value"
         )
     return from_yaml(path, command)
 

@@ -187,6 +187,14 @@ def test_load_offers_the_last_whole_checkpoint_before_a_damaged_one(tmp_path):
     refused(folders[3], "use another one; delete it to resume from the start$")
 
 
+def test_a_shell_takes_the_checkpoint_that_load_offers(tmp_path):
+    run = tmp_path / "my run"
+    run.mkdir()
+    lift, can = (save(run, i, name, None, example()) for i, name in enumerate(("lift", "can")))
+    (can / "state.safetensors").unlink()
+    refused(can, f"use 'checkpoint={lift}'; delete it")
+
+
 def test_load_of_a_file_or_of_nothing(tmp_path):
     refused(tmp_path / "none", "no such checkpoint")
     (tmp_path / "0_lift").write_text("")

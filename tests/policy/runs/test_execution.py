@@ -3,15 +3,18 @@ process that nothing disturbed.
 """
 
 import json
+import shlex
 import signal
 import time
+from functools import partial
 
 import pytest
 from safetensors.torch import load_file
 
+from reconverge.policy.runs.execution import reporting, resumable
 from reconverge.policy.runs.summary import read_summary
 from reconverge.policy.train import main
-from support.tiny_run import call, make_demonstrations, options, start
+from support.tiny_run import call, make_demonstrations, make_options, options, start
 
 LIMIT = 600  # seconds that any of the processes may take
 UPDATES = "updates_per_task=12"
@@ -200,3 +203,13 @@ def test_learn_leaves_what_is_promised(runs):
         "told",
         runs["broken"].name,
     }
+
+
+@pytest.mark.parametrize("stopped", [partial(resumable, make_options()), reporting])
+def test_a_shell_takes_what_a_stopped_run_is_continued_with(tmp_path, capsys, stopped):
+    run = tmp_path / "my run"
+    run.mkdir()
+    with pytest.raises(KeyboardInterrupt), stopped(run, "train"):
+        raise KeyboardInterrupt
+    _, _, typed = capsys.readouterr().out.rpartition(": ")
+    assert shlex.split(typed) == ["reconverge", "train", f"resume={run}"]

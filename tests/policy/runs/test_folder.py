@@ -12,6 +12,7 @@ import pytest
 from reconverge.errors import ReconvergeError
 from reconverge.policy.runs.folder import (
     forget,
+    open_run,
     owned,
     record_options,
     recorded_options,
@@ -155,6 +156,17 @@ def test_recorded_options_refuses_an_edited_file(tmp_path, edit):
     assert path.read_text() != before
     with pytest.raises(ReconvergeError, match="is not as it was written; restore it"):
         recorded_options(tmp_path)
+
+
+def test_a_shell_takes_what_a_run_is_continued_with(tmp_path):
+    run = tmp_path / "my run"
+    run.mkdir()
+    record_options(make_options(), run)
+    with pytest.raises(ReconvergeError, match=f"continue it with 'resume={run}', or"):
+        open_run(make_options(), run, in_sweep=False)
+    (run / "config.yaml").write_text("")
+    with pytest.raises(ReconvergeError, match=f"reconverge train 'resume={run}' name=value"):
+        recorded_options(run)
 
 
 def test_forget_leaves_a_run_that_has_begun(tmp_path):
