@@ -256,3 +256,8 @@ class ShutDoorExpert:
 
     def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
         return False
+
+    def leave(
+        self, observation: Mapping[str, np.ndarray], action: Float[np.ndarray, " Da"]
+    ) -> Float[np.ndarray, " Da"]:
+        return action
