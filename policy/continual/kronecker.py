@@ -81,7 +81,8 @@ class KroneckerForm:
     """sum_i (theta - theta*_i)^T F_i (theta - theta*_i), every F_i Kronecker-factored by layer.
 
     A sum of Kronecker products is none: with several past tasks a proximal step is taken towards
-    each in turn, which is exact for one. `project` is for one alone.
+    each in turn, which is exact for one and leans to the last where a step is long. `project` is
+    for one alone.
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -25,12 +25,20 @@ class Moments:
     root: Float[Tensor, "R F"]
 
 
-def moments(features: Float[Tensor, "N F"]) -> Moments:
-    """Return mean and covariance (over N - 1) of at least two features."""
-    values = features.double().cpu()
-    mean = values.mean(0)
-    root = torch.linalg.qr((values - mean) / (len(values) - 1) ** 0.5, mode="r").R
-    return Moments(mean, root)
+def moments(features: Float[Tensor, "N F"], labels: Int[Tensor, " N"] | None = None) -> Moments:
+    """Return mean and covariance (over N - 1) of at least two features.
+
+    With `labels` every class counts the same, however many features it has: pictures are generated
+    of the classes in turn.
+    """
+    values, count = features.double().cpu(), len(features)
+    weights = torch.full((count,), 1.0 / count, dtype=torch.float64)
+    if labels is not None:
+        _, which, sizes = labels.unique(return_inverse=True, return_counts=True)
+        weights = 1.0 / (len(sizes) * sizes.double()[which])
+    mean = weights @ values
+    scales = (weights * count / (count - 1)).sqrt()[:, None]
+    return Moments(mean, torch.linalg.qr(scales * (values - mean), mode="r").R)
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:

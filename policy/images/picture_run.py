@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from reconverge.datasets.images.picture_store import PictureStore
@@ -129,8 +128,9 @@ def _features_and_moments(
         features = judge.features
         parts = torch.tensor(test.pictures).split(TESTS_AT_ONCE)
         found = torch.cat([features(as_values(part)).cpu() for part in parts])
-    rows = [torch.tensor(np.isin(test.labels, task)) for task in spec.classes]
-    return features, [moments(found[row]) for row in rows]
+    labels = torch.tensor(test.labels)
+    rows = [torch.isin(labels, torch.tensor(task)) for task in spec.classes]
+    return features, [moments(found[row], labels[row]) for row in rows]
 
 
 def make_run(options: ImageOptions, store: PictureStore) -> PictureRun:

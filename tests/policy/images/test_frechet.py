@@ -42,3 +42,19 @@ def test_distance_of_fewer_pictures_than_features():
 def test_distance_of_the_same_is_zero_also_where_a_feature_never_changes():
     flat = torch.cat([features(1), torch.ones(40, 2)], dim=1)
     assert frechet_distance(moments(flat), moments(flat)) == pytest.approx(0, abs=1e-6)
+
+
+def test_every_class_counts_the_same_in_moments_with_labels():
+    values, labels = features(1), torch.tensor([0] * 36 + [1] * 4)
+    found = moments(values, labels)
+    means = [values[labels == label].double().mean(0) for label in (0, 1)]
+    torch.testing.assert_close(found.mean, (means[0] + means[1]) / 2)
+    weights = np.array([1 / 36] * 36 + [1 / 4] * 4)
+    covariance = np.cov(values.double().numpy().T, aweights=weights, ddof=0) * 40 / 39
+    np.testing.assert_allclose((found.root.T @ found.root).numpy(), covariance, rtol=1e-9)
+
+
+def test_labels_of_equally_large_classes_change_nothing():
+    labels = torch.arange(40) % 4
+    first, second = moments(features(1)), moments(features(1), labels)
+    assert frechet_distance(first, second) == pytest.approx(0, abs=1e-6)
