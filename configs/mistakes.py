@@ -53,8 +53,8 @@ def check_sweep(command: Command, overrides: list[str]) -> None:
             )
         if override.is_sweep_override():
             raise ReconvergeError(
-                f"{override.input_line}: all would be one run, for {key} decides no result and "
-                f"names no folder; give one value, or hydra.sweep.subdir='${{{key}}}'"
+                f"{override.input_line}: all would be one run, for no folder is named by {key}; "
+                "give one value"
             )
 
 

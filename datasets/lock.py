@@ -16,7 +16,7 @@ def writing(path: Path, episodes: int) -> Iterator[None]:
     """Hold the lock of the store at `path`, in which the caller knows of this many episodes.
 
     Raises StoreError if another process holds it or has written meanwhile, and for every OSError
-    inside.
+    inside; ReconvergeError where there are no locks, or another user's cannot be taken.
     """
     try:
         with lock(path / LOCK, timeout=0), zarr.config.set(ZARR_OPTIONS):
@@ -28,7 +28,10 @@ def writing(path: Path, episodes: int) -> Iterator[None]:
                 )
             yield
     except Timeout as error:
-        raise StoreError(f"{path}: another process is writing; wait until it has ended") from error
+        raise StoreError(
+            f"{path}: another process is writing; wait until it has ended (if none is, delete "
+            f"{path / LOCK})"
+        ) from error
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be written ({error}), the {episodes} episodes in it are safe; "

@@ -547,7 +547,7 @@ def test_the_name_of_one_run_is_refused_for_several(fails, monkeypatch, door):
 )
 def test_several_runs_in_one_folder_are_refused(fails, monkeypatch, door, argument):
     monkeypatch.setattr(door, "execute", lambda *_: pytest.fail("it went to work"))
-    line = fails(["-m", "seed=0", argument], door.main)
+    line = fails(["-m", "seed=0,1", argument], door.main)
     assert f"{argument}: all would be one run" in line
     assert "give one value" in line
 

@@ -213,15 +213,12 @@ def make_windows(
     store: DemonstrationStore,
     task: Task,
     device: torch.device,
-    episodes: int | None = None,
+    episodes: int,
 ) -> ReadWindows:
-    """Return a function that reads the first episodes of a store, clipped to the task's bounds.
-
-    By default as many as the options ask for.
-    """
+    """Return a function that reads the first `episodes`, clipped to the task's bounds."""
 
     def read() -> TaskWindows:
-        ends = store.episode_ends[: episodes or options.demonstrations.episodes]
+        ends = store.episode_ends[:episodes]
         told = task.observation_size - spec.pixels
         seen = store.observations(list(numbers_of(task)))[: ends[-1]]
         seen = np.clip(seen, task.low[:told], task.high[:told])

@@ -84,7 +84,7 @@ def recorded_options(folder: Path, command: Command = TRAIN) -> Any:
         resume = shlex.quote(f"resume={folder}")
         raise ReconvergeError(
             f"{path}: is not as it was written; restore it, and type what is to change: "
-            f"reconverge train {resume} name=value"
+            f"reconverge {command.name} {resume} name=value"
         )
     return from_yaml(path, command)
 

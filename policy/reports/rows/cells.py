@@ -52,17 +52,24 @@ def rate_cell(rate: float | None, n: int | None = None) -> Cell:
     return Cell(text, rate)
 
 
+PERCENT, UNBOUNDED = (0.0, 100.0), (-np.inf, np.inf)
+
+
 def mean_interval(points: np.ndarray) -> tuple[float, float] | None:
     """Return Student's 95 % interval of a mean over seeds; None for one seed."""
     return student(points) if len(points) > 1 else None
 
 
 def mean_cell(
-    values: Sequence[float | None], scale: float = 100.0, write: Callable[[float], str] = number
+    values: Sequence[float | None],
+    scale: float = 100.0,
+    write: Callable[[float], str] = number,
+    span: tuple[float, float] = UNBOUNDED,
 ) -> Cell:
     """Show the mean over seeds, times a scale, with its interval; of fractions, as percent.
 
-    No interval of percents ends above 100. Seeds that have none are left out, and told.
+    The interval is cut to the `span` of what there can be. Seeds that have none are left out, and
+    told.
     """
     points = scale * np.array([value for value in values if value is not None])
     if not len(points):
@@ -71,8 +78,7 @@ def mean_cell(
     mean = write(points.mean())
     text = mean
     if interval is not None:
-        most = 100.0 if scale == 100.0 else np.inf
-        text = with_interval(mean, *(write(min(end, most)) for end in interval))
+        text = with_interval(mean, *(write(float(np.clip(end, *span))) for end in interval))
     if len(points) < len(values):
         text += f", {len(points)} of {len(values)} seeds"
     return Cell(text, float(points.mean()))

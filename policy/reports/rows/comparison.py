@@ -17,6 +17,8 @@ from reconverge.policy.reports.charts.frontier import Cost, frontier
 from reconverge.policy.reports.charts.style import write_png
 from reconverge.policy.reports.render import comma_separated, markdown
 from reconverge.policy.reports.rows.cells import (
+    PERCENT,
+    UNBOUNDED,
     Cell,
     Table,
     mean_cell,
@@ -39,6 +41,7 @@ MEASURES: Measures = {
     "backward transfer (points)": lambda s: s.backward_transfer,
 }
 """Columns, from fractions."""
+SPANS = dict.fromkeys(("average success (%)", "FWT (%)", "AUC (%)"), PERCENT)
 TRANSFER: Measures = {
     "FWT (%)": lambda s: s.libero.fwt if s.libero else None,
     "NBT (points)": lambda s: s.libero.nbt if s.libero else None,
@@ -153,7 +156,10 @@ def _means(groups: Groups, measures: Measures) -> list[list[Cell]]:
         [
             Cell(name),
             Cell(str(len(runs)), len(runs)),
-            *(mean_cell([get(run) for run in runs]) for get in measures.values()),
+            *(
+                mean_cell([get(run) for run in runs], span=SPANS.get(measure, UNBOUNDED))
+                for measure, get in measures.items()
+            ),
         ]
         for name, runs in groups.items()
     ]

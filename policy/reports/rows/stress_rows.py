@@ -16,7 +16,7 @@ from reconverge.files import write_text
 from reconverge.policy.reports.charts import results as charts
 from reconverge.policy.reports.charts.style import write_png
 from reconverge.policy.reports.render import comma_separated, markdown
-from reconverge.policy.reports.rows.cells import Cell, Table, mean_cell
+from reconverge.policy.reports.rows.cells import PERCENT, UNBOUNDED, Cell, Table, mean_cell
 from reconverge.policy.reports.rows.groups import group, words
 from reconverge.policy.runs.summary import Summary, read_summary
 
@@ -142,7 +142,10 @@ def stress_table(settings: Sequence[Setting]) -> Table:
             seeds = len(setting.held)
             what = [setting.name, setting.penalty, str(seeds), f"{name} ({measure.unit})"]
             without, held = (
-                mean_cell([measure.of(run) for run in runs])
+                mean_cell(
+                    [measure.of(run) for run in runs],
+                    span=PERCENT if measure.unit == "%" else UNBOUNDED,
+                )
                 for runs in (setting.without, setting.held)
             )
             difference = mean_cell(list(setting.differences(measure.of)))

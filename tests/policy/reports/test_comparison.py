@@ -6,6 +6,7 @@ import imageio.v3 as iio
 import pytest
 
 from reconverge.errors import ReconvergeError
+from reconverge.policy.reports.rows.cells import PERCENT, mean_cell
 from reconverge.policy.reports.rows.comparison import write_comparison
 from reconverge.policy.reports.rows.groups import find_reference, group
 from reconverge.policy.reports.rows.recovery import first_task_returns
@@ -210,3 +211,9 @@ def test_find_reference_is_replay_and_lists_the_choices():
     assert find_reference(groups, "finetune") == "finetune"
     with pytest.raises(ReconvergeError, match="unknown reference 'ewc': choose one of finetune"):
         find_reference(groups, "ewc")
+
+
+def test_intervals_of_shares_stay_within_what_there_can_be():
+    few, points = [0.02, 0.10], [-0.9, 0.9]
+    assert mean_cell(few, span=PERCENT).text == "6.0 (0.0 to 56.8)"
+    assert mean_cell(points).text == "0.0 (-1143.6 to 1143.6)"

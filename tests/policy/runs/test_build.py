@@ -129,7 +129,7 @@ def test_make_windows_pads_the_actions_of_a_smaller_task(tmp_path):
     actions = np.full((5, 4), 0.5, np.float32)
     store.append(Episode(tasks[1].split(seen), actions, last.astype(np.float32), last))
     options = make_options(env=["lift", "hammer"])
-    windows = make_windows(options, make_spec(options, tasks), store, tasks[1], CPU)()
+    windows = make_windows(options, make_spec(options, tasks), store, tasks[1], CPU, len(store))()
     batch = windows.sample(20, torch.Generator().manual_seed(0))
     assert batch.actions[..., :4].eq(0.5).all()
     assert batch.actions.shape == (20, 4, 7)
@@ -147,7 +147,7 @@ def test_make_windows_reads_the_first_episodes_within_the_bounds(tmp_path):
         store.append(Episode(task.split(seen), actions, last.astype(np.float32), last))
     options = make_options(env=["lift"], demonstrations=DemonstrationOptions(episodes=2))
     spec = make_spec(options, [task])  # can, of the same suite, observes more
-    windows = make_windows(options, spec, store, task, CPU)()
+    windows = make_windows(options, spec, store, task, CPU, options.demonstrations.episodes)()
     batch = windows.sample(200, torch.Generator().manual_seed(0))
     assert batch.observations.shape == (200, 2, spec.observation_size)
     size = task.observation_size

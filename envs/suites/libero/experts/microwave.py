@@ -42,14 +42,14 @@ HINGE = (-0.173, -0.088)  # of the door
 SHUTTING = -1.2  # angle of the door from which it is being shut, radians
 
 LEAN = 1.0  # of the hand to the vertical with the mug, radians: the palm stays before the opening
-ASKEW = 0.9  # of the way into the microwave to the mug's handle beside its front, radians
+ASKEW = 0.9  # angle from the front out to the mug's handle where it is let go, radians
 RIM = 0.011  # grasp of the mug below its rim
 OVER = 0.08  # height over the grasp from which the hand comes down
 WAITS = -0.09  # of the mug's axis before the front, until it is turned and lifted
 ENTERS, SIDE = 0.022, -0.01  # of its axis behind the front, along x, where it is let go
 LIFT = 0.006  # of the mug over the floor as it enters
 STANDS = 0.005  # height over the floor at which it stands
-TURNING = 0.4  # turn that is ahead of the mug's, radians
+TURNING = 0.4  # most that the mug is told to turn at a time, radians
 
 FLAT = 1.2  # lean of the hand that pushes, radians
 DEEP = 0.08  # of the mug's axis behind the front where the door can be shut
@@ -233,7 +233,7 @@ class PushInExpert(MugExpert):
 class ShutDoorExpert:
     """Push the door shut from outside, the fingers closed and the palm over it."""
 
-    def __init__(self, microwave: str, landmarks: Landmarks):
+    def __init__(self, microwave: str, landmarks: Landmarks):  # none: it is observed
         self._microwave = microwave
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
@@ -252,7 +252,7 @@ class ShutDoorExpert:
         return drive(to_world(shift, microwave.frame), upright(hand.palm), turn, True)
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
-        return Microwave(self._microwave, observation).door > 0.0
+        return Microwave(self._microwave, observation).door > -0.005  # as LIBERO has it
 
     def holds(self, observation: Mapping[str, np.ndarray]) -> bool:
         return False
