@@ -69,7 +69,7 @@ class Workers:
         try:
             used = self._inboxes[: len(shared)]
             for inbox in used:
-                inbox.put((function, shared))
+                inbox.put((function, shared.popleft))
             failures = [failure for failure in [self._wait() for _ in used] if failure is not None]
         finally:
             shared.clear()
@@ -130,12 +130,15 @@ class Workers:
             del failure
 
     def _share(
-        self, worker: int, function: Callable[..., None], jobs: deque[Job]
+        self, worker: int, function: Callable[..., None], take: Callable[[], Job]
     ) -> WorkerError | None:
-        """Take jobs until none is left or one fails."""
+        """Take jobs until none is left or one fails.
+
+        Not their deque: one who looks into it, as checks of types do, may find it changed.
+        """
         while True:
             try:
-                self._current[worker] = job = jobs.popleft()
+                self._current[worker] = job = take()
             except IndexError:
                 return None
             try:
