@@ -68,7 +68,8 @@ def measure(options: TrainOptions) -> dict[str, Any]:
         torch.manual_seed(options.seed)
         policy = make_policy(spec, make_normalizer(spec, tasks))
         method = make_method(options, spec, policy, None, None)
-        windows = make_windows(options, spec, store, task, cpu)()
+        episodes = options.demonstrations.episodes
+        windows = make_windows(options, spec, store, task, cpu, episodes)()
         start = time.process_time()
         method.begin_task(0, options.updates_per_task)
         for update in range(options.updates_per_task):
