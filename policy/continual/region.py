@@ -49,8 +49,7 @@ MOST_HELD = 0.5
 SHARE_MEANING = (
     "share of the parameters with a curvature, in effective number, that the penalty holds after "
     "one task; every later task takes the like of what is left of their half, so that the other "
-    "half stays free; "
-    "it chooses the strength at every transition, with method.centre=replayed"
+    "half stays free; it chooses the strength at every transition, with method.centre=replayed"
 )
 RADIUS_MEANING = (
     "a number: a hard limit on the quadratic form (eq. 6), instead of the penalty; null: the "

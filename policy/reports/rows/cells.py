@@ -12,6 +12,8 @@ import numpy as np
 
 from reconverge.policy.runs.metrics import student, wilson
 
+PERCENT, UNBOUNDED = (0.0, 100.0), (-np.inf, np.inf)  # spans of what is shown
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -50,9 +52,6 @@ def rate_cell(rate: float | None, n: int | None = None) -> Cell:
         low, high = wilson(round(rate * n), n)
         text = with_interval(text, f"{100 * low:.0f}", f"{100 * high:.0f}")
     return Cell(text, rate)
-
-
-PERCENT, UNBOUNDED = (0.0, 100.0), (-np.inf, np.inf)
 
 
 def mean_interval(points: np.ndarray) -> tuple[float, float] | None:

@@ -187,8 +187,12 @@ class MugExpert:
         if not is_within(seen.at, seen.microwave) or seen.at[2] < FLOOR + PUSHED[1] + 0.03:
             return action
         loose = seen.hand.opening > 0.05 or dist(seen.hand.position, seen.grasp) > 0.03
-        out = to_world((0.0, -0.06, 0.02), seen.microwave.frame) if loose else (0.0, 0.0, 0.0)
-        return drive(out, (0.0, 0.0, 0.0), 0.0, False)
+        return withdraw(seen.microwave, (0.0, -0.06, 0.02) if loose else (0.0, 0.0, 0.0))
+
+
+def withdraw(microwave: Microwave, way: Vector) -> Float[np.ndarray, " Da"]:
+    """Return the action that moves the open hand by `way` of the microwave's frame, as it is."""
+    return drive(to_world(way, microwave.frame), (0.0, 0.0, 0.0), 0.0, False)
 
 
 def is_within(at: Vector, microwave: Microwave) -> bool:
@@ -224,10 +228,8 @@ class PushInExpert(MugExpert):
     ) -> Float[np.ndarray, " Da"]:
         """Return the `action` once the hand is out of the microwave."""
         seen = self.see(observation)
-        if not is_within(seen.at, seen.microwave):
-            return action
-        out = to_world((0.0, -0.06, 0.0), seen.microwave.frame)
-        return drive(out, (0.0, 0.0, 0.0), 0.0, False)
+        inside = is_within(seen.at, seen.microwave)
+        return withdraw(seen.microwave, (0.0, -0.06, 0.0)) if inside else action
 
 
 class ShutDoorExpert:
@@ -248,7 +250,7 @@ class ShutDoorExpert:
         free = 1.0 if before > 0.02 else ramp(z, TOP + 0.01, TOP + 0.03)
         push = BEFORE - before - low * (BEFORE + PUSH) * (1.0 - lift)
         shift = to_world((free * (REACH - along), free * push, height - z), door)
-        turn = wrap(-atan2(pose[1][0], -pose[1][1]))
+        turn = -atan2(pose[1][0], -pose[1][1])
         return drive(to_world(shift, microwave.frame), upright(hand.palm), turn, True)
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
