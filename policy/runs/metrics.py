@@ -7,6 +7,7 @@ are NaN (None is read as NaN). A result without its entries is None.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy  # its parts load where they are first used
@@ -111,6 +112,7 @@ def forward_transfer(
     return _mean((learned[room] - alone[room]) / (1 - alone[room]))
 
 
+@cache  # a picture of fifty tasks asks thousands of times for few of them, a millisecond each
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a success rate from n independent rollouts."""
     if not 0 <= successes <= n or n < 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reconverge.errors import ReconvergeError
-from reconverge.policy.continual.loop import Progress
+from reconverge.policy.continual.loop import Probe, Progress
 from reconverge.policy.runs import metrics
 from reconverge.schema import parse_json, read_record, read_text
 from reconverge.seal import check_signed
@@ -290,28 +290,32 @@ def learning_areas(curves: Sequence[ProbeCurve], names: Sequence[str]) -> list[f
 
 def probe_curves(progress: Progress, names: Sequence[str]) -> list[ProbeCurve]:
     """Return the curves of earlier tasks, by the task being learned, then the earlier task."""
-    pairs = [(task, later) for later in range(len(names)) for task in range(later)]
-    return [curve for pair in pairs for curve in _curve(progress, names, *pair)]
+    return _curves(progress, names, [(i, k) for k in range(len(names)) for i in range(k)])
 
 
 def learning_curves(progress: Progress, names: Sequence[str]) -> list[ProbeCurve]:
     """Return the curve of every task that was probed while it was learned itself."""
-    return [curve for k in range(len(names)) for curve in _curve(progress, names, k, k)]
+    return _curves(progress, names, [(k, k) for k in range(len(names))])
 
 
-def _curve(progress: Progress, names: Sequence[str], task: int, later: int) -> list[ProbeCurve]:
-    """Return the curve of a task at a transition, or nothing where it was not probed."""
-    probes = [p for p in progress.probes if (p.task, p.while_learning) == (task, later)]
-    if not probes:
-        return []
-    n = len(probes[0].successes)
-    return [
-        ProbeCurve(
-            task=names[task],
-            while_learning=names[later],
-            n_rollouts=n,
-            just_learned=rate(progress.successes[task][task][:n]),
-            updates=[probe.update for probe in probes],
-            success=[rate(probe.successes) for probe in probes],
-        )
-    ]
+def _curves(
+    progress: Progress, names: Sequence[str], pairs: Sequence[tuple[int, int]]
+) -> list[ProbeCurve]:
+    """Return the curve of each pair of a task and the one being learned that was probed."""
+    probes: dict[tuple[int, int], list[Probe]] = {}
+    for probe in progress.probes:
+        probes.setdefault((probe.task, probe.while_learning), []).append(probe)
+    return [_curve(progress, names, probes[pair]) for pair in pairs if pair in probes]
+
+
+def _curve(progress: Progress, names: Sequence[str], probes: Sequence[Probe]) -> ProbeCurve:
+    """Return the curve of the probes of one task while one other, or itself, was learned."""
+    task, n = probes[0].task, len(probes[0].successes)
+    return ProbeCurve(
+        task=names[task],
+        while_learning=names[probes[0].while_learning],
+        n_rollouts=n,
+        just_learned=rate(progress.successes[task][task][:n]),
+        updates=[probe.update for probe in probes],
+        success=[rate(probe.successes) for probe in probes],
+    )

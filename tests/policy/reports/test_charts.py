@@ -47,6 +47,14 @@ def test_success_goes_through_probes_and_evaluations():
     assert {axes.get_ylim()[0] for axes in panels} == {0}
 
 
+def test_success_marks_updates_below_the_last_panel_only():
+    *above, last = drawn(charts.success(curves(), 3, 20))
+    marks = [axes.xaxis.get_ticklocs(minor=minor) for axes in above for minor in (False, True)]
+    assert [len(found) for found in marks] == [0] * 4
+    assert last.xaxis.get_ticklocs().tolist() == [0.5, 1.5, 2.5]
+    assert len(last.xaxis.get_ticklocs(minor=True)) == 3
+
+
 def test_success_begins_where_the_current_task_was_probed():
     learning = ProbeCurve("b", "b", 4, 1.0, [10, 20], [0.25, 1.0])
     found = success_curves(["a", "b"], [[1.0, None], [0.75, 1.0]], 4, [learning], 20)

@@ -107,6 +107,17 @@ def test_wilson_solves_the_score_equation(n, share, confidence):
         assert abs(successes / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n))
 
 
+def test_wilson_is_computed_once_for_equal_counts(monkeypatch):
+    asked = []
+    test = metrics.scipy.stats.binomtest
+    monkeypatch.setattr(
+        metrics.scipy.stats, "binomtest", lambda *counts: asked.append(counts) or test(*counts)
+    )
+    metrics.wilson.cache_clear()
+    assert len({metrics.wilson(17, 30) for _ in range(3)}) == 1
+    assert asked == [(17, 30)]
+
+
 def test_average_success_interval_pools_the_rollouts():
     assert metrics.average_success_interval(R, 50) == metrics.wilson(105, 150)
 

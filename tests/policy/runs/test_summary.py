@@ -17,6 +17,7 @@ from reconverge.policy.runs.summary import (
     success_rows,
     summarize,
 )
+from support.counted import Counted
 from support.summaries import NAMES, finished, two_tasks, write_summary
 
 HALF = [True, True, False, False]
@@ -60,6 +61,13 @@ def test_summarize_gives_the_probes():
         1,
     )
     assert (curve["updates"], curve["success"]) == ([2, 4, 20], [0.0, 0.5, 1.0])
+
+
+def test_the_probes_are_gone_through_once_for_all_pairs_of_tasks():
+    progress = finished()
+    progress.probes = Counted(progress.probes)
+    assert len(probe_curves(progress, NAMES)) == 3
+    assert progress.probes.times == 1
 
 
 def test_lowest_shares_are_of_the_best_that_was_measured_before():
