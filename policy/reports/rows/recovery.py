@@ -10,6 +10,8 @@ from reconverge.policy.runs.metrics import FRACTIONS
 from reconverge.policy.runs.summary import ProbeCurve, Summary, TaskRecovery, lowest_shares
 
 Measure = Literal["updates", "first_reached"]
+Place = tuple[str, str, float]  # an earlier task, the one being learned, a share of its success
+ByPlace = Mapping[Place, Sequence[TaskRecovery]]
 FEW = 10  # rows that are read at a glance
 CAPTION = (
     "Gradient updates of the new task until an earlier one was back at a share of its success "
@@ -103,9 +105,11 @@ def recovery_by_method(groups: Mapping[str, Sequence[Summary]], measure: Measure
     tasks = next(iter(groups.values()))[0].tasks
     rows = []
     for name, runs in groups.items():
+        seeds = [_by_place(run) for run in runs]
         for task in tasks[:-1]:
             for target in FRACTIONS:
-                cells = [_over_seeds(runs, task, later, target, measure) for later in tasks[1:]]
+                places = [(task, later, target) for later in tasks[1:]]
+                cells = [_over_seeds(runs, seeds, place, measure) for place in places]
                 if any(cell.text for cell in cells):
                     rows.append([Cell(name), Cell(task), Cell(f"{100 * target:.0f} %"), *cells])
     later = [f"while {task}" for task in tasks[1:]]
@@ -123,11 +127,12 @@ def first_task_returns(
     found = {}
     for name, runs in groups.items():
         first, *later = runs[0].tasks
+        seeds = [_by_place(run) for run in runs]
         transitions = [
             [
                 entry.updates
-                for run in runs
-                for entry in _entries(run, first, task, 0.9)
+                for found_of in seeds
+                for entry in found_of.get((first, task, 0.9), ())
                 if (entry.updates, entry.censored_at) != (None, None)
             ]
             for task in later
@@ -151,9 +156,9 @@ def _slowest_cell(entries: Sequence[TaskRecovery], later: str, target: float) ->
 
 
 def _over_seeds(
-    runs: Sequence[Summary], task: str, later: str, target: float, measure: Measure
+    runs: Sequence[Summary], seeds: Sequence[ByPlace], place: Place, measure: Measure
 ) -> Cell:
-    found = [_entries(run, task, later, target) for run in runs]
+    found = [entries.get(place, []) for entries in seeds]
     if not any(found):
         return Cell("")
     cells = [
@@ -166,6 +171,9 @@ def _over_seeds(
     return Cell(", ".join(cell.text for cell in cells), first)
 
 
-def _entries(run: Summary, task: str, later: str, target: float) -> list[TaskRecovery]:
-    wanted = (task, later, target)
-    return [e for e in run.recovery if (e.task, e.while_learning, e.target) == wanted]
+def _by_place(run: Summary) -> ByPlace:
+    """Sort what a run tells of recovery: of fifty tasks there are thousands of entries."""
+    found: dict[Place, list[TaskRecovery]] = {}
+    for entry in run.recovery:
+        found.setdefault((entry.task, entry.while_learning, entry.target), []).append(entry)
+    return found

@@ -1,7 +1,15 @@
 """Rows of recovery, where there are many of them."""
 
-from reconverge.policy.reports.rows.recovery import lowest_table, recovery_tables
-from reconverge.policy.runs.summary import ProbeCurve, TaskRecovery
+from dataclasses import replace
+
+from reconverge.policy.reports.rows.recovery import (
+    lowest_table,
+    recovery_by_method,
+    recovery_tables,
+)
+from reconverge.policy.runs.summary import ProbeCurve, Summary, TaskRecovery
+from support.counted import Counted
+from support.summaries import two_tasks
 
 TASKS = [f"t{i}" for i in range(10)]
 
@@ -55,3 +63,10 @@ def test_lowest_table_marks_what_fell_below_90_percent_of_its_best():
     assert texts(table) == [["a", "90", "90*"], ["b", "", "120"]]
     assert lowest_table([]) is None
     assert lowest_table([ProbeCurve("a", "b", 30, 0.0, [2], [0.0])]) is None
+
+
+def test_the_entries_of_a_run_are_gone_through_once_for_all_cells():
+    run = Summary.from_json(two_tasks(), "summary.json")
+    run = replace(run, recovery=Counted(run.recovery))
+    assert len(recovery_by_method({"replay": [run]}, "updates").rows) == 3
+    assert run.recovery.times == 1
