@@ -6,6 +6,7 @@ import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -71,7 +72,7 @@ def read_record(
     """
     if not isinstance(value, Mapping):
         raise error(f"{where}: must be a map, got {reprlib.repr(value)}; restore it")
-    types = get_type_hints(kind)
+    types = _types(kind)  # type: ignore[arg-type]
     names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
     for entry in fields(kind):  # type: ignore[arg-type]
         optional = entry.default is not MISSING or entry.default_factory is not MISSING
@@ -87,6 +88,11 @@ def read_record(
             for name in known
         }
     )
+
+
+@cache  # of thousands of records, most of the time otherwise
+def _types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _read(kind: Any, value: Any, where: str, error: type[ReconvergeError], extra: bool) -> Any:
