@@ -38,7 +38,6 @@ class _Moments:
 
     A: Tensor | float = 0.0
     G: Tensor | float = 0.0
-    corrected: Tensor | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,18 @@ class Kfac:
         layers = {name: m for name, m in network.named_modules() if isinstance(m, Layer)}
         moments = {name: _Moments() for name in layers}
         count = _visit(per_sample_loss, params, batches, layers, _add_moments(moments))
-        bases = {name: _eigenbases(m, count) for name, m in moments.items()}
+        # What is done with is dropped layer by layer: of a wide network all of it takes gigabytes.
+        bases = {name: _eigenbases(moments.pop(name), count) for name in layers}
+        corrected: dict[str, Tensor | float] = dict.fromkeys(layers, 0.0)
         if self.corrected:
-            _visit(per_sample_loss, params, batches, layers, _add_corrected(moments, bases))
+            _visit(per_sample_loss, params, batches, layers, _add_corrected(corrected, bases))
         theta, starts = concatenate(params), _starts(params)
         found = []
         for name, layer in layers.items():
-            U_A, a, U_G, g = bases[name]
+            U_A, a, U_G, g = bases.pop(name)
             curvatures = torch.outer(g, a)
             if self.corrected:
-                curvatures = torch.as_tensor(moments[name].corrected) / count
+                curvatures = torch.as_tensor(corrected.pop(name)) / count
             block = _block(name, layer, starts)
             rounded = [part.to(theta) for part in _felt(U_A, U_G, curvatures)]
             found.append(Factors(block, block.matrix(theta), *rounded))
@@ -165,17 +166,17 @@ def _add_moments(moments: dict[str, _Moments]) -> Accumulate:
     def accumulate(name: str, a: Tensor, g: Tensor) -> None:
         kept = moments[name]
         a, g, positions = a.flatten(0, 1), g.flatten(0, 1), a.shape[1]
-        kept.A = kept.A + (a.T @ a).double()
-        kept.G = kept.G + (g.T @ g).double() / positions
+        kept.A += (a.T @ a).double()
+        kept.G += (g.T @ g).double() / positions
 
     return accumulate
 
 
-def _add_corrected(moments: dict[str, _Moments], bases: Mapping[str, tuple]) -> Accumulate:
+def _add_corrected(sums: dict[str, Tensor | float], bases: Mapping[str, tuple]) -> Accumulate:
     def accumulate(name: str, a: Tensor, g: Tensor) -> None:
         U_A, _, U_G, _ = bases[name]
         each = torch.einsum("bto,bti->boi", g @ U_G.to(g), a @ U_A.to(a))
-        moments[name].corrected = moments[name].corrected + each.square().sum(0).double()
+        sums[name] += each.square().sum(0).double()
 
     return accumulate
 

@@ -1,5 +1,7 @@
 """Kronecker factors against the dense Fisher matrix, and against gradients of the layers."""
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -98,6 +100,22 @@ def test_estimate_is_nearer_to_the_fisher_than_its_diagonal():
     }
     diagonal = torch.diag(F.diagonal()) - F
     assert errors[True].norm() <= errors[False].norm() < diagonal.norm()
+
+
+def test_estimate_drops_the_factors_of_a_layer_with_its_eigenbases(monkeypatch):
+    """Else matrices would pile up from layer to layer."""
+    alive = []
+    eigh = torch.linalg.eigh
+
+    def counted(matrix):
+        found = [kept for kept in gc.get_objects() if isinstance(kept, torch.Tensor)]
+        alive.append(sum(kept.shape == matrix.shape for kept in found))
+        return eigh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", counted)
+    loss, params = problem(nn.Sequential(*(nn.Linear(5, 5, bias=False) for _ in range(3))))
+    Kfac().estimate(loss, params, [sample(loss.network, 7, 5)])
+    assert alive[2:] == 2 * alive[:2]
 
 
 def test_estimate_counts_samples_not_batches():
