@@ -134,8 +134,19 @@ class LoadedPolicy:
         return [self.task(task.label) for task in found]
 
     def actor(self, task: Task, rows: int = ROWS) -> PolicyActor:
-        """Return what acts on one of the tasks in a rollout; `rows` as in PolicyActor."""
-        return PolicyActor(self.policy, task.index, rows=rows)
+        """Return what acts on one of the tasks in a rollout; `rows` as in PolicyActor.
+
+        ReconvergeError for a task that is not as the policy knows it, such as one of `get_task`: it
+        would be acted on as another one.
+        """
+        own = self.task(task.label)
+        for name in ("index", "input_frame", "observations"):
+            if getattr(task, name) != getattr(own, name):
+                raise ReconvergeError(
+                    f"{task.label}: the policy knows another {name} of it; "
+                    f"give load_policy(...).task({task.label!r})"
+                )
+        return PolicyActor(self.policy, own.index, rows=rows)
 
 
 def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:

@@ -96,6 +96,19 @@ def test_actor_acts_on_its_task(run):
     assert np.abs(chunks[0] - chunks[1]).max() > 1e-3
 
 
+def test_actor_refuses_a_task_that_is_not_the_policys_own(tmp_path):
+    """`get_task("can")` has the index of lift: it would be acted on as lift."""
+    loaded = make_checkpoint(tmp_path, input_frames={"lift": "world"})
+    other = replace(loaded.task("can"), observations=TASKS["lift"].observations)
+    for task, name in ((TASKS["can"], "index"), (TASKS["lift"], "input_frame")):
+        said = rf"{task.name}: the policy knows another {name} of it; give .*task\('{task.name}'\)"
+        with pytest.raises(ReconvergeError, match=said):
+            loaded.actor(task)
+    with pytest.raises(ReconvergeError, match="another observations of it"):
+        loaded.actor(other)
+    assert loaded.actor(replace(loaded.task("can"), max_steps=5)).task == 1
+
+
 def test_find_checkpoint_says_what_to_give(tmp_path):
     for path, said in (
         (tmp_path / "elsewhere", r"elsewhere: no checkpoint here; give runs/<name>"),
