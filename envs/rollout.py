@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from operator import index
+from typing import Protocol, SupportsIndex
 
 import numpy as np
 
@@ -87,7 +88,7 @@ class _Batch:
 def rollout(
     env: VectorEnv,
     actor: Actor,
-    seeds: Sequence[int],
+    seeds: Iterable[SupportsIndex],
     on_end: Callable[[Rollout], object] | None = None,
 ) -> list[Rollout]:
     """Run one episode for each seed, in the order of `seeds`; a finished episode's slot takes the
@@ -97,7 +98,8 @@ def rollout(
     ends, before its slot is used again.
     """
     batch = _Batch(env, actor, env.task.max_steps)
-    waiting = list(seeds)[::-1]
+    chosen = [index(seed) for seed in seeds]
+    waiting = chosen[::-1]
     first = [waiting.pop() for _ in range(min(len(env), len(waiting)))]
     batch.start(range(len(first)), first)
     ended: dict[int, Rollout] = {}
@@ -110,4 +112,4 @@ def rollout(
                 on_end(result)
         replacing = free[: len(waiting)]
         batch.start(replacing, [waiting.pop() for _ in replacing])
-    return [ended[seed] for seed in seeds]
+    return [ended[seed] for seed in chosen]

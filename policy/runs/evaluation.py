@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from reconverge.envs.rollout import Rollout, rollout
 from reconverge.envs.seeds import DEMONSTRATION
@@ -49,7 +50,7 @@ class Evaluation:
 def evaluate(
     loaded: LoadedPolicy,
     tasks: Sequence[Task],
-    seeds: Sequence[int],
+    seeds: Iterable[SupportsIndex],
     slots: int = 50,
     workers: int | None = None,
     on_end: Callable[[Rollout], object] = lambda _: None,
@@ -57,23 +58,25 @@ def evaluate(
     """Run one episode a task and seed, `slots` at the same time on `workers` threads.
 
     `tasks` are some of `loaded.tasks`; `on_end` is told of each episode that has ended.
-    ReconvergeError for seeds of demonstrations, which official starts are not drawn from, and where
-    there are no seeds or slots.
+    ReconvergeError for other tasks, for seeds of demonstrations, which official starts are not
+    drawn from, and where there are no seeds or slots.
     """
-    if not seeds or slots < 1:
+    chosen = [index(seed) for seed in seeds]
+    if not chosen or slots < 1:
         raise ReconvergeError(
-            f"{len(seeds)} rollouts in {slots} slots: n_rollouts and slots must be at least 1"
+            f"{len(chosen)} rollouts in {slots} slots: n_rollouts and slots must be at least 1"
         )
     drawn = any(task.starts != "official" for task in tasks)
-    if drawn and min(seeds) < DEMONSTRATION.stop:
+    if drawn and min(chosen) < DEMONSTRATION.stop:
         raise ReconvergeError(
-            f"seed={min(seeds)}: seeds below {DEMONSTRATION.stop} are for demonstrations; "
+            f"seed={min(chosen)}: seeds below {DEMONSTRATION.stop} are for demonstrations; "
             f"evaluate from {DEMONSTRATION.stop} on"
         )
+    actors = [loaded.actor(task) for task in tasks]
     results = []
-    for task in tasks:
-        with VectorEnv(task, min(slots, len(seeds)), workers) as env:
-            rollouts = rollout(env, loaded.actor(task), seeds, on_end)
+    for task, actor in zip(tasks, actors, strict=True):
+        with VectorEnv(task, min(slots, len(chosen)), workers) as env:
+            rollouts = rollout(env, actor, chosen, on_end)
         steps = [r.steps for r in rollouts if r.success]
         mean = sum(steps) / len(steps) if steps else None
         diverged = sum(r.diverged for r in rollouts)

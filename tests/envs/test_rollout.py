@@ -125,6 +125,12 @@ def test_rollout_of_no_seeds_is_empty(make_env):
     assert run(make_env(2), []) == ([], {})
 
 
+def test_rollout_takes_seeds_that_are_gone_once_they_are_read(make_env):
+    for seeds in (iter([4, 5]), np.array([4, 5])):
+        results = run(make_env(2, max_steps=2), seeds)[0]
+        assert [(result.seed, type(result.seed)) for result in results] == [(4, int), (5, int)]
+
+
 class Saboteur(RandomActor):
     """Breaks the simulation of one seed before its second plan."""
 

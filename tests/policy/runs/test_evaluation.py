@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from reconverge.envs.catalog import TASKS
@@ -85,6 +86,11 @@ def test_evaluate_refuses(loaded, seeds, slots, said, monkeypatch):
     monkeypatch.setattr(evaluation, "VectorEnv", lambda *a, **k: pytest.fail("it went to work"))
     with pytest.raises(ReconvergeError, match=said):
         evaluate(loaded, loaded.tasks, seeds, slots)
+
+
+def test_evaluate_takes_seeds_of_numpy(loaded):
+    (found,) = evaluate(loaded, loaded.tasks[:1], np.array(SEEDS[:2]), workers=1)
+    assert found == evaluate(loaded, loaded.tasks[:1], SEEDS[:2], workers=1)[0]
 
 
 def test_run_prints_a_table_and_writes_json(loaded, monkeypatch, capsys, tmp_path):
