@@ -61,13 +61,15 @@ def encode(message: Mapping[str, Any]) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-def _packable(value: Any) -> Any:
-    """Return what msgpack takes: bytes for a picture [H, W, 3] of uint8 or for those of a file."""
+def _packable(value: Any, picture: tuple[int, ...] | None) -> Any:
+    """Return what msgpack takes: bytes for a picture of uint8 in the shape that is wanted, which
+    bytes do not tell, or for those of a file.
+    """
     if isinstance(value, bytes):
         return value
     array = np.asarray(value)
-    picture = array.ndim == 3 and array.dtype == np.uint8
-    return array.tobytes() if picture else array.tolist()
+    raw = array.shape == picture and array.dtype == np.uint8
+    return array.tobytes() if raw else array.tolist()
 
 
 class PolicyClient:
@@ -98,18 +100,25 @@ class PolicyClient:
             if secret:
                 self.request({"type": "hello", "secret": secret.strip()})
             self.contract = self.request({"type": "contract"})
+            self._shapes = {
+                each["key"]: (each["height"], each["width"], 3)
+                for each in self.contract["pictures"]
+            }
         except PolicyError:
             self.close()
             raise
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int | np.integer) -> None:
         """Start an episode; the same seed and observations give the same actions."""
+        seed = int(seed) if isinstance(seed, np.integer) else seed  # which msgpack does not take
         self.request({"type": "reset", "seed": seed})
         self._actions = []
 
     def act(self, observation: Mapping[str, Sequence[float] | np.ndarray | bytes]) -> np.ndarray:
         """Return the action [Da] of this control step: the next of the chunk, or of a new one."""
-        listed = {key: _packable(value) for key, value in observation.items()}
+        listed = {
+            key: _packable(value, self._shapes.get(key)) for key, value in observation.items()
+        }
         kind = "observe" if self._actions else "act"
         reply = self.request({"type": kind, "observation": listed})
         if kind == "act":
@@ -122,13 +131,16 @@ class PolicyClient:
 
     def request(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Send one message and return its reply; PolicyError if that is an error or missing."""
+        sent, reply = encode(message), None
         try:
-            self._socket.sendall(encode(message))
+            self._socket.sendall(sent)
             (size,) = HEADER.unpack(self._read(HEADER.size))
             reply = msgpack.unpackb(self._read(size))
-        except OSError as error:  # a late reply must not be taken for that of the next request
-            self.close()
+        except OSError as error:
             raise PolicyError(f"no reply ({error}); connect again") from error
+        finally:  # also at Ctrl-C: a late reply must not be taken for that of the next request
+            if reply is None:
+                self.close()
         if reply["type"] == "failure":
             self.close()
         if reply["type"] in ("error", "failure"):

@@ -26,15 +26,17 @@ MIDDLE = {
 @contextmanager
 def serving(source, *, host="127.0.0.1", secret=None, **limits):
     """Serve lift by a checkpoint until the block ends; yields the port."""
-    contract = make_contract(source.task("lift"), source.policy)
+    task = source.task("lift")
+    contract = make_contract(task, source.policy)
     loop, ready, port = asyncio.new_event_loop(), threading.Event(), []
 
     def on_start(_, chosen):
         port.append(chosen)
         ready.set()
 
+    limits = Limits(**limits)
     server = loop.create_task(
-        listen(source.policy, contract, host, 0, Latency(), on_start, Limits(**limits), secret)
+        listen(source.policy, contract, host, 0, Latency(), on_start, limits, secret, task.sight)
     )
 
     def run():

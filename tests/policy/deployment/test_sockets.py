@@ -143,7 +143,7 @@ def test_listen_gives_each_client_its_own_episode(port, observations):
 
     expected = alone(0, observations), alone(1, observations[::-1])
     with PolicyClient(port=port) as one, PolicyClient(port=port) as two:
-        one.reset(0)
+        one.reset(np.int64(0))
         two.reset(1)
         pairs = [
             (one.act(a), two.act(b)) for a, b in zip(observations, observations[::-1], strict=True)
@@ -243,6 +243,35 @@ def test_request_gives_up_on_a_silent_server():
                 iter(lambda: connection.recv(100), b"")
             )  # to its end: the client has closed
     assert msgpack.unpackb(request[4:]) == {"type": "contract"}
+
+
+class Interruptible:
+    """A socket whose reader is interrupted where `interrupted` is set."""
+
+    def __init__(self, connected: socket.socket):
+        self.connected, self.interrupted = connected, False
+
+    def __getattr__(self, name):
+        return getattr(self.connected, name)
+
+    def recv(self, size):
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self.connected.recv(size)
+
+
+def test_request_that_is_interrupted_ends_the_connection(port, monkeypatch):
+    """Else the robot would act on replies to the requests before."""
+    made = Interruptible(socket.create_connection(("127.0.0.1", port)))
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: made)
+    with PolicyClient(port=port) as client:
+        client.reset(0)
+        made.interrupted = True
+        with pytest.raises(KeyboardInterrupt):
+            client.act(MIDDLE)
+        made.interrupted = False
+        with pytest.raises(PolicyError, match="connect again"):
+            client.reset(0)
 
 
 def test_the_client_says_where_no_server_is():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from reconverge.envs.catalog import TASKS
 from reconverge.errors import ReconvergeError
-from reconverge.policy.deployment.client import MAX_BYTES
+from reconverge.policy.deployment.client import MAX_BYTES, PolicyClient, PolicyError
 from reconverge.policy.deployment.contract import Contract, make_contract
 from reconverge.policy.deployment.observation import Reader
 from reconverge.policy.deployment.openpi import read_history
@@ -20,6 +20,7 @@ from reconverge.policy.reports.footage import Performer, film
 from reconverge.policy.runs.checkpoint import CheckpointError
 from reconverge.policy.runs.loading import load_policy
 from reconverge.policy.train import main
+from support.serving import serving
 from support.tiny_run import OPTIONS, call, shorten
 
 GRAY = np.full((32, 32, 3), 120, np.uint8)
@@ -125,6 +126,17 @@ def test_its_server_refuses_other_pictures(served, picture):
     reply = act(session, told, picture)
     assert reply["type"] == "error"
     assert "give 32 rows of 32 pixels" in reply["message"]
+
+
+def test_the_client_sends_no_picture_of_another_shape_as_bytes(run, served):
+    """Which do not tell [3, H, W] from [H, W, 3]."""
+    _, _, told, wanted = served
+    with serving(load_policy(run)) as port, PolicyClient(port=port) as client:
+        client.reset(5)
+        with pytest.raises(PolicyError, match="give 32 rows of 32 pixels"):
+            client.act({**told, "agentview_image": GRAY.transpose(2, 0, 1)})
+        found = client.act({**told, "agentview_image": GRAY})
+    np.testing.assert_allclose(found, wanted[0], atol=1e-6)
 
 
 def test_its_server_takes_the_arrays_of_openpis_clients(run, served):
