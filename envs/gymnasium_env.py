@@ -60,16 +60,19 @@ class TaskEnv(gymnasium.Env, EzPickle):
         self._look = Look(self.simulator, view) if view else None
         self._pictures = Pictures(self.simulator, camera, width, height)
         self._steps = 0
+        self._begun = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         check_reset_options(options)
         super().reset(seed=seed)
         state_seed = seed if seed is not None else draw_seed(self.np_random)
         self.simulator.reset(self.episode, state_seed)
-        self._steps = 0
+        self._steps, self._begun = 0, True
         return self._observation(), {"seed": state_seed}
 
     def step(self, action):
+        if not self._begun:
+            raise gymnasium.error.ResetNeeded("call reset before step")
         action = np.asarray(action)
         check_actions(self.task, action, axes=1)
         self.simulator.step(self.episode, action)

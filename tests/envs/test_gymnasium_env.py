@@ -186,6 +186,12 @@ def test_reset_refuses_options(env):
 
 
 @ONE_OF_EACH_SUITE
+def test_step_wants_a_reset(env):
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset before step"):
+        env.step(np.zeros(env.task.action_size))
+
+
+@ONE_OF_EACH_SUITE
 def test_step_takes_a_list_of_numbers(env):
     action = [0.25] * env.task.action_size
     seen = []
