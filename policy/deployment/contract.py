@@ -119,11 +119,18 @@ def make_contract(task: Task, policy: DiffusionPolicy) -> Contract:
         action_size=action_size,
         padded_action_size=policy.action_size,
         observation=_observation(task, low, high),
-        action=tuple(
-            ActionEntry(size, -1.0, 1.0, meaning.format(frame=frame))
-            for size, meaning in suite.actions
-        ),
+        action=_action(suite.actions, action_size, frame),
         pictures=_pictures(task),
+    )
+
+
+def _action(told: tuple[tuple[int, str], ...], size: int, frame: str) -> tuple[ActionEntry, ...]:
+    """Return entries of all `size` numbers, of those too that the suite says nothing about."""
+    untold = size - sum(count for count, _ in told)
+    rest = [(untold, "as the simulator takes it")] if untold > 0 else []
+    return tuple(
+        ActionEntry(count, -1.0, 1.0, meaning.format(frame=frame))
+        for count, meaning in (*told, *rest)
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reconverge.envs.catalog import TASKS
+from reconverge.envs.suites import SUITES
 from reconverge.errors import ReconvergeError
 from reconverge.policy.deployment.contract import Contract, make_contract, to_markdown
 from support.tiny_checkpoint import make_checkpoint
@@ -75,3 +76,12 @@ def test_make_contract_of_unlike_tasks_tells_each_its_own_actions(tmp_path):
     assert "not for the robot" not in to_markdown(lift)
     with pytest.raises(ReconvergeError, match="4 actions, the policy at most 39 and 7"):
         make_contract(replace(mixed.tasks[0], action_size=4), mixed.policy)
+
+
+def test_actions_that_a_suite_gives_no_meaning_are_for_the_robot(source, monkeypatch):
+    task = source.task("lift")
+    for meanings, row in (((), "0-6"), (((3, "position"),), "3-6")):
+        monkeypatch.setitem(SUITES, task.suite, replace(SUITES[task.suite], actions=meanings))
+        contract = make_contract(task, source.policy)
+        assert sum(entry.size for entry in contract.action) == contract.action_size
+        assert to_markdown(contract).endswith(f"\n| {row} | as the simulator takes it |")
