@@ -104,7 +104,7 @@ def read_robomimic(
         upside_down = not own and are_upside_down(stated, cameras)
         record = {**without(record, [PICTURES]), **picture_schema(cameras)}
         record = turned(record) if upside_down else record
-    kept = {key: [name for name in members if name in names] for key, members in masks.items()}
+    kept = {key: [name for name in members if name in kept_kinds] for key, members in masks.items()}
     kept = {key: members for key, members in kept.items() if members}
     recorded = {key: members for key, members in record.get("masks", {}).items() if members}
     told = kept == recorded and record.get("episode_names", names) == names
@@ -133,7 +133,8 @@ def _chosen(
     warnings = [
         f"mask/{key} names {', '.join(m)}, which data lacks" for key, m in missing.items() if m
     ]
-    return [n for n in names if filter_key is None or n in masks[filter_key]], masks, warnings
+    wanted = set(names if filter_key is None else masks[filter_key])
+    return [name for name in names if name in wanted], masks, warnings
 
 
 def _masks(source: str, file: h5py.File) -> dict[str, list[str]]:

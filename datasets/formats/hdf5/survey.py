@@ -83,7 +83,8 @@ def without_steps(source: str, labels: list[str], kept: list[str]) -> list[str]:
         raise ConversionError(
             f"{source}: holds no step of an episode; choose another source or filter"
         )
-    empty = [label for label in labels if label not in kept]
+    having = set(kept)
+    empty = [label for label in labels if label not in having]
     return [f"left out {', '.join(empty)}: without a step"] if empty else []
 
 
