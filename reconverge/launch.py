@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Number
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from reconverge.configs import commandline
 from reconverge.configs.grammar import in_grammar, quoted
@@ -28,6 +32,11 @@ def train(*overrides: str, **options: Any) -> Summary:
     call; several (`-m`) are for the command line. ReconvergeError for options that the command
     line would refuse.
     """
+    for override in overrides:
+        if not isinstance(override, str):
+            raise ReconvergeError(
+                f"{reprlib.repr(override)}: without a name, options are text as on the command line"
+            )
     arguments = [*overrides, *_overrides(options)]
     chosen: TrainOptions = commandline.compose(TRAIN, arguments)
     names = commandline.names_of([in_grammar(TRAIN, argument) for argument in arguments])
@@ -64,4 +73,8 @@ def _text(value: Any) -> str:
         return quoted(os.fspath(value))
     if isinstance(value, Sequence):
         return f"[{','.join(map(_text, value))}]"
-    return repr(value)
+    if not isinstance(value, Number | np.bool_):
+        raise ReconvergeError(
+            f"{reprlib.repr(value)}: options are text, numbers and lists of them, tasks their names"
+        )
+    return str(value)

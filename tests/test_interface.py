@@ -117,6 +117,7 @@ REFUSED = [
     ({"resume": "nowhere"}, "resume=nowhere: no run is there"),
     ({"env": "[lift"}, "must be a list"),
     ({"hydra": {"run": {"dir": "elsewhere"}}}, "hydra's own options are for the command line"),
+    ({"env": [reconverge.Task]}, "options are text, numbers and lists of them, tasks their names"),
 ]
 
 
@@ -127,3 +128,8 @@ def test_train_refuses_what_the_command_line_refuses(tmp_path, monkeypatch, opti
         reconverge.train(**options)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_train_refuses_a_value_without_a_name():
+    with pytest.raises(reconverge.ReconvergeError, match=r"\['lift'\]: without a name"):
+        reconverge.train(["lift"])
