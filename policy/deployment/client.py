@@ -61,15 +61,21 @@ def encode(message: Mapping[str, Any]) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-def _packable(value: Any, picture: tuple[int, ...] | None) -> Any:
-    """Return what msgpack takes: bytes for a picture of uint8 in the shape that is wanted, which
-    bytes do not tell, or for those of a file.
+def _packable(key: str, value: Any, wanted: tuple[int, ...] | None) -> Any:
+    """Return what msgpack takes: bytes for a picture of uint8, or for those of a file.
+
+    PolicyError for a picture that is not of the shape that is `wanted`, which bytes do not tell.
     """
     if isinstance(value, bytes):
         return value
     array = np.asarray(value)
-    raw = array.shape == picture and array.dtype == np.uint8
-    return array.tobytes() if raw else array.tolist()
+    if array.ndim != 3 or array.dtype != np.uint8:
+        return array.tolist()
+    if wanted not in (None, array.shape):
+        raise PolicyError(
+            f"observation {key!r}: give a picture of shape {wanted}, got {array.shape}"
+        )
+    return array.tobytes()
 
 
 class PolicyClient:
@@ -102,7 +108,7 @@ class PolicyClient:
             self.contract = self.request({"type": "contract"})
             self._shapes = {
                 each["key"]: (each["height"], each["width"], 3)
-                for each in self.contract["pictures"]
+                for each in self.contract.get("pictures", ())  # older servers have none
             }
         except PolicyError:
             self.close()
@@ -117,7 +123,7 @@ class PolicyClient:
     def act(self, observation: Mapping[str, Sequence[float] | np.ndarray | bytes]) -> np.ndarray:
         """Return the action [Da] of this control step: the next of the chunk, or of a new one."""
         listed = {
-            key: _packable(value, self._shapes.get(key)) for key, value in observation.items()
+            key: _packable(key, value, self._shapes.get(key)) for key, value in observation.items()
         }
         kind = "observe" if self._actions else "act"
         reply = self.request({"type": kind, "observation": listed})

@@ -136,16 +136,17 @@ class LoadedPolicy:
     def actor(self, task: Task, rows: int = ROWS) -> PolicyActor:
         """Return what acts on one of the tasks in a rollout; `rows` as in PolicyActor.
 
-        ReconvergeError for a task that is not as the policy knows it, such as one of `get_task`: it
-        would be acted on as another one.
+        It is found by its label, so that one of `get_task` serves as well. ReconvergeError where
+        the policy learned it with another frame of actions or with other observations.
         """
         own = self.task(task.label)
-        for name in ("index", "input_frame", "observations"):
-            if getattr(task, name) != getattr(own, name):
-                raise ReconvergeError(
-                    f"{task.label}: the policy knows another {name} of it; "
-                    f"give load_policy(...).task({task.label!r})"
-                )
+        same = task.input_frame == own.input_frame
+        if not same or [*task.observations.items()] != [*own.observations.items()]:
+            raise ReconvergeError(
+                f"{task.label}: the policy learned it with another "
+                f"{'observations=' if same else 'frame of actions'}; "
+                f"give load_policy(...).task({task.label!r})"
+            )
         return PolicyActor(self.policy, own.index, rows=rows)
 
 

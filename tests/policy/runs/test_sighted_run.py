@@ -128,13 +128,14 @@ def test_its_server_refuses_other_pictures(served, picture):
     assert "give 32 rows of 32 pixels" in reply["message"]
 
 
-def test_the_client_sends_no_picture_of_another_shape_as_bytes(run, served):
-    """Which do not tell [3, H, W] from [H, W, 3]."""
+def test_the_client_refuses_pictures_of_another_shape(run, served):
+    """Bytes do not tell [3, H, W] from [H, W, 3]."""
     _, _, told, wanted = served
     with serving(load_policy(run)) as port, PolicyClient(port=port) as client:
         client.reset(5)
-        with pytest.raises(PolicyError, match="give 32 rows of 32 pixels"):
-            client.act({**told, "agentview_image": GRAY.transpose(2, 0, 1)})
+        for other in (GRAY.transpose(2, 0, 1), np.zeros((480, 640, 3), np.uint8)):
+            with pytest.raises(PolicyError, match=r"give a picture of shape \(32, 32, 3\), got \("):
+                client.act({**told, "agentview_image": other})
         found = client.act({**told, "agentview_image": GRAY})
     np.testing.assert_allclose(found, wanted[0], atol=1e-6)
 
