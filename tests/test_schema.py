@@ -1,3 +1,5 @@
+"""Records are read by the types of their class."""
+
 from dataclasses import dataclass
 
 from reconverge import schema
