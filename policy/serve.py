@@ -13,6 +13,7 @@ from reconverge.envs.render.sight import Sight
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.policy.deployment.access import read_secret
+from reconverge.policy.deployment.client import address
 from reconverge.policy.deployment.contract import Contract, make_contract
 from reconverge.policy.deployment.session import Latency
 from reconverge.policy.deployment.sockets import Limits, listen
@@ -89,7 +90,7 @@ async def _serve(
     sight: Sight | None,
 ) -> None:
     def on_start(host: str, port: int) -> None:
-        print(f"serving {contract.task} at {host}:{port}; Ctrl-C ends it", flush=True)
+        print(f"serving {contract.task} at {address(host, port)}; Ctrl-C ends it", flush=True)
 
     task = asyncio.current_task()
     assert task is not None

@@ -85,8 +85,9 @@ def _check_number(name: str, value: float, spec: Field) -> None:
     whole = isinstance(value, int)
     if whole and at_most is None and value > LARGEST:
         at_most = LARGEST
+    finite = whole or above is not None or math.isfinite(value)
     legal = (
-        (whole or above is not None or math.isfinite(value))
+        finite
         and (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (at_most is None or value <= at_most)
@@ -94,8 +95,9 @@ def _check_number(name: str, value: float, spec: Field) -> None:
     )
     if not legal:
         bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
-        wanted = " and ".join(f"{word} {b}" for word, b in bounds.items() if b is not None)
-        raise ReconvergeError(f"{name}={value}: must be {wanted or 'finite'}")
+        wanted = [f"{word} {b}" for word, b in bounds.items() if b is not None]
+        wanted = wanted if finite else ["finite", *wanted]
+        raise ReconvergeError(f"{name}={value}: must be {' and '.join(wanted)}")
 
 
 def option_names(options: Any, prefix: str = "") -> Iterator[str]:

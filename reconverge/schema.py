@@ -28,12 +28,12 @@ DEEPEST = 50  # levels of lists and maps in a file of ours
 LARGEST = 2**63  # of numbers in one
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, remedy: str = "restore it") -> str:
     """Read a text file (UTF-8); ReconvergeError where there is none or it is no text."""
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ReconvergeError(f"{path}: cannot be read ({error}); restore it") from error
+        raise ReconvergeError(f"{path}: cannot be read ({error}); {remedy}") from error
 
 
 def parse_json(text: str, where: str) -> Any:

@@ -54,7 +54,7 @@ def test_option_gives_the_default_and_keeps_the_meaning():
         ({"free": math.nan}, "free=nan: must be finite"),
         ({"free": -math.inf}, "free=-inf: must be finite"),
         ({"radius": -1.0}, "radius=-1.0: must be at least 0"),
-        ({"radius": math.inf}, "radius=inf: must be at least 0"),
+        ({"radius": math.inf}, "radius=inf: must be finite and at least 0"),
         ({"plain": math.inf}, "plain=inf: must be finite"),
         ({"kind": "ode"}, "unknown kind 'ode': choose one of plain, odd; did you mean 'odd'?"),
         ({"maybe": "x"}, "unknown maybe 'x': choose one of plain, odd"),

@@ -22,7 +22,7 @@ def read_secret(path: str | None) -> str | None:
 
     White space around it does not count. ReconvergeError if it is no secret.
     """
-    text = os.environ.get(SECRET) if path is None else read_text(Path(path))
+    text = os.environ.get(SECRET) if path is None else read_text(Path(path), REMEDY)
     if text is None:
         return None
     where = SECRET if path is None else f"secret_file={path}"

@@ -55,6 +55,11 @@ class PolicyError(RuntimeError):
     """The server refused a request, failed, or is gone."""
 
 
+def address(host: str, port: int) -> str:
+    """Return host:port, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def encode(message: Mapping[str, Any]) -> bytes:
     """Return a message as bytes, with its length in front."""
     body = msgpack.packb(message)
@@ -96,8 +101,8 @@ class PolicyClient:
             self._socket = socket.create_connection((host, port), timeout)
         except OSError as error:
             raise PolicyError(
-                f"no server at {host}:{port} ({error}); start policy.serve there, or correct the "
-                "address"
+                f"no server at {address(host, port)} ({error}); start policy.serve there, or "
+                "correct the address"
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._actions: list[np.ndarray] = []

@@ -32,7 +32,7 @@ def test_read_secret_refuses_what_is_none(tmp_path, monkeypatch, text):
 
 
 def test_read_secret_names_a_file_that_is_missing(tmp_path):
-    with pytest.raises(ReconvergeError, match=r"nowhere\.txt: cannot be read"):
+    with pytest.raises(ReconvergeError, match=r"nowhere\.txt: cannot be read.*; make one by"):
         read_secret(str(tmp_path / "nowhere.txt"))
 
 

@@ -23,7 +23,7 @@ from reconverge.envs.rollout import rollout
 from reconverge.envs.vector import VectorEnv
 from reconverge.policy import serve
 from reconverge.policy.deployment import client as client_module
-from reconverge.policy.deployment.client import MAX_BYTES, PolicyClient, PolicyError
+from reconverge.policy.deployment.client import MAX_BYTES, PolicyClient, PolicyError, address
 from reconverge.policy.deployment.contract import make_contract
 from reconverge.policy.deployment.session import Latency
 from reconverge.policy.deployment.sockets import listen
@@ -279,6 +279,13 @@ def test_the_client_says_where_no_server_is():
         port = closed.getsockname()[1]
     with pytest.raises(PolicyError, match=rf"no server at 127.0.0.1:{port} .*start policy.serve"):
         PolicyClient(port=port)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("::1", "[::1]:5555"), ("localhost", "localhost:5555")]
+)
+def test_an_address_of_ipv6_is_in_brackets(host, shown):
+    assert address(host, 5555) == shown
 
 
 def test_act_wants_an_episode_first(client):
