@@ -17,6 +17,7 @@ MAX_DIMENSIONS = 32  # arrays of more numbers a step are described as a whole
 SATURATED_SHARE = 0.5  # of steps at a bound, from which on a dimension is called saturated
 # times the change of its neighbours, and of nine steps in ten, from which on a step has lost frames
 JUMP_RATIO = 5.0
+FEW_VALUES = 5  # of a dimension: a flag or a phase, which jumps as it should
 JUMP_SHARE = 0.02  # of episodes with jumps, from which on frames are lost: contact makes some, too
 SHORTEST, LONGEST = 0.2, 5.0  # episode lengths, in medians
 ACTION_TOLERANCE = 1e-6  # by which rounding may take an action beyond [-1, 1]
@@ -128,7 +129,8 @@ def actions_beyond(actions: Float[np.ndarray, "T Da"], ends: Int[np.ndarray, " E
 
 def check_actions(store: DemonstrationStore) -> Finding:
     """Look for actions beyond [-1, 1], which the simulator would cut off."""
-    beyond = actions_beyond(store.read(["action"])["action"], store.episode_ends)
+    actions = store.read(["action"])["action"].reshape(store.n_steps, -1)
+    beyond = actions_beyond(actions, store.episode_ends)
     return Finding("actions", bool(beyond), beyond or "in [-1, 1]")
 
 
@@ -159,8 +161,8 @@ def check_gaps(store: DemonstrationStore, timestamps: Float[np.ndarray, " T"] | 
     """List steps that lack frames before the next: a jump of an observation or of the timestamps.
 
     A jump is a change of JUMP_RATIO times those before and after it. An episode's first two steps,
-    in which simulators settle, do not count; losses of a few frames in slow motion are not found,
-    nor any in arrays of more than MAX_DIMENSIONS.
+    in which simulators settle, do not count, nor do numbers of at most FEW_VALUES; losses of a few
+    frames in slow motion are not found, nor any in arrays of more than MAX_DIMENSIONS.
     """
     begins = store.episode_ends - np.diff(store.episode_ends, prepend=0)
     inside = np.ones(store.n_steps - 1, bool)
@@ -189,7 +191,8 @@ def _jumps(rows: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Mark steps [T-1] whose change stands out from that of their neighbours."""
     values = _continuous_quaternions(np.array(rows, np.float64))
     span = np.ptp(values, axis=0)
-    values = values[:, span > 0] / span[span > 0]
+    moving = [i for i, column in enumerate(values.T) if len(np.unique(column)) > FEW_VALUES]
+    values = values[:, moving] / span[moving]
     step = np.where(inside, np.linalg.norm(np.diff(values, axis=0), axis=1), 0.0)
     usual = np.full(len(step), np.quantile(step[inside], 0.9) if inside.any() else 0.0)
     usual[1:] = np.maximum(usual[1:], step[:-1])

@@ -147,7 +147,7 @@ class DemonstrationStore:
     @property
     def action_size(self) -> int:
         """Return Da, the numbers of one action."""
-        return int(self._arrays["data/action"].shape[1])
+        return math.prod(self.columns["data/action"][1])
 
     @property
     def observation_sizes(self) -> dict[str, int]:
@@ -202,10 +202,13 @@ class DemonstrationStore:
         found = rules.check_rows(self.path, {name: self._arrays[name]}, {name: self.n_steps})
         sums.check_same(self.path, found, self._sums)
 
-    def episode(self, index: int) -> Episode:
-        """Read episode `index`; negative ones count from the end. Raises IndexError."""
+    def episode(self, index: int, cameras: Collection[str] | None = None) -> Episode:
+        """Read episode `index`, with the pictures of these cameras, by default all.
+
+        Negative ones count from the end. Raises IndexError.
+        """
         index = range(len(self))[index]
-        return self._with_pictures(index, self._block(index, index + 1)[0])
+        return self._with_pictures(index, self._block(index, index + 1)[0], cameras)
 
     def episodes(self, cameras: Collection[str] | None = None) -> Iterator[Episode]:
         """Yield all episodes in their order, with the pictures of these cameras, by default all."""

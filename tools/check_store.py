@@ -22,7 +22,13 @@ from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS
 from reconverge.errors import ReconvergeError
 from reconverge.options import option
-from reconverge.policy.demonstrations.fit import check_meaning, input_frame, task_of, unplayable
+from reconverge.policy.demonstrations.fit import (
+    bounds_of,
+    check_meaning,
+    input_frame,
+    task_of,
+    unplayable,
+)
 from reconverge.policy.demonstrations.playback import play_episodes
 from reconverge.policy.runs.metrics import wilson
 
@@ -116,12 +122,10 @@ def declared_bounds(store: DemonstrationStore) -> dict[str, Bounds]:
     task = task_of(store)
     if task is None:
         return {}
-    bounds = {
-        key: (np.array(low), np.array(high))
-        for key, (low, high) in task.observations.items()
-        if store.observation_sizes.get(key) == len(low)
+    same = [key for key, size in task.sizes.items() if store.observation_sizes.get(key) == size]
+    return bounds_of(task, same) | {
+        "action": (np.full(store.action_size, -1.0), np.full(store.action_size, 1.0))
     }
-    return bounds | {"action": (np.full(store.action_size, -1.0), np.full(store.action_size, 1.0))}
 
 
 def timestamps(store: DemonstrationStore) -> np.ndarray | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from reconverge.datasets.checks import Finding, check_actions
+from reconverge.datasets.checks import Bounds, Finding, check_actions, dimensions
 from reconverge.datasets.formats.env_args import convention
 from reconverge.datasets.formats.exchange import dictionary
+from reconverge.datasets.layout import StoreWarning
 from reconverge.datasets.store import DemonstrationStore, StoreError
 from reconverge.envs.catalog import TASKS, find_task, simulated_by
 from reconverge.envs.render.sight import numbers_of
@@ -21,6 +23,7 @@ from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 
 SIMULATORS = ("mujoco", "robosuite", "metaworld", "rpent-libero")  # the last one where it is
+CLIPPED_SHARE = 0.05  # of steps beyond a bound, from which on a store's units may be others
 STATES = "states"  # array of robosuite's flattened states, one a step
 
 
@@ -123,7 +126,7 @@ def require_fit(store: DemonstrationStore, task: Task) -> None:
     """Raise StoreError unless a store from elsewhere has the task's observations and actions, of
     its convention and in [-1, 1].
 
-    Warns of other versions of the simulators.
+    Warns of other versions of the simulators, and of observations that are clipped.
     """
     made_for = task_of(store)
     if made_for is not None and made_for.name != task.name:
@@ -145,6 +148,32 @@ def require_fit(store: DemonstrationStore, task: Task) -> None:
             f"{store.path}: has no episode; convert it again, or delete it to record demonstrations"
         )
     _require_meaning(store, task)
+    _warn_of_clipped(store, task)
+
+
+def bounds_of(task: Task, keys: Collection[str]) -> dict[str, Bounds]:
+    """Return the bounds of some of a task's observations, by key."""
+    return {
+        key: (np.array(low), np.array(high))
+        for key, (low, high) in task.observations.items()
+        if key in keys
+    }
+
+
+def _warn_of_clipped(store: DemonstrationStore, task: Task) -> None:
+    """Warn of observations that are often beyond the task's bounds, where training clips them."""
+    found = dimensions(store, bounds_of(task, numbers_of(task)))
+    beyond = [d for d in found if d.outside > CLIPPED_SHARE * store.n_steps]
+    if beyond:
+        first = beyond[0]
+        warnings.warn(
+            f"{store.path}: {len(beyond)} numbers of the observations are beyond {task.name}'s "
+            f"bounds in {CLIPPED_SHARE:.0%} of the steps or more, and are clipped: {first.name} is "
+            f"in {first.least:.4g} to {first.most:.4g}, its bounds are {first.bounds}; is it in "
+            f"{task.name}'s units and frame?",
+            StoreWarning,
+            2,
+        )
 
 
 def unplayable(store: DemonstrationStore) -> str:

@@ -146,7 +146,7 @@ def play_episodes(store: DemonstrationStore, env: VectorEnv, count: int) -> Stor
     if why:
         raise StoreError(f"{store.path}: cannot be played back: {why}")
     chosen = np.unique(np.linspace(0, len(store) - 1, min(count, len(store))).round().astype(int))
-    episodes = [store.episode(int(i)) for i in chosen]
+    episodes = [store.episode(int(i), cameras=()) for i in chosen]
     try:
         played = play_back(env, [_recording(env.task, episode) for episode in episodes])
     except ReconvergeError as error:  # states of another model, say

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from reconverge.datasets.layout import StoreWarning
-from reconverge.datasets.store import EXPERT, DemonstrationStore
+from reconverge.datasets.store import EXPERT, DemonstrationStore, StoreError
 from reconverge.envs.render.sight import learns_to_see, numbers_of
 from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.task import Task, require_experts
@@ -123,14 +123,24 @@ def find_store(task: Task, folder: Path) -> DemonstrationStore | None:
     encoded, or taken as it is by a policy that learns to see.
     """
     path, plain = store_path(folder, task), folder / f"{task.name}.zarr"
-    source = DemonstrationStore.open(plain) if task.sight and plain.exists() else None
+    source = DemonstrationStore.open(plain) if task.sight and _is_there(plain) else None
     if source is None or EXPERT in source.attributes:
-        return DemonstrationStore.open(path) if path.exists() else None
+        return DemonstrationStore.open(path) if _is_there(path) else None
     if not learns_to_see(task):
         return encoded(source, task, path)
     require_pictures(source, task)
     require_no_other(source, path)
     return source
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a store; StoreError for a link to one that is gone."""
+    if path.is_symlink() and not path.exists():
+        raise StoreError(
+            f"{path}: is a link to {path.readlink()}, which is not there; bring it back (is its "
+            "disk mounted?), or delete the link"
+        )
+    return path.exists()
 
 
 def require_same(found: Identities, begun: Identities, folder: Path) -> None:

@@ -202,7 +202,12 @@ def open_stores(
         begun=begun,
     )
     by_name = {task.name: store for task, store in zip(tasks, stores, strict=True)}
-    found = identities(by_name, tasks, wanted.episodes, begun)
+    changed = {
+        name: store
+        for name, store in by_name.items()
+        if name not in existing or store.identity() != existing[name].identity()
+    }
+    found |= identities(changed, tasks, wanted.episodes, begun)
     write_json(folder / DEMONSTRATIONS_FILE, signed(found))
     return stores, found
 

@@ -128,6 +128,16 @@ def test_findings_count_lengths_and_successes(tmp_path, episodes):
     assert found(write(tmp_path / "none.zarr", episodes))["success"].wrong
 
 
+def test_check_gaps_lets_flags_and_phases_jump(tmp_path, episodes):
+    sizes = {"arm": 3, "closed": 1}
+    store = DemonstrationStore.create(tmp_path / "x.zarr", sizes, 2, {})
+    closed = (np.arange(60) >= 25).astype(np.float32)[:, None]
+    for e in episodes:
+        seen, reward = {"arm": e["arm"], "closed": closed}, e["success"].astype(np.float32)
+        store.append(Episode(seen, e["action"], reward, e["success"]))
+    assert check_gaps(store, None).text == "none"
+
+
 def test_findings_need_one_step_only(tmp_path, episodes):
     store = write(tmp_path / "x.zarr", [cut(episodes[0], 1, 60)])
     assert check_gaps(store, np.zeros(1)).text == "none"

@@ -19,6 +19,7 @@ import zarr
 import zarr.storage._local as zarr_files
 
 from reconverge.datasets import layout
+from reconverge.datasets.checks import check_actions
 from reconverge.datasets.lock import writing
 from reconverge.datasets.store import (
     DemonstrationStore,
@@ -700,6 +701,15 @@ def test_open_of_diffusion_policys_directory_reads_its_own_keys(version_2):
     assert store.episode(1).reward is None
     np.testing.assert_array_equal(store.observations(["state"]), arrays["state"])
     assert (store.action_size, store.observation_sizes["keypoint"]) == (2, 18)
+
+
+def test_open_of_diffusion_policys_directory_takes_an_action_of_one_number(version_2):
+    path, _ = version_2
+    shutil.rmtree(path / "data" / "action")
+    write_version_2_array(path / "data" / "action", np.zeros(150, np.float32), 40, compress=True)
+    store = DemonstrationStore.open(path)
+    assert store.action_size == 1
+    assert check_actions(store).text == "in [-1, 1]"
 
 
 def test_open_of_diffusion_policys_directory_keeps_both_of_two_arrays_of_a_camera(version_2):

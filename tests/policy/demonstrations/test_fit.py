@@ -1,7 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
 
 from reconverge.datasets.formats.env_args import convention, make_env_args
+from reconverge.datasets.layout import StoreWarning
 from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
 from reconverge.envs.catalog import TASKS
 from reconverge.envs.suites import SUITES
@@ -154,6 +157,25 @@ def test_require_fit_refuses_another_environment_under_the_tasks_name(simulator_
     assert task_of(store) is None
     with pytest.raises(StoreError, match="environment 'Wipe', lift wants 'Lift'"):
         require_fit(store, TASKS["lift"])
+
+
+def test_require_fit_warns_of_observations_in_other_units(elsewhere, tmp_path):
+    sizes = TASKS["lift"].sizes
+    store = DemonstrationStore.create(tmp_path / "lift.zarr", sizes, 7, {"input_frame": "world"})
+    for seen in elsewhere.episodes():
+        millimetres = {key: seen.observations[key] for key in sizes}
+        millimetres["object"] = 1000 * millimetres["object"]
+        store.append(Episode(millimetres, seen.action, seen.reward, seen.success))
+    said = r"beyond lift's bounds in 5% .* object\[0\] is in .*, its bounds are .*lift's units"
+    with pytest.warns(StoreWarning, match=said):
+        require_fit(store, TASKS["lift"])
+
+
+def test_require_fit_is_silent_about_observations_within_bounds(elsewhere):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        require_fit(elsewhere, TASKS["lift"])
+    assert all("beyond" not in str(each.message) for each in told)
 
 
 @pytest.mark.parametrize(("largest", "refused"), [(1.0000009, False), (1.000002, True), (-3, True)])

@@ -56,6 +56,14 @@ def test_find_stores_refuses_one_that_does_not_fit(tmp_path, simulator_of):
         find_stores([TASKS["can"]], tmp_path)
 
 
+def test_find_stores_refuses_a_link_to_a_store_that_is_gone(tmp_path):
+    (tmp_path / "lift.zarr").symlink_to(tmp_path / "elsewhere.zarr")
+    with pytest.raises(
+        StoreError, match=r"lift\.zarr: is a link to .*elsewhere\.zarr, which is not"
+    ):
+        find_stores([LIFT], tmp_path)
+
+
 def test_identity_is_of_the_episodes_that_are_used(tmp_path, recorded, capsys):
     shutil.copytree(recorded / "lift.zarr", tmp_path / "lift.zarr")
     before = identity(DemonstrationStore.open(recorded / "lift.zarr"), LIFT, 2)

@@ -23,6 +23,7 @@ from reconverge.policy.continual.methods.ewc import EwcOptions
 from reconverge.policy.continual.methods.finetune import FinetuneOptions
 from reconverge.policy.continual.methods.trust_region import TrustRegionOptions
 from reconverge.policy.continual.rehearsal import DrawnReplay, EpisodicMemory, GeneratedReplay
+from reconverge.policy.demonstrations import supply
 from reconverge.policy.model.networks.mlp import MLPOptions
 from reconverge.policy.runs.build import (
     ROLLOUT_EPISODES,
@@ -43,6 +44,7 @@ from reconverge.policy.runs.configuration import (
     RolloutReplayOptions,
 )
 from reconverge.policy.runs.loading import TASK_ROWS, make_normalizer, make_policy
+from support.stores import store_from_elsewhere
 from support.tiny import Episodes
 from support.tiny import make_normalizer as make_tiny_normalizer
 from support.tiny import make_policy as make_tiny_policy
@@ -190,6 +192,18 @@ def test_open_stores_goes_on_with_the_episodes_that_a_run_began_with(tmp_path):
     spec = make_spec(options, [task])
     read = make_windows(options, spec, grown, task, CPU, found["lift"]["episodes"])
     assert len(read().episode_bytes) == 3
+
+
+def test_open_stores_looks_once_at_what_a_complete_store_holds(tmp_path, monkeypatch, simulator_of):
+    (task,) = task_sequence(["lift"])
+    store_from_elsewhere(simulator_of(task), tmp_path / "lift.zarr")
+    looked = []
+    monkeypatch.setattr(
+        supply, "identity", lambda *a: looked.append(a) or {"origin": "brought", "episodes": 2}
+    )
+    options = make_options(env=["lift"], demonstrations=DemonstrationOptions(path=str(tmp_path)))
+    open_stores(options, [task], tmp_path, {})
+    assert len(looked) == 1
 
 
 @pytest.mark.parametrize("name", REPLAYS)
