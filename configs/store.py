@@ -46,6 +46,8 @@ def register(command: Command) -> None:
     for group, table in command.groups.items():
         store.repo.pop(group, None)  # a row that is gone from its table
         for name, options in table.items():
+            if (told := getattr(options, "name", None)) != name:
+                raise ReconvergeError(f"the row {name} of {group}: its options say name={told}")
             store.store(group=group, name=name, node=structured(options))
     defaults: list[Any] = [f"{command.name}_options", "_self_"]
     defaults += [{group: choice} for group, choice in command.chosen.items()]

@@ -203,10 +203,7 @@ class DemonstrationStore:
         sums.check_same(self.path, found, self._sums)
 
     def episode(self, index: int, cameras: Collection[str] | None = None) -> Episode:
-        """Read episode `index`, with the pictures of these cameras, by default all.
-
-        Negative ones count from the end. Raises IndexError.
-        """
+        """Read episode `index` (negative: from the end; IndexError) and pictures as `episodes`."""
         index = range(len(self))[index]
         return self._with_pictures(index, self._block(index, index + 1)[0], cameras)
 

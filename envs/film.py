@@ -95,7 +95,10 @@ class FilmedEnv(VectorEnv):
         super().__init__(task, slots)
         suite = SUITES[task.suite]
         camera = camera or task.camera or suite.camera
-        self._camera = Camera(self.simulator.picture_model, camera, width, height, suite)
+        model = getattr(self.simulator, "picture_model", None)
+        if model is None:
+            raise RenderError(f"the simulator of {task.name} has no picture_model to be filmed")
+        self._camera = Camera(model, camera, width, height, suite)
         self._frequency = self.simulator.fingerprint["control_frequency"]
         self.steps_per_frame = max(1, round(SLOWEST * self._frequency / FRAMES_PER_SECOND))
         self._show = show

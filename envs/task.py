@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,6 +51,17 @@ class Task:
     language: str = ""  # the instruction
     starts: str = "seeds"  # start states: "seeds", or the suite's "official" ones by number
     sight: Any = None  # of a task that is seen in pictures: envs.render.sight.Sight
+
+    def __post_init__(self) -> None:
+        for key, (low, high) in self.observations.items():
+            pairs = zip(low, high, strict=False)
+            if len(low) != len(high) or not all(-math.inf < a <= b < math.inf for a, b in pairs):
+                raise ReconvergeError(
+                    f"task {self.name}: observation {key} is from {low} to {high}: give as many "
+                    "finite numbers for both, the lower ones first"
+                )
+        if self.max_steps < 1:
+            raise ReconvergeError(f"task {self.name}: max_steps={self.max_steps}: at least 1")
 
     @property
     def label(self) -> str:

@@ -56,6 +56,14 @@ SAME_FLOOR = {
 }
 """Rooms of one floor of which the first may import from the second."""
 
+OF_ROWS = {
+    "datasets/formats",
+    "envs/suites/robosuite",
+    "policy/continual/methods",
+    "policy/model/networks",
+}
+"""Folders with a file for every row of a table, however many rows it has."""
+
 SIMULATORS = {"gymnasium", "metaworld", "mujoco", "robosuite"}
 STORES = {"h5py", "pyarrow", "robomimic", "zarr"}
 CONFIGURATION = {"hydra", "omegaconf"}
@@ -273,7 +281,8 @@ def test_folders_are_small():
     for path in FILES:
         if path.name != "__init__.py":
             modules[name(path.parent)].append(path.name)
-    assert not {folder: names for folder, names in modules.items() if len(names) > 13}
+    full = [name for name, files in modules.items() if len(files) > 13 and name not in OF_ROWS]
+    assert not full, f"more than 13 files in {', '.join(full)}: make a folder in it of those akin"
 
 
 def test_no_two_modules_rhyme():

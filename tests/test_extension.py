@@ -1,13 +1,15 @@
 """What CONTRIBUTING promises: a new method, network or task is one source file and one row."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from reconverge.datasets.checks import check_actions
+from reconverge.datasets.store import DemonstrationStore
 from reconverge.envs.catalog import TASKS, task_sequence
 from reconverge.envs.evaluator import Evaluator
 from reconverge.envs.suites import SUITES
@@ -20,6 +22,7 @@ from reconverge.policy.continual.learner import Learner
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.rehearsal import required
 from reconverge.policy.model.networks import NETWORKS
+from reconverge.policy.runs.configuration import REPLAYS
 from support.tiny_run import call, make_demonstrations, options
 
 
@@ -128,6 +131,19 @@ def test_options_of_new_rows_are_checked(added, monkeypatch, capsys, arguments, 
     assert said in capsys.readouterr().err
 
 
+def test_a_row_bears_the_name_of_its_options(added, monkeypatch, capsys):
+    monkeypatch.setitem(METHODS, "sparse", SparseReplayOptions)
+    assert call(train.main, ["method=sparse"], monkeypatch) == 2
+    said = "the row sparse of method: its options say name=sparse_replay"
+    assert said in capsys.readouterr().err
+
+
+def test_a_kind_of_replay_is_not_taken_for_another(added, monkeypatch, capsys):
+    monkeypatch.setitem(REPLAYS, "memory", make_dataclass("Memory", [("name", str, "memory")]))
+    assert call(train.main, ["env=lift", "replay=memory"], monkeypatch) == 2
+    assert "replay=memory: a row that make_replay does not know" in capsys.readouterr().err
+
+
 def test_help_shows_new_rows(added, monkeypatch, capsys):
     assert call(train.main, ["--help"], monkeypatch) == 0
     out = capsys.readouterr().out
@@ -173,11 +189,13 @@ class Point:
 
 
 class Homing:
+    """An expert that does not mind the bounds of actions."""
+
     def __init__(self, landmarks):
         pass
 
     def act(self, observation):
-        return np.clip(-5 * observation["object"], -1, 1)
+        return -5 * observation["object"]
 
 
 def test_a_run_goes_on_beside_a_wider_new_task(demonstrations, tmp_path, monkeypatch, capsys):
@@ -209,7 +227,7 @@ def test_a_new_robosuite_task_is_one_row():
     assert not episode.success
 
 
-def test_a_new_suite_is_one_more_row(tmp_path, monkeypatch):
+def test_a_new_suite_is_one_more_row(tmp_path, monkeypatch, capsys):
     """Collect, train and evaluate tasks of another world with its own expert."""
     monkeypatch.setitem(SUITES, "point", Suite("point", Point, control_hz=10))
     square = ((-1.0, -1.0), (1.0, 1.0))
@@ -228,10 +246,14 @@ def test_a_new_suite_is_one_more_row(tmp_path, monkeypatch):
         monkeypatch.setitem(TASKS, name, row)
     monkeypatch.chdir(tmp_path)
     make_demonstrations(tmp_path / "demonstrations", ["near", "far"])
+    store = DemonstrationStore.open(tmp_path / "demonstrations" / "near.zarr")
+    assert check_actions(store).text == "in [-1, 1]"
     arguments = options(
         tmp_path / "demonstrations", tmp_path / "run", "env=near,far", "evaluation.n_rollouts=3"
     )
-    assert call(train.main, arguments, monkeypatch) == 0
+    assert call(train.main, [*arguments, "report=true"], monkeypatch) == 0
+    assert "the simulator of near has no picture_model" in capsys.readouterr().out
+    assert (tmp_path / "run" / "report.html").exists()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["tasks"] == ["near", "far"]
     assert summary["success"][0][1] is None

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from reconverge.errors import ReconvergeError
 from reconverge.policy.model.batch import join
 from reconverge.policy.model.diffusion import Diffusion, mean_square
 
@@ -157,9 +158,17 @@ def imagined(denoiser: Denoiser, sample: NoisySample, stream: torch.Generator) -
 
 
 def errors(denoiser: Denoiser, sample: NoisySample) -> Float[Tensor, " B"]:
-    """Return the mean squared error of the network on every sample, over its own entries."""
-    error = denoiser.network(sample.noisy, sample.k, sample.condition) - sample.target
-    return mean_square(sample.mask * error) / sample.mask.mean(dim=(1, 2))
+    """Return the mean squared error of the network on every sample, over its own entries.
+
+    ReconvergeError for answers of another shape, which would be stretched to that of the targets.
+    """
+    answer, wanted = denoiser.network(sample.noisy, sample.k, sample.condition), sample.target
+    if answer.shape != wanted.shape:
+        raise ReconvergeError(
+            f"{type(denoiser.network).__name__} answers {list(answer.shape)}, wanted "
+            f"{list(wanted.shape)}, the shape of the noisy samples: correct its forward"
+        )
+    return mean_square(sample.mask * (answer - wanted)) / sample.mask.mean(dim=(1, 2))
 
 
 def half_squared_errors(denoiser: Denoiser) -> PerSampleLoss:

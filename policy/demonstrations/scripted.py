@@ -66,7 +66,7 @@ class NoisyExpert:
         return np.stack(actions)[:, None]
 
     def _act(self, slot: int, observation: np.ndarray) -> np.ndarray:
-        action = self._experts[slot].act(self._task.split(observation))
+        action = self._experts[slot].act(self._task.split(observation)).clip(-1.0, 1.0)
         executed = action.copy()
         executed[:-1] += self._rng[slot].normal(0.0, self._noise, len(action) - 1)
         executed = np.clip(executed, -1.0, 1.0)

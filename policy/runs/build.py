@@ -260,6 +260,8 @@ def make_replay(
             budget.check(_episode_bytes(windows, len(spec.tasks))[:-1])
     elif chosen.name == "rollout" or spec.learns_to_see:  # a generator makes no pictures
         source = DrawnReplay(_rollouts(evaluator))
+    elif chosen.name != "generator":
+        raise ReconvergeError(f"replay={chosen.name}: a row that make_replay does not know")
     else:
         source = GeneratedReplay(
             make_generator(options, spec, normalizer),

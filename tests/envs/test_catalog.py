@@ -1,5 +1,7 @@
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -168,3 +170,17 @@ def test_with_starts_refuses_a_suite_that_publishes_none():
     with pytest.raises(ReconvergeError, match="unknown starts 'x': choose one of seeds, official"):
         with_starts(TASKS["lift"], "x")
     assert with_starts(TASKS["lift"], "seeds") == TASKS["lift"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"observations": {"object": ((0.0,), (-1.0,))}}, "observation object is from"),
+        ({"observations": {"object": ((0.0,), (1.0, 1.0))}}, "observation object is from"),
+        ({"observations": {"object": ((0.0,), (math.inf,))}}, "observation object is from"),
+        ({"max_steps": 0}, "max_steps=0"),
+    ],
+)
+def test_a_task_refuses_bounds_that_bound_nothing(changes, said):
+    with pytest.raises(ReconvergeError, match=f"task lift: {said}"):
+        replace(TASKS["lift"], **changes)

@@ -3,9 +3,12 @@
 import functools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from reconverge.errors import ReconvergeError
 from reconverge.policy.continual.denoising import (
     Purpose,
     corrupt,
@@ -84,6 +87,21 @@ def test_errors_are_the_mean_squares_of_every_sample():
         output = policy.network(sample.noisy[rows], sample.k[rows], sample.condition[rows])
         expected = ((output - sample.target[rows]) ** 2).mean()
         torch.testing.assert_close(found[i], expected)
+
+
+@pytest.mark.parametrize("part", [np.s_[:, :1], np.s_[:, :, :1], np.s_[0]])
+def test_errors_refuse_answers_of_another_shape(part):
+    """They would be stretched to the targets' shape."""
+
+    class Short(nn.Module):
+        def forward(self, x, k, condition):
+            return x[part]
+
+    policy = make_policy()
+    _, sample = make_sample(policy)
+    policy.network = Short()
+    with pytest.raises(ReconvergeError, match=r"Short answers \[.*\], wanted \[6, 3, 2\]"):
+        errors(policy, sample)
 
 
 def test_half_squared_errors_are_half_the_sum_over_a_sample():
