@@ -58,14 +58,7 @@ SUCCESS_RULES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "dones": ("dones", lambda rows: rows != 0),
 }
 """What `success_from` may name: the array that tells where a task is solved, and how."""
-
-
-def store_name(path: str) -> str:
-    """Return the name in a store of an array of a demo."""
-    return STORE_NAMES.get(path, path.removeprefix("obs/").replace("/", "."))
-
-
-LAYOUT = Layout(store_name, "obs/", STEPS, pictures=("obs/",))
+LAYOUT = Layout(STORE_NAMES, "obs/", STEPS, pictures=("obs/",), above="obs/")
 
 
 def read_robomimic(

@@ -29,11 +29,6 @@ ENDINGS = ("terminals", "timeouts")  # arrays that are true where an episode end
 STEPS = ("actions", "rewards", "observations", "next_observations", *ENDINGS)
 
 
-def store_name(path: str) -> str:
-    """Return the name in a store of an array of a file."""
-    return STORE_NAMES.get(path, path.replace("/", "."))
-
-
 def read_d4rl(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
     """Read the episodes, which end where `terminals` or `timeouts` says so, and with the file.
 
@@ -44,7 +39,7 @@ def read_d4rl(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
         arrays = dict(arrays_below(source, file.id))
         ends = _ends(source, arrays)
         kinds = {"the file": {place: (array.dtype, array.shape) for place, array in arrays.items()}}
-        layout = Layout(store_name, "observations", STEPS)
+        layout = Layout(STORE_NAMES, "observations", STEPS)
         fields, warnings = survey(source, layout, kinds, leave_out)
     record: dict[str, Any] = {
         **schema_of(fields),

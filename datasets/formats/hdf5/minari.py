@@ -42,11 +42,6 @@ STEPS = ("actions", "rewards", "observations", "terminations", "truncations")
 EPISODE = "episode_"
 
 
-def store_name(path: str) -> str:
-    """Return the name in a store of an array of an episode."""
-    return STORE_NAMES.get(path, path.replace("/", "."))
-
-
 def read_minari(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
     """Read all episodes of a dataset's folder, or of its main_data.hdf5.
 
@@ -63,7 +58,7 @@ def read_minari(path: Path, leave_out: Collection[str] = ()) -> Demonstrations:
         kinds = {label: _kinds(source, file, label) for label in labels}
         names = [label for label in labels if kinds[label]["actions"][1][0]]
         warnings = without_steps(source, labels, names)
-        layout = Layout(store_name, "observations", STEPS)
+        layout = Layout(STORE_NAMES, "observations", STEPS)
         fields, left = survey(source, layout, {name: kinds[name] for name in names}, leave_out)
     record: dict[str, Any] = {
         **schema_of(fields),

@@ -1,6 +1,6 @@
 """What the episodes of a file have in common: which of its arrays a store can have."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +20,15 @@ Kind = tuple[np.dtype, tuple[int, ...]]  # type and shape of an array
 class Layout(NamedTuple):
     """Say by the paths in an episode what the arrays of a format are."""
 
-    name_of: Callable[[str], str]  # in a store
+    names: Mapping[str, str]  # in a store, of paths that do not simply have their own
     observations: str  # beginning of the paths of observations
     steps: tuple[str, ...]  # beginnings of paths that must have one row a step
     pictures: tuple[str, ...] = ()  # beginnings of the paths of pictures to convert
+    above: str = ""  # beginning of paths that a name in a store does without
+
+    def name_of(self, path: str) -> str:
+        """Return the name in a store of an array of an episode."""
+        return self.names.get(path, path.removeprefix(self.above).replace("/", "."))
 
 
 def survey(
