@@ -7,8 +7,7 @@ import pytest
 from rich.console import Console
 
 from reconverge.policy.continual.loop import Progress
-from reconverge.policy.reports.console import print_summary, print_task
-from reconverge.policy.reports.plots import plot_run
+from reconverge.policy.reports.live import plot_run, print_summary, print_task
 from reconverge.policy.runs.metrics import wilson
 from reconverge.policy.runs.summary import Summary, summarize
 from support.summaries import FACTS, HALF, NAMES, SECONDS, finished
