@@ -77,7 +77,7 @@ class Optimization(Generic[Model]):
     def __init__(self, model: Model, options: OptimizerOptions):
         self.options = options
         self.model = model
-        self._ema = Ema(model, max_decay=options.ema_decay)
+        self._ema = Ema(model, options.ema_decay)
         self.average: Model = self._ema.network
         self.vector = flatten_parameters(model)
         self.average_vector = flatten_parameters(self.average)
