@@ -136,10 +136,6 @@ class Optimization(Generic[Model]):
         """Move the average towards the parameters, after all that changes them in an update."""
         self._ema.update(self.model)
 
-    def _moments(self) -> dict[str, Tensor]:
-        """Return the optimiser's state; empty before its first update."""
-        return dict(self._adam.state.get(self._parameter, {}))
-
     def _renew(self, moments: dict[str, Tensor]) -> None:
         """Make a new optimiser of the parameter vector, with these moments (empty: none yet)."""
         self._parameter = nn.Parameter(self.vector)
@@ -155,7 +151,8 @@ class Optimization(Generic[Model]):
             self._adam.state[self._parameter] = moments
 
     def state_dict(self) -> dict[str, Tensor]:
-        state = {f"adam.{key}": value.clone() for key, value in self._moments().items()}
+        moments = self._adam.state.get(self._parameter, {})  # none before the first update
+        state = {f"adam.{key}": value.clone() for key, value in moments.items()}
         counters = torch.tensor([self.updates, self.update, self._ema.updates])
         return state | {
             "model": self.vector.clone(),
