@@ -17,7 +17,6 @@ from reconverge.envs.suites.robosuite.motion import (
     Grasp,
     Hand,
     Vector,
-    axes,
     drive,
     ramp,
     reach,
@@ -49,16 +48,15 @@ class DoorExpert:
         self._handle = landmarks["handle"].tolist()
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
-        hand, pose = read_hand(observation), axes(observation["robot0_eef_quat"].tolist())
-        seen = observation["object"].tolist()
+        hand, seen = read_hand(observation), observation["object"].tolist()
         handle, hinge, angle = seen[3:6], seen[6], seen[13]
         yaw = self.yaw(seen[:3], handle, angle)
         frame = handle_frame(yaw, angle)
-        turn = turn_to(pose, frame)
+        turn = turn_to(hand.pose, frame)
         shift, close = approach(hand, handle, frame, turn, self._width)
         if close:
             ahead, pull = self._open(hand.opening, hinge, angle)
-            turn = turn_to(pose, handle_frame(yaw, angle + ahead))
+            turn = turn_to(hand.pose, handle_frame(yaw, angle + ahead))
             shift = (shift[0], shift[1] + ahead * self._handle[0], shift[2] + pull)
         return drive(to_world(shift, frame), turn, turn[2], close)
 

@@ -37,14 +37,16 @@ YAW_MEMORY = 0.2  # of two equivalent grasp yaws, the one nearest to this share 
 
 
 class Hand(NamedTuple):
-    """The gripper: grip site, yaw about the vertical (0 as the robot starts), palm axis, finger
-    opening.
-    """
+    """The gripper: grip site, yaw about the vertical (0 at the start), axes, finger opening."""
 
     position: Vector
     yaw: float
-    palm: Vector
+    pose: Frame
     opening: float
+
+    @property
+    def palm(self) -> Vector:
+        return self.pose[2]
 
 
 class Grasp(NamedTuple):
@@ -60,9 +62,9 @@ class Grasp(NamedTuple):
 def read_hand(observation: Mapping[str, np.ndarray]) -> Hand:
     """Return the gripper of robosuite's observation."""
     x, y, z = observation["robot0_eef_pos"].tolist()
-    rotation = axes(observation["robot0_eef_quat"].tolist())
+    pose = axes(observation["robot0_eef_quat"].tolist())
     finger, other = observation["robot0_gripper_qpos"].tolist()
-    return Hand((x, y, z), atan2(rotation[0][1], rotation[0][0]), rotation[2], finger - other)
+    return Hand((x, y, z), atan2(pose[0][1], pose[0][0]), pose, finger - other)
 
 
 def axes(quaternion: list[float]) -> Frame:

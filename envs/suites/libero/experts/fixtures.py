@@ -19,7 +19,6 @@ from reconverge.envs.suites.robosuite.motion import (
     Frame,
     Grasp,
     Vector,
-    axes,
     drive,
     grasp_turn,
     ramp,
@@ -126,9 +125,9 @@ class DrawerExpert(HandleExpert):
     """Grasp a drawer's handle from the front and pull."""
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
-        hand, pose = read_hand(observation), axes(observation["robot0_eef_quat"].tolist())
+        hand = read_hand(observation)
         handle, width, frame = self.read(observation)
-        turn = turn_to(pose, frame)
+        turn = turn_to(hand.pose, frame)
         along = sum((a - b) * c for a, b, c in zip(hand.position, handle, frame[0], strict=True))
         over = (handle[0], handle[1], handle[2] + OVER * ramp(abs(along), *BESIDE))
         (x, y, z), close = approach(hand, over, frame, turn, width)

@@ -89,7 +89,6 @@ class Seen(NamedTuple):
     """What an observation says of the hand, the mug and the microwave."""
 
     hand: Hand
-    pose: Frame  # of the hand, world frame
     at: Vector  # of the hand
     microwave: Microwave
     mug: Vector  # the middle of its axis
@@ -120,7 +119,7 @@ class MugExpert:
         self._mug, self._microwave = mug, microwave
 
     def see(self, observation: Mapping[str, np.ndarray]) -> Seen:
-        hand, pose = read_hand(observation), axes(observation["robot0_eef_quat"].tolist())
+        hand = read_hand(observation)
         microwave = Microwave(self._microwave, observation)
         middle, frame = self._mug.read(observation)
         axis = self._mug.without_handle(middle, frame)
@@ -129,12 +128,12 @@ class MugExpert:
         radius = min(self._mug.half[:2]) - WALL
         x, y = axis[0] - radius * sin(heading), axis[1] + radius * cos(heading)
         grasp = (x, y, middle[2] + self._mug.height(frame) - RIM)
-        turn, up = turn_to(pose, leaning(heading, LEAN)), frame[2]
+        turn, up = turn_to(hand.pose, leaning(heading, LEAN)), frame[2]
         mug = microwave.place(axis)
         leant = hypot(up[0], up[1]) * radius
         low = mug[2] - self._mug.half[2] * up[2] - leant - FLOOR
         at = microwave.place(hand.position)
-        return Seen(hand, pose, at, microwave, mug, up, low, grasp, turn)
+        return Seen(hand, at, microwave, mug, up, low, grasp, turn)
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         seen = self.see(observation)
@@ -152,7 +151,7 @@ class MugExpert:
     def _carry(self, seen: Seen) -> tuple[Vector, Vector]:
         """Return shift and turn of the mug in the fingers: up, turned, then into the opening."""
         microwave, (x, y, _) = seen.microwave, seen.mug
-        heading = atan2(seen.pose[1][0], -seen.pose[1][1])
+        heading = atan2(seen.hand.pose[1][0], -seen.hand.pose[1][1])
         left = wrap(microwave.inwards - heading)
         aside, rise = SIDE - x, LIFT - seen.low
         amiss = max(ramp(abs(aside), 0.01, 0.02), ramp(abs(left), 0.06, 0.12))
@@ -207,7 +206,7 @@ class PushInExpert(MugExpert):
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
         seen = self.see(observation)
         (x, y, z), microwave = seen.at, seen.microwave
-        turn = turn_to(seen.pose, leaning(microwave.inwards, FLAT))
+        turn = turn_to(seen.hand.pose, leaning(microwave.inwards, FLAT))
         beside, height = seen.mug[0] + PUSHED[0] - x, FLOOR + PUSHED[1] - z
         aside = hypot(beside, height) + ARM_OF_YAW * hypot(*turn)
         wait = FRONT - OUT - y if y < FRONT - 0.02 else 0.0
@@ -239,7 +238,7 @@ class ShutDoorExpert:
         self._microwave = microwave
 
     def act(self, observation: Mapping[str, np.ndarray]) -> Float[np.ndarray, " Da"]:
-        hand, pose = read_hand(observation), axes(observation["robot0_eef_quat"].tolist())
+        hand = read_hand(observation)
         microwave = Microwave(self._microwave, observation)
         x, y, z = microwave.place(hand.position)
         along, before, door = microwave.beside_door(x, y)
@@ -250,7 +249,7 @@ class ShutDoorExpert:
         free = 1.0 if before > 0.02 else ramp(z, TOP + 0.01, TOP + 0.03)
         push = BEFORE - before - low * (BEFORE + PUSH) * (1.0 - lift)
         shift = to_world((free * (REACH - along), free * push, height - z), door)
-        turn = -atan2(pose[1][0], -pose[1][1])
+        turn = -atan2(hand.pose[1][0], -hand.pose[1][1])
         return drive(to_world(shift, microwave.frame), upright(hand.palm), turn, True)
 
     def placed(self, observation: Mapping[str, np.ndarray]) -> bool:
