@@ -15,7 +15,7 @@ from reconverge.datasets.images.labelled import LabelledPictures, PictureSet
 from reconverge.errors import ReconvergeError
 
 PACKAGE = "dataset-fashion-mnist"
-FOLDERS = ("/usr/share/datasets/fashion-mnist",)
+FOLDER = Path("/usr/share/datasets/fashion-mnist")
 PREFIXES = {"train": "train", "test": "t10k"}
 CLASSES = [
     "tshirt",
@@ -33,25 +33,18 @@ CLASSES = [
 
 def read_fashion_mnist() -> PictureSet:
     """Read the pictures; ReconvergeError where the package is not installed."""
-    folder = find_folder()
-    parts = {part: _read_part(folder, prefix) for part, prefix in PREFIXES.items()}
+    if not (FOLDER / "train-images-idx3-ubyte.gz").exists():
+        raise ReconvergeError(
+            f"data=fashion_mnist: no pictures in {FOLDER}; install Debian's {PACKAGE} "
+            f"(apt-get install {PACKAGE}), or give a folder of class folders"
+        )
+    parts = {part: _read_part(prefix) for part, prefix in PREFIXES.items()}
     return PictureSet(list(CLASSES), **parts)
 
 
-def find_folder() -> Path:
-    """Return the folder of the IDX files; ReconvergeError where there is none."""
-    for folder in map(Path, FOLDERS):
-        if (folder / "train-images-idx3-ubyte.gz").exists():
-            return folder
-    raise ReconvergeError(
-        f"data=fashion_mnist: no pictures in {' or '.join(FOLDERS)}; install Debian's {PACKAGE} "
-        f"(apt-get install {PACKAGE}), or give a folder of class folders"
-    )
-
-
-def _read_part(folder: Path, prefix: str) -> LabelledPictures:
-    pictures = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
-    labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")
+def _read_part(prefix: str) -> LabelledPictures:
+    pictures = read_idx(FOLDER / f"{prefix}-images-idx3-ubyte.gz")
+    labels = read_idx(FOLDER / f"{prefix}-labels-idx1-ubyte.gz")
     return LabelledPictures(pictures[:, None], labels.astype(np.int64))
 
 

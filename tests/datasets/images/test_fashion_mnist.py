@@ -38,7 +38,7 @@ def test_a_bad_idx_file_is_one_line(tmp_path, content):
 
 
 def test_one_line_names_the_package_where_it_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(fashion_mnist, "FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(fashion_mnist, "FOLDER", tmp_path)
     with pytest.raises(ReconvergeError, match="apt-get install dataset-fashion-mnist"):
         read_fashion_mnist()
 
