@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,7 +61,10 @@ def _find_files(folder: Path) -> dict[str, Files]:
         return {part: _files(folder / part) for part in PARTS}
     files = _files(folder)
     return {
-        "train": {name: _others(paths) for name, paths in files.items()},
+        "train": {
+            name: [path for i, path in enumerate(paths) if (i + 1) % EVERY]
+            for name, paths in files.items()
+        },
         "test": {name: paths[EVERY - 1 :: EVERY] for name, paths in files.items()},
     }
 
@@ -76,23 +78,17 @@ def _files(folder: Path) -> Files:
     return found
 
 
-def _others(paths: list[Path]) -> list[Path]:
-    return [path for i, path in enumerate(paths) if i % EVERY != EVERY - 1]
-
-
 def _read_part(
     files: Files, classes: list[str], mode: str, size: tuple[int, int], first: Path
 ) -> LabelledPictures:
     channels = 1 if mode == "L" else 3
     pictures = [np.zeros((0, channels, size[1], size[0]), np.uint8)]
-    pictures += [_read_picture(path, mode, size, first) for _, path in _labelled(files, classes)]
-    labels = [label for label, _ in _labelled(files, classes)]
-    return LabelledPictures(np.concatenate(pictures), np.array(labels, np.int64))
-
-
-def _labelled(files: Files, classes: list[str]) -> Iterator[tuple[int, Path]]:
+    labels = []
     for label, name in enumerate(classes):
-        yield from ((label, path) for path in files.get(name, ()))
+        for path in files.get(name, ()):
+            pictures.append(_read_picture(path, mode, size, first))
+            labels.append(label)
+    return LabelledPictures(np.concatenate(pictures), np.array(labels, np.int64))
 
 
 def _read_picture(path: Path, mode: str, size: tuple[int, int], first: Path) -> np.ndarray:

@@ -34,7 +34,8 @@ class LabelledPictures:
         """
         height, width = self.pictures.shape[2:]
         if max(height, width) > size:
-            shrunk = [_shrunk(part, size) for part in np.array_split(self.pictures, _parts(self))]
+            parts = 1 + len(self.labels) // 10_000  # as many at once as float32 has room for
+            shrunk = [_shrunk(part, size) for part in np.array_split(self.pictures, parts)]
             return LabelledPictures(np.concatenate(shrunk), self.labels)
         above, left = (size - height) // 2, (size - width) // 2
         below, right = size - height - above, size - width - left
@@ -65,10 +66,6 @@ def check_classes(found: PictureSet, source: str) -> None:
                     f"data={source}: {part} has no picture of class {name!r}; add some, or leave "
                     "the class out of both parts"
                 )
-
-
-def _parts(found: LabelledPictures) -> int:
-    return 1 + len(found.labels) // 10_000  # as many at once as float32 has room for
 
 
 def _shrunk(

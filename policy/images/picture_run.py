@@ -105,7 +105,7 @@ def _learn_all(
         options.logger,
     )
     try:
-        sources = [_reader(source) for source in run.train]
+        sources = [lambda source=source: source for source in run.train]
         settings = loop_settings(options)
         learn_tasks(run.method, sources, evaluation, record, settings, progress, state)
     except BaseException:
@@ -186,10 +186,6 @@ def _make_replay(options: ImageOptions, train: Sequence[TaskPictures]) -> Replay
         source = EpisodicMemory(lambda task: train[task], budget)
         budget.check([each.episode_bytes for each in train[:-1]])
     return Replay(source, chosen.batch_size, chosen.pool)
-
-
-def _reader(source: TaskPictures) -> Callable[[], TaskPictures]:
-    return lambda: source
 
 
 def _facts(options: ImageOptions, method: Method, store: PictureStore) -> dict[str, Any]:
