@@ -90,8 +90,10 @@ def newest(folder: Path | str) -> Path | None:
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write safetensors; OSError if the disk refuses."""
+    # copies, which share no memory, as safetensors wants them
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
-        save_file(_contiguous(tensors), path)
+        save_file(copies, path)
     except SafetensorError as error:  # it wraps the system's error
         raise OSError(str(error)) from error
 
@@ -137,8 +139,3 @@ def _is_whole(folder: Path) -> bool:
     except SealError:
         return False
     return True
-
-
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies that share no memory, as safetensors wants them."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
