@@ -77,14 +77,14 @@ class RunRecord:
             return
         shown = {name: f"{value:.2g}" for name, value in metrics.items() if name != "learning_rate"}
         bar.set_postfix(shown, refresh=False)
-        self._write("update", progress, metrics)
+        self._write("update", progress.task, progress.update, **metrics)
         self._log(progress, {f"train/{name}": value for name, value in metrics.items()})
 
     def probed(self, progress: Progress) -> None:
         now = (progress.task, progress.update)
         for probe in [p for p in progress.probes if (p.while_learning, p.update) == now]:
             name, success = self.names[probe.task], rate(probe.successes)
-            self._write("probe", progress, {"evaluated": name, "success": success})
+            self._write("probe", *now, evaluated=name, success=success)
             self._log(progress, {f"success/{name}": success})
 
     def generator_updated(self, progress: Progress, update: int, updates: int, loss: float) -> None:
@@ -93,19 +93,17 @@ class RunRecord:
         bar.update()
         if update % LOG_EVERY == 0:
             bar.set_postfix(loss=f"{loss:.2g}", refresh=False)
-            self._write_line(
-                "generator", learned, self._updates, generator_update=update, loss=loss
-            )
+            self._write("generator", learned, self._updates, generator_update=update, loss=loss)
             for logger in self._loggers:
                 logger.log({f"generator/{self.names[learned]}": loss}, update, "generator_update")
 
     def task_ended(self, progress: Progress) -> None:
         self._close_bar()
-        for task, successes in enumerate(progress.successes[-1]):
-            self._write(
-                "evaluation", progress, {"evaluated": self.names[task], "success": rate(successes)}
-            )
-            self._log(progress, {f"success/{self.names[task]}": rate(successes)})
+        now = (progress.task, progress.update)
+        for name, successes in zip(self.names, progress.successes[-1], strict=False):
+            success = rate(successes)
+            self._write("evaluation", *now, evaluated=name, success=success)
+            self._log(progress, {f"success/{name}": success})
         self._reporter.task_ended(progress)
 
     def save(self, progress: Progress, state: dict[str, Tensor], ended: bool) -> None:
@@ -148,10 +146,7 @@ class RunRecord:
         for logger in self._loggers:
             logger.log(values, progress.task * self._updates + progress.update, "update")
 
-    def _write(self, kind: str, progress: Progress, values: dict[str, Any]) -> None:
-        self._write_line(kind, progress.task, progress.update, **values)
-
-    def _write_line(self, kind: str, task: int, update: int, **values: Any) -> None:
+    def _write(self, kind: str, task: int, update: int, **values: Any) -> None:
         where = {"kind": kind, "task": self.names[task], "task_index": task, "update": update}
         self._lines.write(json.dumps({**where, **values, "time": time.time()}) + "\n")
 
