@@ -34,14 +34,11 @@ def frontier(groups: Mapping[str, Sequence[Cost]]) -> Chart:
         figure.set_figheight((6.4 if narrow else 3.4) + 0.2 * (len(groups) // (1 if narrow else 3)))
         memory, time = figure.subplots(2, 1) if narrow else figure.subplots(1, 2, sharey=True)
         for i, (name, costs) in enumerate(groups.items()):
-            style: dict[str, Any] = {
-                "color": COLORS[i % len(COLORS)],
-                "marker": MARKS[i % len(MARKS)],
-            }
+            style: Any = {"color": COLORS[i % len(COLORS)], "marker": MARKS[i % len(MARKS)]}
             kept = [c for c in costs if c.megabytes is not None]
-            _place(memory, [max(c.megabytes or 0.0, NOTHING) for c in kept], kept, style)
+            _place(memory, [max(c.megabytes or 0.0, NOTHING) for c in kept], kept, **style)
             timed = [c for c in costs if c.cpu_seconds is not None]
-            _place(time, [c.cpu_seconds or 0.0 for c in timed], timed, style | {"label": name})
+            _place(time, [c.cpu_seconds or 0.0 for c in timed], timed, name, **style)
         _label_megabytes(memory)
         memory.set(xlabel="MB kept of past tasks", ylabel="average success at the end (%)")
         time.set(xlabel="processor seconds of training")
@@ -65,12 +62,12 @@ def _label_megabytes(axes: Axes) -> None:
     axes.set_xlim(low, high)
 
 
-def _place(axes: Axes, x: Sequence[float], costs: Sequence[Cost], style: dict[str, Any]) -> None:
+def _place(
+    axes: Axes, x: Sequence[float], costs: Sequence[Cost], label: str | None = None, **look: Any
+) -> None:
     """Mark every run faintly, and the mean of all."""
     if not x:
         return
     y = [100 * cost.success for cost in costs]
-    label = {"label": style["label"]} if "label" in style else {}
-    look: dict[str, Any] = {key: style[key] for key in ("color", "marker")} | {"linestyle": ""}
-    axes.plot(x, y, alpha=0.35, markersize=4, **look)
-    axes.plot(np.mean(x), np.mean(y), markersize=7, **look, **label)
+    axes.plot(x, y, alpha=0.35, markersize=4, linestyle="", **look)
+    axes.plot(np.mean(x), np.mean(y), markersize=7, linestyle="", label=label, **look)
