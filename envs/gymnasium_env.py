@@ -175,7 +175,7 @@ def make_action_space(task: Task) -> gymnasium.spaces.Box:
     return gymnasium.spaces.Box(-1.0, 1.0, (task.action_size,), np.float32)
 
 
-def make_observation_space(task: Task, view: View | None = None) -> gymnasium.Space:
+def make_observation_space(task: Task, view: View | None) -> gymnasium.Space:
     """Return the space of observations, its keys in the order of the flat observation [Do]; with a
     view, of "state" and pictures.
     """

@@ -119,8 +119,7 @@ def check_names(
 
 def _check_record(source: str, record: Mapping[str, Any]) -> None:
     kinds = {"action_size": int, "absent": list}
-    found = {"types": {}, "absent": [], **record}
-    found.setdefault(PICTURES, {})
+    found = {"types": {}, "absent": [], PICTURES: {}, **record}
     for name in ("observation_sizes", "extra_sizes", "scalar_types", "types", PICTURES, *kinds):
         kind = kinds.get(name, dict)
         if not isinstance(found.get(name), kind):

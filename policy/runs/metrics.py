@@ -113,11 +113,11 @@ def forward_transfer(
 
 
 @cache  # a picture of fifty tasks asks thousands of times for few of them, a millisecond each
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval of a success rate from n independent rollouts."""
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a success rate from n independent rollouts."""
     if not 0 <= successes <= n or n < 1:
         raise ValueError(f"{successes} successes of {n}: give 0 <= successes <= n and n >= 1")
-    interval = scipy.stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 

@@ -35,7 +35,7 @@ def survey(
     source: str,
     layout: Layout,
     episodes: Mapping[str, Mapping[str, Kind]],
-    leave_out: Collection[str] = (),
+    leave_out: Collection[str],
     pictures: bool = True,
 ) -> tuple[dict[str, Field], list[str]]:
     """Compare the arrays, by path, of all episodes; `actions` have an episode's length.

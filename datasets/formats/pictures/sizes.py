@@ -56,11 +56,11 @@ def check_space(demonstrations: Demonstrations, share: float, target: Path) -> N
         )
 
 
-def without_pictures(demonstrations: Demonstrations, why: str = "") -> Demonstrations:
-    """Return the demonstrations without pictures, and with a warning if it is said why."""
+def without_pictures(demonstrations: Demonstrations, why: str) -> Demonstrations:
+    """Return the demonstrations without pictures, and with a warning that says why."""
     if not demonstrations.pictures:
         return demonstrations
     episodes = ((replace(episode, pictures={}), own) for episode, own in demonstrations.episodes)
     line = f"left out the pictures of {', '.join(demonstrations.pictures)}: {why}"
-    warnings = (*demonstrations.warnings, *([line] if why else []))
+    warnings = (*demonstrations.warnings, line)
     return replace(demonstrations, episodes=episodes, pictures={}, warnings=warnings)
