@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from reconverge.envs.suites import STARTS, with_starts
 from reconverge.envs.workers import MOST_SLOTS, MOST_WORKERS
 from reconverge.files import write_json
 from reconverge.options import option
-from reconverge.paths import check_output
+from reconverge.paths import json_output
 from reconverge.policy.runs.evaluation import Evaluation, evaluate
 from reconverge.policy.runs.loading import load_policy
 from reconverge.progress import progress_bar
@@ -67,9 +66,7 @@ def main() -> None:
 
 def run(options: EvaluateOptions) -> dict[str, Any]:
     """Evaluate on every task, print a table and return what `output=` gets."""
-    output = None if options.output is None else Path(options.output)
-    if output is not None:
-        check_output(output, suffixes=(".json",))
+    output = json_output(options.output)
     loaded = load_policy(options.checkpoint, options.device)
     tasks = [with_starts(task, options.starts) for task in loaded.select(options.env)]
     seeds = range(options.seed, options.seed + options.n_rollouts)

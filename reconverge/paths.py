@@ -59,3 +59,11 @@ def check_output(
             f"{option}={path}: cannot be written ({reason}); choose another path or check the "
             "rights"
         ) from error
+
+
+def json_output(path: str | None) -> Path | None:
+    """Return the file that `output=` names for results, if any, once it passes `check_output`."""
+    if path is None:
+        return None
+    check_output(Path(path), suffixes=(".json",))
+    return Path(path)

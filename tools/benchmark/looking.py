@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 os.environ["MUJOCO_GL"] = "egl"  # before mujoco comes: without a display, as ours
@@ -32,7 +31,7 @@ from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS, available_cores
 from reconverge.options import option
-from reconverge.paths import check_output
+from reconverge.paths import json_output
 from reconverge.progress import progress_bar
 from reconverge.tools.benchmark.origin import origin, publish, ratio
 
@@ -69,9 +68,7 @@ def main() -> None:
 
 def run(options: LookingOptions) -> dict[str, Any]:
     """Measure every task and print one JSON line."""
-    output = None if options.output is None else Path(options.output)
-    if output is not None:
-        check_output(output, suffixes=(".json",))
+    output = json_output(options.output)
     view = View(tuple(options.cameras), options.size)
     workers = min(options.workers or available_cores(), SLOTS)
     measured = {

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy comes: the stock environments' best
@@ -36,7 +35,7 @@ from reconverge.envs.task import Task
 from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS, available_cores
 from reconverge.options import option
-from reconverge.paths import check_output
+from reconverge.paths import json_output
 from reconverge.policy.demonstrations.scripted import NoisyExpert
 from reconverge.progress import progress_bar
 from reconverge.tools.benchmark.origin import origin, publish, ratio
@@ -101,9 +100,7 @@ def main() -> None:
 
 def run(options: SimulationOptions) -> dict[str, Any]:
     """Measure every task, print a table and one JSON line."""
-    output = None if options.output is None else Path(options.output)
-    if output is not None:
-        check_output(output, suffixes=(".json",))
+    output = json_output(options.output)
     workers = min(options.workers or available_cores(), options.episodes)
     tasks = task_sequence(options.env)
     measured = {

@@ -9,7 +9,6 @@ expert was tuned on seeds from 500000 on. The last line is one JSON object.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from reconverge.envs.seeds import DEMONSTRATION
 from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS
 from reconverge.options import option
-from reconverge.paths import check_output
+from reconverge.paths import json_output
 from reconverge.policy.demonstrations.scripted import SLOTS, NoisyExpert
 from reconverge.tools.benchmark.origin import origin, publish
 
@@ -54,9 +53,7 @@ def main() -> None:
 
 def run(options: ExpertsOptions) -> None:
     """Measure every task; print a line for each and one JSON line."""
-    output = None if options.output is None else Path(options.output)
-    if output is not None:
-        check_output(output, suffixes=(".json",))
+    output = json_output(options.output)
     seeds = DEMONSTRATION[options.first :][: options.episodes]
     found = {}
     for task in task_sequence(options.env):
