@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -74,12 +74,9 @@ class Progress:
     cpu_seconds: float = 0.0  # of training, over all threads: what a busy machine does not change
     distances: list[Distance] = field(default_factory=list)  # where something is generated
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: Any, where: str) -> Progress:
-        """Read what `to_json` wrote; ReconvergeError, beginning with `where`, for anything else."""
+        """Read what `asdict` gave; ReconvergeError, beginning with `where`, for anything else."""
         progress = read_record(cls, value, f"{where}: progress")
         if progress.task < 0 or progress.update < 0 or len(progress.successes) < progress.task:
             raise ReconvergeError(f"{where}: progress contradicts itself; restore it")

@@ -42,13 +42,9 @@ class Distances:
     probes: list[DistanceCurve]
     recovery: list[TaskRecovery]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: Any, where: str) -> Distances:
-        """Read what `to_json` gave; ReconvergeError names the file `where` and the field."""
+        """Read what `asdict` gave; ReconvergeError names the file `where` and the field."""
         return read_record(cls, value, f"{where}: distances")
 
 
@@ -69,9 +65,8 @@ def summarize_distances(
         all_tasks, metrics.just_learned_without_last(D), metrics.max_without_last(D)
     )
     curves = _curves(progress.distances, names, options)
-    return Distances(
-        features, options.n_rollouts, matrix, -average, forgetting, curves, _recovery(curves)
-    ).to_json()
+    n, recovery = options.n_rollouts, _recovery(curves)
+    return asdict(Distances(features, n, matrix, -average, forgetting, curves, recovery))
 
 
 def _last(distances: Sequence[Distance], samples: int) -> dict[tuple[int, int], float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,9 @@ class PictureSpec:
     network: dict[str, Any]  # name and options
     diffusion: dict[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: Any, file: Path) -> PictureSpec:
-        """Read what `to_json` gave; CheckpointError names `file` and the field that is damaged."""
+        """Read what `asdict` gave; CheckpointError names `file` and the field that is damaged."""
         return read_record(cls, value, f"{file}: pictures", CheckpointError)
 
     def continues(self, was: PictureSpec) -> bool:

@@ -98,7 +98,7 @@ def _learn_all(
         run.spec.tasks,
         options.updates_per_task,
         lambda: run.method.model.state_dict(),
-        {MANIFEST_KEY: run.spec.to_json(), "facts": facts, "options": flat(options)},
+        {MANIFEST_KEY: asdict(run.spec), "facts": facts, "options": flat(options)},
         facts,
         progress,
         sheets,

@@ -107,7 +107,7 @@ class RunRecord:
         self._reporter.task_ended(progress)
 
     def save(self, progress: Progress, state: dict[str, Tensor], ended: bool) -> None:
-        manifest = {**self._manifest, "progress": progress.to_json()}
+        manifest = {**self._manifest, "progress": asdict(progress)}
         saved = checkpoint.Checkpoint(self._weights(), state, manifest)
         task = progress.task - 1 if ended else progress.task
         update = None if ended else progress.update

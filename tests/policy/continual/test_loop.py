@@ -3,7 +3,7 @@
 import copy
 import json
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 
 import pytest
@@ -267,9 +267,9 @@ def test_joint_source_holds_as_many_samples_of_each_task():
     assert len(source.sample(1, torch.Generator()).task) == 1
 
 
-def test_progress_from_json_reads_what_to_json_gave():
+def test_progress_from_json_reads_what_asdict_gave():
     _, progress, _ = uninterrupted("replay", "demonstrations")
-    read = Progress.from_json(json.loads(json.dumps(progress.to_json())), "manifest.json")
+    read = Progress.from_json(json.loads(json.dumps(asdict(progress))), "manifest.json")
     assert read == progress
     assert isinstance(read.probes[0], Probe)
 
@@ -286,7 +286,7 @@ def test_progress_from_json_reads_what_to_json_gave():
 )
 def test_progress_from_json_names_the_damaged_field(changes, said):
     with pytest.raises(ReconvergeError, match=f"^manifest.json: {said}"):
-        Progress.from_json({**Progress().to_json(), **changes}, "manifest.json")
+        Progress.from_json({**asdict(Progress()), **changes}, "manifest.json")
 
 
 def counts(probing, learning, task, updates):

@@ -114,6 +114,6 @@ def test_other_estimators_take_the_network(model):
 
 def test_spec_in_json(tmp_path):
     spec = make_spec()
-    assert PictureSpec.from_json(spec.to_json(), tmp_path) == spec
+    assert PictureSpec.from_json(asdict(spec), tmp_path) == spec
     assert spec.continues(make_spec())
     assert not spec.continues(make_spec(shape=[3, 8, 8]))
