@@ -24,8 +24,9 @@ Files = dict[str, list[Path]]
 def read_class_folders(folder: Path) -> PictureSet:
     """Read `<folder>/train/<class>/*` and `<folder>/test/<class>/*`, or `<folder>/<class>/*`.
 
-    Of the latter every sixth picture of a class is for testing. The first picture decides the size
-    and whether all are grey. ReconvergeError for another size, an unreadable file, no class.
+    Of the latter every sixth picture of a class is for testing. Hidden files and folders are passed
+    over. The first picture decides the size and whether all are grey. ReconvergeError for another
+    size, colours where the first is grey, an unreadable file, no class.
     """
     parts = _find_files(folder)
     classes = sorted({name for files in parts.values() for name in files})
@@ -71,11 +72,15 @@ def _find_files(folder: Path) -> dict[str, Files]:
 
 def _files(folder: Path) -> Files:
     found = {}
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+    for place in (path for path in _visible(folder) if path.is_dir()):
+        files = [path for path in _visible(place) if path.suffix.lower() in SUFFIXES]
         if files:
             found[place.name] = files
     return found
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _read_part(
@@ -100,10 +105,22 @@ def _read_picture(path: Path, mode: str, size: tuple[int, int], first: Path) -> 
             f"{path}: {wide} x {high} pixels, where {first} has {size[0]} x {size[1]}; "
             "bring all pictures to one size"
         )
+    if mode == "L" and _is_coloured(picture):
+        raise ReconvergeError(
+            f"{path}: has colours, where {first} is grey, as all would become; make all pictures "
+            "grey, or save that one as RGB"
+        )
     if picture.mode in DEEP:  # of which `convert` would cut all above 255
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     values = np.asarray(picture.convert(mode))
     return values[None, None] if mode == "L" else values.transpose(2, 0, 1)[None]
+
+
+def _is_coloured(picture: Image.Image) -> bool:
+    if picture.mode in GREY:
+        return False
+    values = np.asarray(picture.convert("RGB"))
+    return bool((values != values[..., :1]).any())
 
 
 def _upright(path: Path) -> Image.Image:

@@ -34,12 +34,36 @@ def test_colours_are_kept(tmp_path):
     assert found.test.pictures[:, :, 0, 0].tolist() == [[0, 0, 250], [250, 0, 0]]
 
 
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    folder = make_folders(tmp_path, count=6)
+    expected = read_class_folders(folder)
+    (folder / ".ipynb_checkpoints").mkdir()
+    Image.new("L", (8, 8)).save(folder / ".ipynb_checkpoints" / "000-checkpoint.png")
+    (folder / "bars" / "._000.png").write_bytes(b"\0\5\x16\7")
+    (folder / ".DS_Store").write_bytes(b"\0")
+    found = read_class_folders(folder)
+    assert found.classes == expected.classes
+    np.testing.assert_array_equal(found.train.pictures, expected.train.pictures)
+
+
+def test_grey_pictures_saved_with_colours_are_taken_among_grey_ones(tmp_path):
+    folder = make_folders(tmp_path, classes=("bars",), count=6)
+    expected = read_class_folders(folder).train.pictures
+    path = folder / "bars" / "001.png"
+    Image.open(path).convert("RGB").save(path)
+    np.testing.assert_array_equal(read_class_folders(folder).train.pictures, expected)
+
+
 def broken(path):
     path.write_bytes(path.read_bytes()[:60])
 
 
 def larger(path):
     Image.new("L", (9, 8)).save(path)
+
+
+def coloured(path):
+    Image.new("RGB", (8, 8), (250, 0, 0)).save(path)
 
 
 def huge(path):
@@ -51,6 +75,7 @@ def huge(path):
     [
         (broken, "no readable picture"),
         (huge, "no readable picture"),
+        (coloured, r"has colours, where .*000.png is grey, as all would become; make all"),
         (larger, "9 x 8 pixels, where .* has 8 x 8; bring all"),
     ],
 )
