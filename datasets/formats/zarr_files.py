@@ -109,7 +109,10 @@ def _last_codec(described: dict[str, Any]) -> str | None:
 
 
 def find_group(path: Path, array: str) -> ZarrFiles:
-    """Find the group that holds an array: at a path, or anywhere in the archive that is there."""
+    """Find the group that holds an array: at a path, or anywhere in what is there.
+
+    Raises ConversionError where there is none, or several that are not in one another.
+    """
     root: Path | zipfile.Path = path if path.is_dir() else _archive(path)
     if isinstance(root, Path):
         names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
@@ -118,10 +121,16 @@ def find_group(path: Path, array: str) -> ZarrFiles:
         names = [name for name in root.root.namelist() if not name.endswith("/")]
         store = ZipStore(path)
     tops = [_top(name, array) for name in names if not _is_hidden(name)]
-    found = [top for top in tops if top is not None]
-    if not found:
+    found = {top for top in tops if top is not None}
+    outer = sorted(t for t in found if not any(t != o and t.startswith(o) for o in found))
+    if not outer:
         raise ConversionError(f"{path}: {array} is missing: no replay buffer; {RESTORE}")
-    top = min(found, key=len)
+    if len(outer) > 1:
+        raise ConversionError(
+            f"{path}: holds {len(outer)} replay buffers: {', '.join(outer)}; give the path of a "
+            "single one, unpacked if it is in an archive"
+        )
+    top = outer[0]
     inside = sorted(name.removeprefix(top) for name in names if name.startswith(top))
     visible = tuple(name for name in inside if not _is_hidden(name))
     return ZarrFiles(str(path), root / top if top else root, store, top, visible)

@@ -266,6 +266,19 @@ def test_read_diffusion_policy_reads_an_archive_where_it_lies(tmp_path, monkeypa
     assert sorted(tmp_path.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_read_diffusion_policy_refuses_to_choose_one_of_several_buffers(tmp_path, archived):
+    for name in ("push", "lift", "lift/backup"):
+        make_replay_buffer(tmp_path / "both" / name)
+    path = Path(zipped(tmp_path / "both")) if archived else tmp_path / "both"
+    said = r"both.* holds 2 replay buffers: lift/, push/; give the path of a single one, unpacked"
+    with pytest.raises(ConversionError, match=said):
+        read_diffusion_policy(path)
+    shutil.rmtree(tmp_path / "both/push")
+    path = Path(zipped(tmp_path / "both")) if archived else tmp_path / "both"
+    assert read_diffusion_policy(path).count == 3
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     kinds=st.dictionaries(
