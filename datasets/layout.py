@@ -95,6 +95,7 @@ def version_2_columns(path: Path, group: zarr.Group) -> dict[str, Column]:
 
     Nested ones too: `data/obs/x`. Warns of arrays of other groups, and of lost chunks.
     """
+    check_links(path, StoreError)
     ends = find_array(path, group, ENDS, (np.dtype(np.int64), ()))
     found: dict[str, Column] = {}
     files = path.rglob(".zarray")
@@ -109,6 +110,17 @@ def version_2_columns(path: Path, group: zarr.Group) -> dict[str, Column]:
     if "data/action" not in found:
         raise StoreError(f"{path}: data/action is missing; {RESTORE}")
     return found
+
+
+def check_links(path: Path, error: type[ReconvergeError]) -> None:
+    """Refuse links to folders or to nothing below a folder: no search for arrays follows them."""
+    found = [entry for entry in path.rglob("*") if entry.is_symlink() and not entry.is_file()]
+    if found:
+        names = ", ".join(sorted(entry.relative_to(path).as_posix() for entry in found))
+        raise error(
+            f"{path}: linked folders are not followed, nor links to nothing: {names}; put what "
+            "they stand for in their place, as in a copy by cp -rL"
+        )
 
 
 def _check_chunks(path: Path, array: zarr.Array) -> None:

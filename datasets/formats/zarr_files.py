@@ -14,6 +14,7 @@ import zarr
 from zarr.storage import LocalStore, ZipStore
 
 from reconverge.datasets.formats.arrays import RESTORE, ConversionError
+from reconverge.datasets.layout import check_links
 from reconverge.errors import one_line
 
 METADATA = (".zarray", "zarr.json")  # the file that describes an array in v2 and in v3
@@ -111,10 +112,12 @@ def _last_codec(described: dict[str, Any]) -> str | None:
 def find_group(path: Path, array: str) -> ZarrFiles:
     """Find the group that holds an array: at a path, or anywhere in what is there.
 
-    Raises ConversionError where there is none, or several that are not in one another.
+    Raises ConversionError where there is none, or several that are not in one another, and for
+    linked folders.
     """
     root: Path | zipfile.Path = path if path.is_dir() else _archive(path)
     if isinstance(root, Path):
+        check_links(path, ConversionError)
         names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
         store: LocalStore | ZipStore = LocalStore(path)
     else:

@@ -17,7 +17,7 @@ from reconverge.datasets.formats.demonstration_store import read_store, write_st
 from reconverge.datasets.formats.diffusion_policy import read_diffusion_policy
 from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
 from reconverge.datasets.formats.table import source_format
-from reconverge.datasets.layout import STEP_TYPES
+from reconverge.datasets.layout import STEP_TYPES, StoreError
 from reconverge.datasets.store import DemonstrationStore
 from support.broken import put_ends
 from support.foreign import make_replay_buffer, zipped
@@ -277,6 +277,24 @@ def test_read_diffusion_policy_refuses_to_choose_one_of_several_buffers(tmp_path
     shutil.rmtree(tmp_path / "both/push")
     path = Path(zipped(tmp_path / "both")) if archived else tmp_path / "both"
     assert read_diffusion_policy(path).count == 3
+
+
+def test_read_diffusion_policy_refuses_linked_folders_and_links_to_nothing(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr")
+    chunk = tmp_path / "a.zarr/data/state/0.0"
+    (chunk.rename(tmp_path / "elsewhere"), chunk.symlink_to(tmp_path / "elsewhere"))
+    assert read_diffusion_policy(tmp_path / "a.zarr").count == 3
+    keypoint = tmp_path / "a.zarr/data/keypoint"
+    keypoint.rename(tmp_path / "keypoint")
+    for target in ("keypoint", "nothing"):
+        keypoint.unlink(missing_ok=True)
+        keypoint.symlink_to(tmp_path / target)
+        for read, error in (
+            (read_diffusion_policy, ConversionError),
+            (DemonstrationStore.open, StoreError),
+        ):
+            with pytest.raises(error, match=r"links to nothing: data/keypoint; put what they"):
+                read(tmp_path / "a.zarr")
 
 
 @settings(max_examples=8, deadline=None)
