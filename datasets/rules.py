@@ -1,5 +1,6 @@
 """Rules of a demonstration store; a StoreError says which is broken, where, and what to do."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from reconverge.datasets.layout import (
     Column,
     Episode,
     StoreError,
+    StoreWarning,
     open_group,
     slabs,
 )
@@ -142,6 +144,19 @@ def check_surplus(
             raise StoreError(
                 f"{path}: {name} has {array.shape[0]} rows, {ENDS} wants {lengths[name]}; {RESTORE}"
             )
+
+
+def check_unended(path: Path, arrays: Mapping[str, zarr.Array], steps: int) -> None:
+    """Refuse arrays with more rows than the episodes; warn where all have as many, which are those
+    of an episode that was never ended.
+    """
+    found = {n: array.shape[0] for n, array in arrays.items() if n.startswith("data/")}
+    name, most = max(found.items(), key=lambda item: item[1])
+    if most > steps and len(set(found.values())) > 1:
+        raise StoreError(f"{path}: {name} has {most} rows, {ENDS} wants {steps}; {RESTORE}")
+    if most > steps:
+        said = f"{path}: left out {most - steps} steps after the last episode"
+        warnings.warn(said, StoreWarning, 2)
 
 
 def episode_rows(

@@ -330,6 +330,8 @@ class DemonstrationStore:
         sums.check_sums(self.path, self.attributes, self._sums)
         if SUMS in self.attributes:
             rules.check_surplus(self.path, self._arrays, lengths, len(self))
+        elif not ours:
+            rules.check_unended(self.path, self._arrays, self.n_steps)
 
     def _check_writable(self) -> None:
         if self._group.read_only:

@@ -63,7 +63,9 @@ def read_diffusion_policy(
         name: Field(name, array.dtype, array.shape[1:], name in order[0], picture=name in seen)
         for name, array in arrays.items()
     }
-    _refuse_unfit(source, fields, arrays, int(ends[-1]), leave_out)
+    surplus = _surplus(arrays, int(ends[-1]))
+    _refuse_unfit(source, fields, arrays, int(ends[-1]) + surplus, leave_out)
+    warnings += [f"left out {surplus} steps after the last episode"] if surplus else []
     if OUR_RECORD not in attributes:
         attributes["row_shapes"] = row_shapes(fields)
     arranged = {name: fields[name] for name in dict.fromkeys([*order[0], *order[1], *fields])}
@@ -201,6 +203,12 @@ def _order(
     return stated
 
 
+def _surplus(arrays: Mapping[str, zarr.Array], steps: int) -> int:
+    """Return how many steps, of an episode that was never ended, all arrays have at their end."""
+    rows = {next(iter(array.shape), 0) for array in arrays.values()}
+    return max(0, rows.pop() - steps) if len(rows) == 1 else 0
+
+
 def _refuse_unfit(
     source: str,
     fields: Mapping[str, Field],
@@ -208,11 +216,11 @@ def _refuse_unfit(
     steps: int,
     leave_out: Collection[str],
 ) -> None:
-    """Refuse arrays that are no numbers or have fewer rows than the episodes."""
+    """Refuse arrays that are no numbers or have not one row a step."""
     obstacles = {name: field.obstacle for name, field in fields.items() if field.obstacle}
     for name, array in arrays.items():
         rows = next(iter(array.shape), 0)
-        if rows < steps:
+        if rows != steps:
             obstacles.setdefault(name, f"{rows} rows, {ENDS} wants {steps}")
     refuse(source, obstacles, leave_out)
 

@@ -274,6 +274,10 @@ BUFFER_CASES = {
         buffer(img=np.zeros((8, 2, 2, 3), np.uint8)),
         "cannot convert img (8 rows, meta/episode_ends wants 9)",
     ),
+    "pictures of twice the rate in a buffer": (
+        buffer(img=np.zeros((18, 2, 2, 3), np.uint8)),
+        "cannot convert img (18 rows, meta/episode_ends wants 9); add leave_out=[img]",
+    ),
     "two pictures of a camera in a buffer": (
         buffer(img=np.zeros((9, 2, 2, 3), np.uint8), img_image=np.zeros((9, 2, 2, 3), np.uint8)),
         "img and img_image would both be pictures of img; add leave_out=[img_image]",

@@ -17,7 +17,7 @@ from reconverge.datasets.formats.demonstration_store import read_store, write_st
 from reconverge.datasets.formats.diffusion_policy import read_diffusion_policy
 from reconverge.datasets.formats.diffusion_policy_writer import write_diffusion_policy
 from reconverge.datasets.formats.table import source_format
-from reconverge.datasets.layout import STEP_TYPES, StoreError
+from reconverge.datasets.layout import STEP_TYPES, StoreError, StoreWarning
 from reconverge.datasets.store import DemonstrationStore
 from support.broken import put_ends
 from support.foreign import make_replay_buffer, zipped
@@ -295,6 +295,24 @@ def test_read_diffusion_policy_refuses_linked_folders_and_links_to_nothing(tmp_p
         ):
             with pytest.raises(error, match=r"links to nothing: data/keypoint; put what they"):
                 read(tmp_path / "a.zarr")
+
+
+def test_read_diffusion_policy_leaves_out_an_episode_that_was_never_ended(tmp_path):
+    arrays = make_replay_buffer(tmp_path / "a.zarr", ends=(3, 4, 7))
+    said = "left out 2 steps after the last episode"
+    assert read_diffusion_policy(tmp_path / "a.zarr").warnings == (said,)
+    store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert store.episode_ends.tolist() == [3, 4, 7]
+    np.testing.assert_array_equal(store.read()["state"], arrays["state"][:7])
+    with pytest.warns(StoreWarning, match=said):
+        opened = DemonstrationStore.open(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(opened.read()["state"], arrays["state"][:7])
+
+
+def test_opening_a_replay_buffer_refuses_a_camera_of_twice_the_rate(tmp_path):
+    make_replay_buffer(tmp_path / "a.zarr", img=np.zeros((18, 8, 8, 3), np.uint8))
+    with pytest.raises(StoreError, match=r"data/img has 18 rows, meta/episode_ends wants 9; "):
+        DemonstrationStore.open(tmp_path / "a.zarr")
 
 
 @settings(max_examples=8, deadline=None)
