@@ -43,6 +43,8 @@ RESTORE = f"restore a copy, or {COLLECT}"
 # Chunks that hold one value only are written too, so that a missing shard is known to be lost.
 ZARR_OPTIONS = {"array.write_empty_chunks": True, "codec_pipeline.batch_size": 64}
 
+CONVERT = "make a store of it with python -m tools.convert source={} target=..."
+
 Column = tuple[np.dtype[Any], tuple[int, ...]]  # the type and the shape of one row
 
 
@@ -112,6 +114,11 @@ def version_2_columns(path: Path, group: zarr.Group) -> dict[str, Column]:
     return found
 
 
+def remedy(path: Path) -> str:
+    """Say what to do about a store that breaks a rule, or about diffusion_policy's directory."""
+    return CONVERT.format(path) if (path / ENDS / ".zarray").exists() else RESTORE
+
+
 def check_links(path: Path, error: type[ReconvergeError]) -> None:
     """Refuse links to folders or to nothing below a folder: no search for arrays follows them."""
     found = [entry for entry in path.rglob("*") if entry.is_symlink() and not entry.is_file()]
@@ -169,9 +176,8 @@ def open_group(path: Path, zarr_format: Literal[2, 3], mode: str) -> zarr.Group:
         )
     file = "zarr.json" if zarr_format == 3 else ".zgroup"
     if not (path / file).exists():
-        raise StoreError(
-            f"{path}: has no {file}: no store, or a half-written one; delete it and {COLLECT}"
-        )
+        again = f"delete it and {COLLECT}" if remedy(path) == RESTORE else remedy(path)
+        raise StoreError(f"{path}: has no {file}: no store, or a half-written one; {again}")
     zarr_mode: Literal["r", "r+"] = "r" if mode == "r" else "r+"
     try:
         return zarr.open_group(
@@ -187,18 +193,19 @@ def find_array(path: Path, group: zarr.Group, name: str, column: Column | None) 
         with zarr.config.set(ZARR_OPTIONS):
             array = group[name]
     except KeyError as error:
-        raise StoreError(f"{path}: {name} is missing; {RESTORE}") from error
+        raise StoreError(f"{path}: {name} is missing; {remedy(path)}") from error
     except Exception as error:  # edited JSON can fail anywhere in zarr
         raise StoreError(
-            f"{path}: {name}: metadata cannot be read ({one_line(error)}); {RESTORE}"
+            f"{path}: {name}: metadata cannot be read ({one_line(error)}); {remedy(path)}"
         ) from error
     if not isinstance(array, zarr.Array) or array.ndim == 0:
-        raise StoreError(f"{path}: {name} is no array of rows; {RESTORE}")
+        raise StoreError(f"{path}: {name} is no array of rows; {remedy(path)}")
     found = (array.dtype, array.shape[1:])
     if column is not None and found != column:
         expected = f"{column[0]} rows of shape {column[1]}"
         raise StoreError(
-            f"{path}: {name} has {found[0]} rows of shape {found[1]}, not {expected}; {RESTORE}"
+            f"{path}: {name} has {found[0]} rows of shape {found[1]}, not {expected}; "
+            f"{remedy(path)}"
         )
     return array
 

@@ -24,6 +24,7 @@ from reconverge.datasets.layout import (
     StoreError,
     StoreWarning,
     open_group,
+    remedy,
     slabs,
 )
 from reconverge.datasets.pixels import PICTURES, array_of, picture_name
@@ -101,7 +102,7 @@ def check_ends(path: Path, ends: Int[np.ndarray, " E"]) -> None:
         i = int(bad[0])
         before = ends[i - 1] if i else 0
         raise StoreError(
-            f"{path}: {ENDS}[{i}] is {ends[i]}, expected more than {before}; {RESTORE}"
+            f"{path}: {ENDS}[{i}] is {ends[i]}, expected more than {before}; {remedy(path)}"
         )
 
 
@@ -153,7 +154,7 @@ def check_unended(path: Path, arrays: Mapping[str, zarr.Array], steps: int) -> N
     found = {n: array.shape[0] for n, array in arrays.items() if n.startswith("data/")}
     name, most = max(found.items(), key=lambda item: item[1])
     if most > steps and len(set(found.values())) > 1:
-        raise StoreError(f"{path}: {name} has {most} rows, {ENDS} wants {steps}; {RESTORE}")
+        raise StoreError(f"{path}: {name} has {most} rows, {ENDS} wants {steps}; {remedy(path)}")
     if most > steps:
         said = f"{path}: left out {most - steps} steps after the last episode"
         warnings.warn(said, StoreWarning, 2)

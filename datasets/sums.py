@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from reconverge.datasets.layout import COLLECT, RESTORE, SCHEMA_VERSION, SUMS, StoreError
+from reconverge.datasets.layout import (
+    COLLECT,
+    CONVERT,
+    ENDS,
+    RESTORE,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SUMS,
+    StoreError,
+)
 from reconverge.errors import one_line
 
 METADATA = "zarr.json"
@@ -38,9 +47,9 @@ def check_record(path: Path, record: Mapping[str, Any]) -> None:
     """Refuse attributes of another schema version and edited ones."""
     version = record.get("schema_version")
     if version is None:
-        raise StoreError(
-            f"{path}: has no schema_version, so it is no demonstration store; {COLLECT}"
-        )
+        foreign = (path / ENDS).exists() and not {*SCHEMA, "checksum"} & set(record)
+        again = CONVERT.format(path) if foreign else COLLECT
+        raise StoreError(f"{path}: has no schema_version, so it is no demonstration store; {again}")
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"{path}: schema_version is {version!r}, only {SCHEMA_VERSION} is read; {COLLECT}"

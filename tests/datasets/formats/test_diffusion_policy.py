@@ -315,6 +315,36 @@ def test_opening_a_replay_buffer_refuses_a_camera_of_twice_the_rate(tmp_path):
         DemonstrationStore.open(tmp_path / "a.zarr")
 
 
+def of_narrow_ends(path):
+    put_ends(path, np.array([3, 4, 9], np.int32))
+
+
+def with_an_empty_episode(path):
+    put_ends(path, np.array([3, 3, 9]))
+
+
+def without_the_group_file(path):
+    (path / ".zgroup").unlink()
+
+
+def of_version_3(path):
+    path.rename(path.with_name("b.zarr"))
+    as_version_3(path, path.with_name("b.zarr"))
+
+
+@pytest.mark.parametrize(
+    "change", [of_narrow_ends, with_an_empty_episode, without_the_group_file, of_version_3]
+)
+def test_what_converts_but_does_not_open_is_told_to_be_converted(tmp_path, change):
+    path = tmp_path / "a.zarr"
+    make_replay_buffer(path)
+    change(path)
+    with pytest.raises(StoreError, match=rf"; make a store of it .*convert source={path} target="):
+        DemonstrationStore.open(path)
+    assert source_format(path) == "diffusion_policy"
+    assert len(convert(path, tmp_path / "c.zarr")) in (2, 3)
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     kinds=st.dictionaries(
