@@ -32,8 +32,8 @@ from reconverge.datasets.formats.exchange import (
     without,
 )
 from reconverge.datasets.formats.pictures.keys import find_cameras, oriented, picture_schema
-from reconverge.datasets.formats.zarr_files import ZarrFiles, find_group
-from reconverge.datasets.layout import ENDS, RESERVED, Episode, blocks, split_episodes
+from reconverge.datasets.formats.zarr_files import UnknownCodec, ZarrFiles, find_group
+from reconverge.datasets.layout import ENDS, RESERVED, Column, Episode, blocks, split_episodes
 from reconverge.datasets.pixels import PICTURES
 
 OUR_RECORD = "reconverge"  # root attribute that we write: the names of each group, in their order
@@ -125,8 +125,19 @@ def _arrays(
     check_left_out(files.source, leave_out, [n for n in names.values() if n != "action"])
     if "action" not in names:
         raise ConversionError(f"{files.source}: data/action is missing; {RESTORE}")
-    found = {n: files.open(f"data/{path}") for path, n in names.items() if n not in leave_out}
-    unseen = [n for n, a in found.items() if not pictures and is_picture(a.dtype, a.shape[1:])]
+    found: dict[str, zarr.Array] = {}
+    columns: dict[str, Column] = {}
+    unread: dict[str, str] = {}
+    for path, name in names.items():
+        if name in leave_out:
+            continue
+        try:
+            found[name] = files.open(f"data/{path}")
+            columns[name] = (found[name].dtype, found[name].shape[1:])
+        except UnknownCodec as error:
+            columns[name], unread[name] = error.column, f"in the unknown codec {error.codec}"
+    unseen = [name for name, column in columns.items() if not pictures and is_picture(*column)]
+    refuse(files.source, without(unread, unseen), leave_out)
     lines = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
     kept = without(found, unseen)
     return kept, lines + _lacking(files, kept.values())

@@ -9,16 +9,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numcodecs.errors
 import numpy as np
 import zarr
+import zarr.errors
 from zarr.storage import LocalStore, ZipStore
 
 from reconverge.datasets.formats.arrays import RESTORE, ConversionError
-from reconverge.datasets.layout import check_links
+from reconverge.datasets.layout import Column, check_links
 from reconverge.errors import one_line
 
 METADATA = (".zarray", "zarr.json")  # the file that describes an array in v2 and in v3
+UNKNOWN_CODEC = (numcodecs.errors.UnknownCodecError, zarr.errors.UnknownCodecError)
 BLOSC_HEADER = 16  # bytes; the last four hold the length of the whole
+
+
+class UnknownCodec(ConversionError):
+    """An array is in a codec that is not known here; `column` are its type and a row's shape."""
+
+    def __init__(self, where: str, codec: str, column: Column) -> None:
+        super().__init__(f"{where} is in the unknown codec {codec}; write it again in another")
+        self.codec = codec
+        self.column = column
 
 
 @dataclass(frozen=True)
@@ -50,13 +62,22 @@ class ZarrFiles:
         return [place.removeprefix(f"{group}/") for place in places]
 
     def open(self, name: str) -> zarr.Array:
-        """Open an array. Raises ConversionError, also for chunks that are truncated."""
+        """Open an array. Raises ConversionError, also for chunks that are truncated, and
+        UnknownCodec.
+        """
         metadata = f"{name}/{METADATA[self.version - 2]}"
         described = self._json(metadata)
         if self._try(metadata, lambda: _last_codec(described)) == "blosc":
             self._check_chunks(name)
         path = f"{self.place}{name}"
-        return self._try(metadata, lambda: zarr.open_array(self.store, path=path, mode="r"))
+        try:
+            return zarr.open_array(self.store, path=path, mode="r")
+        except UNKNOWN_CODEC as error:
+            codec = str(error).rpartition(": ")[2].strip("'")
+            column = self._try(metadata, lambda: _column(described))
+            raise UnknownCodec(f"{self.source}: {name}", codec, column) from error
+        except Exception as error:  # edited JSON can fail anywhere in zarr
+            raise self._damaged(metadata, error) from error
 
     def read(self, array: zarr.Array, name: str, start: int, stop: int) -> np.ndarray:
         """Read rows of an array."""
@@ -90,10 +111,13 @@ class ZarrFiles:
         try:
             return work()
         except Exception as error:  # damaged bytes can fail in any codec
-            raise ConversionError(
-                f"{self.source}: {what} cannot be read, truncated or edited "
-                f"({one_line(error)}); {RESTORE}"
-            ) from error
+            raise self._damaged(what, error) from error
+
+    def _damaged(self, what: str, error: Exception) -> ConversionError:
+        return ConversionError(
+            f"{self.source}: {what} cannot be read, truncated or edited "
+            f"({one_line(error)}); {RESTORE}"
+        )
 
 
 def _lengths(chunk: Path | zipfile.Path) -> tuple[int, int]:
@@ -107,6 +131,12 @@ def _last_codec(described: dict[str, Any]) -> str | None:
     if "codecs" in described:
         return described["codecs"][-1]["name"]
     return (described["compressor"] or {}).get("id")
+
+
+def _column(described: dict[str, Any]) -> Column:
+    """Return the type and the shape of a row, by the metadata of v2 or v3."""
+    kind = described["dtype"] if "dtype" in described else described["data_type"]
+    return np.dtype(kind), tuple(described["shape"][1:])
 
 
 def find_group(path: Path, array: str) -> ZarrFiles:

@@ -345,6 +345,34 @@ def test_what_converts_but_does_not_open_is_told_to_be_converted(tmp_path, chang
     assert len(convert(path, tmp_path / "c.zarr")) in (2, 3)
 
 
+def edit(file, change):
+    described = json.loads(file.read_text())
+    change(described)
+    file.write_text(json.dumps(described))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_read_diffusion_policy_names_an_unknown_codec_and_leaves_out_its_pictures(
+    tmp_path, version
+):
+    """UMI's pictures are in JPEG XL."""
+    path = tmp_path / "a.zarr"
+    make_replay_buffer(path, camera0_rgb=np.zeros((9, 8, 8, 3), np.uint8))
+    if version == 2:
+        described = path / "data/camera0_rgb/.zarray"
+        edit(described, lambda found: found.update(compressor={"id": "imagecodecs_jpegxl"}))
+    else:
+        path = as_version_3(tmp_path / "b.zarr", path)
+        described = path / "data/camera0_rgb/zarr.json"
+        edit(described, lambda found: found["codecs"][-1].update(name="imagecodecs_jpegxl"))
+    said = r"convert camera0_rgb \(in the unknown codec imagecodecs_jpegxl\); add leave_out=\[cam"
+    with pytest.raises(ConversionError, match=said):
+        read_diffusion_policy(path)
+    assert read_diffusion_policy(path, ["camera0_rgb"]).count == 3
+    blind = read_diffusion_policy(path, pictures=False)
+    assert blind.warnings == ("left out camera0_rgb: pictures",)
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     kinds=st.dictionaries(
