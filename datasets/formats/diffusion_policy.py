@@ -47,8 +47,8 @@ def read_diffusion_policy(
 
     Arrays of real numbers and those in `data/obs` are observations, but the action and the reward;
     others are extras, unless there are no real ones; `data/agentview_image` [T, H, W, 3] are the
-    pictures of agentview. Arrays of `meta` with one number an episode
-    are scalars. Raises ConversionError.
+    pictures of agentview, also real numbers of which all are whole and 0 to 255. Arrays of `meta`
+    with one number an episode are scalars. Raises ConversionError.
     """
     source = str(path)
     files = find_group(path, ENDS)
@@ -56,7 +56,7 @@ def read_diffusion_policy(
     ends, kept, warnings = _ends(files)
     arrays, unseen = _arrays(files, leave_out, pictures)
     scalars, more = _scalars(files, kept)
-    seen = {n: a for n, a in arrays.items() if is_rgb(a.dtype, a.shape[1:])}
+    seen = {name: array for name, array in arrays.items() if _is_seen(files, name, array)}
     order = _order(source, without(arrays, seen), scalars, attributes, leave_out)
     scalars = {name: scalars[name] for name in order[2]}
     fields = {
@@ -141,6 +141,24 @@ def _arrays(
     lines = [f"left out {', '.join(unseen)}: pictures"] if unseen else []
     kept = without(found, unseen)
     return kept, lines + _lacking(files, kept.values())
+
+
+def _is_seen(files: ZarrFiles, name: str, array: zarr.Array) -> bool:
+    """Tell pictures that a store holds, also as real numbers that bytes hold exactly (PushT's)."""
+    kind, row = array.dtype, array.shape[1:]
+    if kind.kind != "f" or not is_picture(kind, row):
+        return is_rgb(kind, row)
+    step = (array.shards or array.chunks)[0]
+    parts = (
+        files.read(array, f"data/{name}", start, min(start + step, array.shape[0]))
+        for start in range(0, array.shape[0], step)
+    )
+    with np.errstate(invalid="ignore"):
+        return is_rgb(np.dtype(np.uint8), row) and all((p == _bytes(p)).all() for p in parts)
+
+
+def _bytes(rows: np.ndarray) -> np.ndarray:
+    return rows.astype(np.uint8, copy=False)
 
 
 def _lacking(files: ZarrFiles, arrays: Iterable[zarr.Array]) -> list[str]:
@@ -272,7 +290,9 @@ def _with_pictures(
     for episode in episodes:
         stop = start + len(episode.action)
         seen = {
-            camera: oriented(files.read(arrays[field.name], f"data/{field.name}", start, stop))
+            camera: oriented(
+                _bytes(files.read(arrays[field.name], f"data/{field.name}", start, stop))
+            )
             for camera, field in cameras.items()
         }
         yield replace(episode, pictures=seen) if seen else episode

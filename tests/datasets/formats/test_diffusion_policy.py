@@ -373,6 +373,28 @@ def test_read_diffusion_policy_names_an_unknown_codec_and_leaves_out_its_picture
     assert blind.warnings == ("left out camera0_rgb: pictures",)
 
 
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_read_diffusion_policy_takes_pictures_of_real_numbers_that_are_bytes(tmp_path, kind):
+    """PushT's are float32."""
+    img = np.random.default_rng(0).integers(0, 256, (9, 8, 10, 3), np.uint8)
+    img[:2, 0, 0, 0] = 0, 255
+    make_replay_buffer(tmp_path / "a.zarr", img=img.astype(kind))
+    store = convert(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert store.observation_sizes == {"keypoint": 6, "state": 5}
+    assert store.pictures == {"img": (8, 10, 3)}
+    np.testing.assert_array_equal(store.read_pictures("img", 0, 9), img)
+
+
+@pytest.mark.parametrize("value", [0.5, 256, -1, 1e30, np.nan])
+def test_read_diffusion_policy_refuses_pictures_of_which_a_number_is_no_byte(tmp_path, value):
+    img = np.zeros((9, 8, 8, 3), np.float32)
+    img[8, 7, 7, 2] = value
+    make_replay_buffer(tmp_path / "a.zarr", img=img)
+    said = r"img \(pixels of type float32, not uint8\); add leave_out=\[img\]"
+    with pytest.raises(ConversionError, match=said):
+        read_diffusion_policy(tmp_path / "a.zarr")
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     kinds=st.dictionaries(
