@@ -25,7 +25,7 @@ from reconverge.datasets.formats.arrays import (
 from reconverge.datasets.formats.episode_attributes import (
     read_episode_attributes,
 )
-from reconverge.datasets.formats.exchange import Demonstrations, make_episode
+from reconverge.datasets.formats.exchange import Demonstrations, dictionary, make_episode
 from reconverge.datasets.formats.lerobot.camera_features import (
     IMAGE,
     PIXELS,
@@ -54,10 +54,13 @@ VERSIONS = ("v2.0", "v2.1", "v3.")  # beginnings of those that are read
 OUR_RECORD = "meta/reconverge.json"  # that we write: the store's attributes and schema
 CHECKSUMS = "files_crc32"  # in our record: of every other file
 STATE = "observation.state"
+OBSERVATION, OUTCOME = "observation.", "next."  # beginnings of the names of features
 STORE_NAMES = {"next.reward": "reward", "next.success": "success"}
+ACTIONS = ("action", "actions")  # the second is openpi's name
 NUMBERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 TYPES = (*NUMBERS, *ARROW_NAMES.values())  # of features that are numbers
 OBSTACLES = {**dict.fromkeys(PIXELS, "pixels"), "string": "text"}
+TIME = "timestamp"
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 
@@ -70,8 +73,9 @@ def read_lerobot(
 ) -> Demonstrations:
     """Read the episodes of the only task of a dataset, or of the task that `filter_key` names.
 
-    Features keep their names but `next.reward` and `next.success`; a dataset that we wrote gives
-    its store back. Videos and images become pictures, of `picture_size` pixels if it is given.
+    Features keep their names but `actions`, `next.reward` and `next.success`; where none is called
+    `observation.*`, the other real numbers are the observations. A dataset that we wrote gives its
+    store back. Videos and images become pictures, of `picture_size` pixels if it is given.
     Raises ConversionError.
     """
     path = path.absolute()  # pyarrow and ffmpeg take a colon in another for that of an address
@@ -82,6 +86,11 @@ def read_lerobot(
     described = _episode_rows(path)
     lengths, scalars, chosen = _episodes_of(path, info, described, filter_key)
     own = (path / OUR_RECORD).exists()
+    if not (own or cameras or any(field.observation for field in features.values())):
+        raise ConversionError(
+            f"{path}: has no observation, only {', '.join(features)}; leave less out, or choose "
+            "another dataset"
+        )
     record = _own_record(path, info, leave_out) if own else _record(info, features, chosen)
     record |= {PICTURES: {camera.name: camera.made for camera in cameras}}
     schema = Demonstrations.from_record(str(path), len(lengths), [], record, leave_out)
@@ -149,7 +158,7 @@ def file_checksum(path: Path) -> int:
 
 def are_joined(observations: Iterable[str]) -> bool:
     """Tell if our writer joins observations of these names: not if all are LeRobot's."""
-    return not all(name.startswith("observation.") for name in observations)
+    return not all(name.startswith(OBSERVATION) for name in observations)
 
 
 def _split(schema: Demonstrations, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -189,8 +198,7 @@ def _features(
             f"{path}: codebase_version is {version!r}, only v2.0, v2.1 and v3.x are read; bring it "
             "to v2.1 with the scripts of the lerobot package"
         )
-    if not isinstance(features, dict) or "action" not in features:
-        raise ConversionError(f"{path}: {INFO} declares no feature action; {RESTORE}")
+    action = _action_of(path, features)
     kinds: dict[str, Any] = {"total_episodes": int, "total_frames": int, "fps": (int, float)}
     for name, kind in kinds.items():
         if not isinstance(info.get(name), kind) or not 0 < info[name] < math.inf:
@@ -198,7 +206,7 @@ def _features(
                 f"{path}: {name} is {info.get(name)!r}, expected a number above 0, a whole "
                 f"one of episodes and frames; {RESTORE}"
             )
-    check_left_out(str(path), leave_out, [name for name in features if name != "action"])
+    check_left_out(str(path), leave_out, [name for name in features if name != action])
     found: dict[str, Field] = {}
     obstacles: dict[str, str] = {}
     for name, feature in features.items():
@@ -206,23 +214,53 @@ def _features(
             continue
         check_name(f"{path}: {INFO}", name)
         dtype = feature.get("dtype") if isinstance(feature, dict) else None
+        told = "action" if name == action else name
         if dtype not in TYPES:
-            obstacles[name] = OBSTACLES.get(str(dtype), f"of type {dtype!r}")
+            obstacles[told] = OBSTACLES.get(str(dtype), f"of type {dtype!r}")
             continue
-        found[name] = _field(path, name, dtype, feature.get("shape"))
+        named = STORE_NAMES.get(told, told)
+        found[name] = _field(path, name, named, dtype, feature.get("shape"))
         if found[name].obstacle:
-            obstacles[name] = found[name].obstacle
+            obstacles[told] = found[name].obstacle
     refuse(str(path), obstacles, leave_out)
-    return found
+    return _observing(features, found)
 
 
-def _field(path: Path, name: str, dtype: str, shape: Any) -> Field:
+def _action_of(path: Path, features: Any) -> str:
+    """Name the feature that is the action."""
+    if not isinstance(features, dict) or not features:
+        raise ConversionError(f"{path}: {INFO} declares no feature action; {RESTORE}")
+    for name in ACTIONS:
+        if name in features:
+            return name
+    raise ConversionError(
+        f"{path}: {INFO} declares no feature {' or '.join(ACTIONS)}, only {', '.join(features)}; "
+        "rename the one that holds the actions, there and in the tables"
+    )
+
+
+def _observing(features: Mapping[str, Any], found: dict[str, Field]) -> dict[str, Field]:
+    """Take the other real numbers as observations, or else all others, if no feature of numbers is
+    called `observation.*`.
+    """
+    kinds = {n: dictionary(features, n).get("dtype") for n in features if n.startswith(OBSERVATION)}
+    if any(kind in TYPES for kind in kinds.values()):
+        return found
+    rest = {
+        name: field
+        for name, field in found.items()
+        if field.name not in RESERVED and name != TIME and not name.startswith(OUTCOME)
+    }
+    real = {name: field for name, field in rest.items() if field.dtype.kind == "f"}
+    return found | {name: replace(f, observation=True) for name, f in (real or rest).items()}
+
+
+def _field(path: Path, feature: str, name: str, dtype: str, shape: Any) -> Field:
     if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ConversionError(
-            f"{path}: {name} has shape {shape!r}, expected a list of numbers above 0; {RESTORE}"
+            f"{path}: {feature} has shape {shape!r}, expected a list of numbers above 0; {RESTORE}"
         )
-    observation = name.startswith("observation.")
-    return Field(STORE_NAMES.get(name, name), np.dtype(dtype), tuple(shape), observation)
+    return Field(name, np.dtype(dtype), tuple(shape), feature.startswith(OBSERVATION))
 
 
 def _record(info: dict[str, Any], features: dict[str, Field], task: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from reconverge.datasets.formats.lerobot.reading import read_lerobot
 from reconverge.datasets.formats.lerobot.writing import write_lerobot
 from reconverge.datasets.formats.robomimic import read_robomimic
 from reconverge.datasets.store import DemonstrationStore, Episode
-from support.foreign import contents, make_robomimic
+from support.foreign import assert_same_stores, contents, make_robomimic
 from support.lerobot import as_version_2, make_foreign
 
 LEROBOT = os.environ.get("RECONVERGE_LEROBOT")
@@ -186,6 +186,55 @@ def declare(path, **features):
             column = pa.array(np.ones(len(table), dtype))
             pq.write_table(table.append_column(name, column), file)
     (path / "meta/info.json").write_text(json.dumps(info))
+
+
+def rename(path, **names):
+    """Rename features, and their columns."""
+    info = json.loads((path / "meta/info.json").read_text())
+    info["features"] = {names.get(n.split(".")[-1], n): f for n, f in info["features"].items()}
+    (path / "meta/info.json").write_text(json.dumps(info))
+    for file in path.glob("data/*/*.parquet"):
+        table = pq.read_table(file)
+        new = [names.get(n.split(".")[-1], n) for n in table.column_names]
+        pq.write_table(table.rename_columns(new), file)
+
+
+def test_read_lerobot_without_the_usual_names(tmp_path):
+    """Real numbers are the observations, but times and what comes after a step."""
+    (arrays, *_) = make_foreign(tmp_path / "a")
+    rename(tmp_path / "a", state="state", action="actions")
+    more = {"next.reward": "float32", "next.value": "float32", "count": "int64"}
+    declare(tmp_path / "a", **{name: (dtype, [1]) for name, dtype in more.items()})
+    write_store(read_lerobot(tmp_path / "a"), tmp_path / "a.zarr")
+    store = DemonstrationStore.open(tmp_path / "a.zarr")
+    assert store.observation_sizes == {"state": 2}
+    np.testing.assert_array_equal(store.observations()[:3], arrays["observation.state"])
+    np.testing.assert_array_equal(store.episode(0).action, arrays["action"])
+    assert set(store.episode(0).extras) == {"timestamp", "next.value", "count"}
+    write_lerobot(read_store(store.path), tmp_path / "out")
+    write_store(read_lerobot(tmp_path / "out"), tmp_path / "back.zarr")
+    assert_same_stores(tmp_path / "back.zarr", store.path)
+
+
+def test_read_lerobot_prefers_the_usual_names(tmp_path):
+    make_foreign(tmp_path / "a")
+    declare(tmp_path / "a", actions=("float32", [1]), force=("float32", [1]))
+    found = read_lerobot(tmp_path / "a")
+    assert (set(found.observation_sizes), found.action_size) == ({"observation.state"}, 2)
+    assert set(found.extra_sizes) == {"actions", "force", "timestamp"}
+
+
+def test_read_lerobot_lists_the_features_where_the_needed_ones_lack(tmp_path):
+    make_foreign(tmp_path / "a")
+    rename(tmp_path / "a", action="torque")
+    counters = "timestamp, frame_index, episode_index, index, task_index"
+    said = f"no feature action or actions, only observation.state, torque, {counters}; rename"
+    with pytest.raises(ConversionError, match=said):
+        read_lerobot(tmp_path / "a")
+    rename(tmp_path / "a", torque="action")
+    said = r"has no observation, only action, timestamp; leave less out, or choose another dataset"
+    with pytest.raises(ConversionError, match=said):
+        read_lerobot(tmp_path / "a", leave_out=["observation.state"])
 
 
 def test_read_lerobot_names_all_that_is_no_number_at_once(tmp_path):
