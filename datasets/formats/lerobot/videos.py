@@ -16,32 +16,35 @@ from reconverge.errors import one_line
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 VIDEO_PATH_2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 LONGEST = 1e9  # seconds of a video, which any decoder can count in its ticks
+DECIMALS = 6  # of a step, to which times are told apart
 
 
 def read_video(
     path: Path, info: Mapping[str, Any], row: Mapping[str, Any], camera: Camera
 ) -> UInt8[np.ndarray, "T H W 3"]:
-    """Read the pictures of the episode that `row` of meta/episodes describes, one for each step.
+    """Read the pictures of the episode that `row` of meta/episodes describes: for each step the
+    frame whose time is nearest, the earlier one of two.
 
     Raises ConversionError for a video that is missing, cannot be decoded, or lacks a step.
     """
     name, start = _place(path, info, row, camera.feature)
     where = f"{path}: episode {row['episode_index']}: {name}"
     pictures = np.empty((row["length"], *camera.made), np.uint8)
-    seen = np.zeros(len(pictures), bool)
+    distances = np.full(len(pictures), np.inf)  # of the frames, in steps
     with _opened(path / name, where) as frames:
         for time, picture in frames(start):
-            step = round((time - start) * info["fps"])
+            at = (time - start) * info["fps"]
+            step, distance = round(at), round(abs(at - round(at)), DECIMALS)
             if step >= len(pictures):
                 break
-            if step < 0 or seen[step]:
+            if step < 0 or distance >= distances[step]:
                 continue
             pictures[step] = camera.fitted(where, picture)
-            seen[step] = True
-    if not seen.all():
+            distances[step] = distance
+    if np.isinf(distances).any():
         raise ConversionError(
-            f"{where} has no picture of step {int(np.argmin(seen))} of {len(seen)}: it ends early "
-            f"or lost frames; {OTHERWISE}"
+            f"{where} has no picture of step {int(np.argmax(distances))} of {len(pictures)}: it "
+            f"ends early or lost frames; {OTHERWISE}"
         )
     return pictures
 

@@ -31,11 +31,11 @@ def frame(episode, step):
     return picture
 
 
-def encode(file, frames):
+def encode(file, frames, fps=30):
     file.parent.mkdir(parents=True, exist_ok=True)
     codec = {"codec": "libx264", "output_params": ["-crf", "4", "-bf", "2", "-g", "5"]}
     with_size = imageio_ffmpeg.write_frames(
-        str(file), (WIDTH, HEIGHT), fps=30, macro_block_size=1, **codec
+        str(file), (WIDTH, HEIGHT), fps=fps, macro_block_size=1, **codec
     )
     with_size.send(None)
     for picture in frames:
@@ -87,6 +87,23 @@ def test_every_step_gets_its_own_picture(tmp_path, version):
         wanted = np.stack([frame(i, step) for step in range(LENGTHS[i])])
         off = np.abs(episode.pictures["top"].astype(int) - wanted).mean(axis=(1, 2, 3))
         assert off.max() < 4  # encoding loses some; the next step is 6 off
+
+
+@pytest.mark.parametrize(
+    ("rate", "start", "wanted"),
+    [(20, 0.0, range(0, 18, 2)), (20, 0.025, range(0, 18, 2)), (40, 0.0, range(0, 36, 4))],
+)
+def test_every_step_gets_the_nearest_of_more_frames(tmp_path, rate, start, wanted):
+    """Of two as near, from which the second start is half a frame away, the earlier one."""
+    path = make_dataset(tmp_path / "so101")
+    change_info(path, fps=10)
+    place(path, from_timestamp=start)
+    frames = [np.full((HEIGHT, WIDTH, 3), 8 + 6 * i, np.uint8) for i in range(40)]
+    (path / STORED.format(FEATURE)).unlink()
+    encode(path / STORED.format(FEATURE), frames, rate)
+    (episode, _), *_ = read_lerobot(path).episodes
+    shown = episode.pictures["top"].mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(shown, [8 + 6 * i for i in wanted], atol=2)
 
 
 def test_pictures_are_resized_as_they_are_decoded(tmp_path):
