@@ -171,9 +171,9 @@ def make_plain_store(path, **attributes):
 
 @pytest.mark.parametrize("target", ["a.hdf5", "a_lerobot", "a.zarr.zip"])
 def test_convert_keeps_attributes_of_any_meaning(tmp_path, monkeypatch, target):
-    source = make_plain_store(tmp_path / "a.zarr", simulator="mine", versions="1", env_args="none")
-    fps = ["fps=10"] if "lerobot" in target else []
-    assert run(monkeypatch, f"source={source}", f"target={tmp_path / target}", *fps) == 0
+    attributes = {"simulator": "mine", "versions": "1", "env_args": "none", "fps": 10}
+    source = make_plain_store(tmp_path / "a.zarr", **attributes)
+    assert run(monkeypatch, f"source={source}", f"target={tmp_path / target}") == 0
     assert run(monkeypatch, f"source={tmp_path / target}", f"target={tmp_path / 'b.zarr'}") == 0
     assert_same_stores(source, tmp_path / "b.zarr")
 

@@ -1,7 +1,8 @@
 """Write LeRobot datasets of version 3, which the `lerobot` package's LeRobotDataset reads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from reconverge.datasets.formats.lerobot.statistics import (
     picture_statistics_of,
     statistics_of,
 )
-from reconverge.datasets.formats.lerobot.video_files import VideoFiles
+from reconverge.datasets.formats.lerobot.video_files import NO_VIDEOS, VideoFiles
 from reconverge.datasets.layout import Episode
 from reconverge.datasets.sums import signed
 from reconverge.files import creating, write_json
@@ -51,11 +52,12 @@ def write_lerobot(
     """Make a dataset of one task, whole or not at all. Raises ConversionError.
 
     All observations side by side are `observation.state`, unless they came from LeRobot. `fps` are
-    control steps a second, by default from the attributes. Pictures are encoded as videos, which
-    changes them a little, or kept exactly, as PNG in the tables.
+    control steps a second, by default from the attributes, among which they are recorded. Pictures
+    are encoded as videos, which changes them a little, or kept exactly, as PNG in the tables.
     """
     path = path.absolute()  # pyarrow and ffmpeg take a colon in another for that of an address
     rate = _frames_per_second(demonstrations, fps)
+    demonstrations = _at(demonstrations, rate) if fps else demonstrations
     names = [*COUNTERS, *map(feature_of, demonstrations.pictures)]
     check_names(demonstrations, names, RESERVED_FEATURES)
     with creating(path) as folder:
@@ -92,6 +94,19 @@ def _frames_per_second(demonstrations: Demonstrations, given: int | float | None
     return found
 
 
+def _at(demonstrations: Demonstrations, fps: int | float) -> Demonstrations:
+    """Return the demonstrations at given steps a second, by which recorded times must be."""
+
+    def episodes() -> Iterator[tuple[Episode, dict[str, Any]]]:
+        remedy = "add leave_out=[timestamp], or leave out fps="
+        for episode, own in demonstrations.episodes:
+            _check_times(demonstrations.source, episode, fps, f"fps={fps} says", remedy)
+            yield episode, own
+
+    attributes = {**demonstrations.attributes, "fps": fps}
+    return replace(demonstrations, episodes=episodes(), attributes=attributes)
+
+
 def _write_data(
     demonstrations: Demonstrations,
     fps: int | float,
@@ -101,6 +116,8 @@ def _write_data(
 ) -> Written:
     """Write all frames; pictures of cameras without films into the tables."""
     written, index = Written(), 0
+    shows = f"a video of {fps} frames a second shows it at"
+    remedy = f"add leave_out=[timestamp], another fps= or {NO_VIDEOS}"
     for batch in batches(demonstrations.episodes):
         frames: list[Arrays] = []
         for episode, _ in batch:
@@ -119,7 +136,7 @@ def _write_data(
         for (episode, _), arrays in zip(batch, frames, strict=True):
             row = _row(episode, arrays, place)
             if films:
-                _check_times(demonstrations.source, episode, fps)
+                _check_times(demonstrations.source, episode, fps, shows, remedy)
             for camera, film in films.items():
                 row |= film.write(episode.pictures[camera])
             written.episodes.append(row)
@@ -183,17 +200,18 @@ def _row(episode: Episode, arrays: Arrays, place: dict[str, int]) -> dict[str, A
     }
 
 
-def _check_times(source: str, episode: Episode, fps: int | float) -> None:
-    """Refuse recorded times at which LeRobot would find no picture in a video."""
+def _check_times(
+    source: str, episode: Episode, fps: int | float, told_by: str, remedy: str
+) -> None:
+    """Refuse recorded times that are others than `told_by` this many steps a second."""
     shown = np.arange(len(episode.action)) / fps
     told = episode.extras.get("timestamp", shown[:, None])[:, 0]
     off = np.abs(told - shown) > TIME_TOLERANCE
     if off.any():
         step = int(np.argmax(off))
         raise ConversionError(
-            f"{source}: timestamp of step {step} is {told[step]:g}, a video of {fps} frames a "
-            f"second shows it at {shown[step]:g}; add leave_out=[timestamp], another fps= or "
-            "videos=false"
+            f"{source}: timestamp of step {step} is {told[step]:g}, {told_by} {shown[step]:g}; "
+            f"{remedy}"
         )
 
 

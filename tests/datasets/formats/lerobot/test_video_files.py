@@ -194,20 +194,37 @@ def test_steps_a_second_that_make_no_sense_are_one_line(tmp_path, fps):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_recorded_times_must_be_those_of_the_video(tmp_path):
-    def timed(by):
-        episodes = [
-            (
-                replace(
-                    e,
-                    extras={"timestamp": np.arange(len(e.action), dtype=np.float32)[:, None] / by},
-                ),
-                own,
-            )
-            for e, own in make().episodes
-        ]
-        return replace(make(), episodes=episodes, extra_sizes={"timestamp": 1})
+def timed(by):
+    """Demonstrations with recorded times."""
+    episodes = [
+        (
+            replace(
+                e,
+                extras={"timestamp": np.arange(len(e.action), dtype=np.float32)[:, None] / by},
+            ),
+            own,
+        )
+        for e, own in make().episodes
+    ]
+    return replace(make(), episodes=episodes, extra_sizes={"timestamp": 1})
 
+
+@pytest.mark.parametrize("videos", [True, False])
+def test_steps_a_second_that_are_given_are_those_that_come_back(tmp_path, videos):
+    write_lerobot(make(), tmp_path / "out", fps=10, videos=videos)
+    assert json.loads((tmp_path / "out/meta/info.json").read_text())["fps"] == 10
+    assert read_lerobot(tmp_path / "out").attributes["fps"] == 10
+
+
+def test_recorded_times_must_be_those_of_given_steps_a_second(tmp_path):
+    said = "timestamp of step 1 is 0.05, fps=10 says 0.1; add leave_out=.timestamp., or leave out f"
+    with pytest.raises(ConversionError, match=said):
+        write_lerobot(timed(20), tmp_path / "out", fps=10, videos=False)
+    assert list(tmp_path.iterdir()) == []
+    write_lerobot(timed(20), tmp_path / "out", fps=20, videos=False)
+
+
+def test_recorded_times_must_be_those_of_the_video(tmp_path):
     said = "timestamp of step 1 is 0.1, a video of 20 frames a second shows it at 0.05; add leave"
     with pytest.raises(ConversionError, match=said):
         write_lerobot(timed(10), tmp_path / "out")
