@@ -61,6 +61,7 @@ NUMBERS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16
 TYPES = (*NUMBERS, *ARROW_NAMES.values())  # of features that are numbers
 OBSTACLES = {**dict.fromkeys(PIXELS, "pixels"), "string": "text"}
 TIME = "timestamp"
+STATISTICS = "stats/"  # beginning of the names of columns of meta/episodes
 COUNTERS = ("frame_index", "episode_index", "index", "task_index")
 
 
@@ -282,12 +283,18 @@ def _episode_rows(path: Path) -> list[dict[str, Any]]:
             lines = (path / place).read_text("utf-8").split("\n")
             return [json.loads(line) for line in lines if line.strip()]
         files = parquet_files(path, place)
-        tables = [pq.read_table(file, page_checksum_verification=True) for file in files]
-        return [row for table in tables for row in table.to_pylist()]
+        return [row for file in files for row in _described(file)]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ConversionError(
             f"{path}: {place} is truncated or edited ({one_line(error)}); {RESTORE}"
         ) from error
+
+
+def _described(file: Path) -> list[dict[str, Any]]:
+    """Read the rows of a file of meta/episodes, without statistics: most of its columns."""
+    with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+        names = opened.schema_arrow.names
+        return opened.read([n for n in names if not n.startswith(STATISTICS)]).to_pylist()
 
 
 def _episodes_of(

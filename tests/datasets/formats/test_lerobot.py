@@ -176,6 +176,23 @@ def test_read_lerobot_skips_hidden_files(tmp_path):
     assert contents(read_lerobot(tmp_path / "so101")) == wanted
 
 
+def test_read_lerobot_reads_no_statistics_of_episodes(tmp_path):
+    """Which are most of the columns: damage to one is not met."""
+    make_foreign(tmp_path / "so101")
+    wanted = contents(read_lerobot(tmp_path / "so101"))
+    file = tmp_path / "so101/meta/episodes/chunk-000/file-000.parquet"
+    means = pa.array([[0.25, 0.5], [0.75, 1.0]])
+    table = pq.read_table(file).append_column("stats/action/mean", means)
+    pq.write_table(table, file, write_page_checksum=True, use_dictionary=False)
+    column = pq.ParquetFile(file).metadata.row_group(0).column(table.num_columns - 1)
+    content = bytearray(file.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 5] ^= 0x10
+    file.write_bytes(content)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(file, page_checksum_verification=True)
+    assert contents(read_lerobot(tmp_path / "so101")) == wanted
+
+
 def declare(path, **features):
     """Declare further features, with a column of ones for those of numbers."""
     info = json.loads((path / "meta/info.json").read_text())
