@@ -313,8 +313,14 @@ def _episodes_of(
         }
     except (KeyError, TypeError, IndexError) as error:
         raise ConversionError(f"{path}: meta/episodes lacks {error}; {RESTORE}") from error
-    if numbers != list(range(info["total_episodes"])):
-        stated = info["total_episodes"]
+    stated = info["total_episodes"]
+    for wanted, number in enumerate(numbers[:stated]):
+        if number != wanted:
+            raise ConversionError(
+                f"{path}: meta/episodes lacks episode {wanted}, {number!r} is in its place; "
+                f"{RESTORE}, or number the episodes in a row from 0"
+            )
+    if len(numbers) != stated:
         raise ConversionError(
             f"{path}: meta/episodes has {len(rows)} episodes, {INFO} says {stated}; {RESTORE}"
         )

@@ -193,6 +193,20 @@ def test_read_lerobot_reads_no_statistics_of_episodes(tmp_path):
     assert contents(read_lerobot(tmp_path / "so101")) == wanted
 
 
+@pytest.mark.parametrize(("numbers", "lacking"), [([0, 2], 1), ([1, 2], 0), ([0, 0], 1)])
+def test_read_lerobot_names_the_episode_that_is_missing(tmp_path, numbers, lacking):
+    make_foreign(tmp_path / "old")
+    as_version_2(tmp_path / "old")
+    lines = tmp_path / "old/meta/episodes.jsonl"
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    for row, number in zip(rows, numbers, strict=True):
+        row["episode_index"] = number
+    lines.write_text("\n".join(map(json.dumps, rows)))
+    said = f"episodes lacks episode {lacking}, {numbers[lacking]} is in its place; restore"
+    with pytest.raises(ConversionError, match=said):
+        read_lerobot(tmp_path / "old")
+
+
 def declare(path, **features):
     """Declare further features, with a column of ones for those of numbers."""
     info = json.loads((path / "meta/info.json").read_text())
