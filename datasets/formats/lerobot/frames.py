@@ -1,6 +1,6 @@
 """The data files of a LeRobot dataset: parquet tables with one row a frame."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,17 @@ def parquet_files(path: Path, folder: str) -> list[Path]:
     return [file for file in files if not file.relative_to(path).as_posix().count("/.")]
 
 
+def check_columns(where: str, names: Sequence[str], wanted: Iterable[str]) -> None:
+    """Refuse a table whose columns have these names if it has not each wanted one once."""
+    for column in wanted:
+        if column not in names:
+            raise ConversionError(f"{where} lacks {column}; {RESTORE}")
+        if (count := names.count(column)) > 1:
+            raise ConversionError(
+                f"{where} has the column {column} {count} times; remove all but one, or {RESTORE}"
+            )
+
+
 def _batches(path: Path, columns: list[str], steps: int) -> Iterator[pa.Table]:
     files = parquet_files(path, "data")
     if not files:
@@ -101,9 +112,7 @@ def _batches(path: Path, columns: list[str], steps: int) -> Iterator[pa.Table]:
         name = file.relative_to(path)
         try:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            lacking = [column for column in columns if column not in parquet.schema_arrow.names]
-            if lacking:
-                raise ConversionError(f"{path}: {name} lacks {lacking[0]}; {RESTORE}")
+            check_columns(f"{path}: {name}", parquet.schema_arrow.names, columns)
             for batch in parquet.iter_batches(steps, columns=columns):
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])

@@ -36,6 +36,7 @@ from reconverge.datasets.formats.lerobot.camera_features import (
 from reconverge.datasets.formats.lerobot.frames import (
     ARROW_NAMES,
     INFO,
+    check_columns,
     parquet_files,
     read_frames,
 )
@@ -283,18 +284,22 @@ def _episode_rows(path: Path) -> list[dict[str, Any]]:
             lines = (path / place).read_text("utf-8").split("\n")
             return [json.loads(line) for line in lines if line.strip()]
         files = parquet_files(path, place)
-        return [row for file in files for row in _described(file)]
+        return [row for file in files for row in _described(path, file)]
+    except ConversionError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ConversionError(
             f"{path}: {place} is truncated or edited ({one_line(error)}); {RESTORE}"
         ) from error
 
 
-def _described(file: Path) -> list[dict[str, Any]]:
+def _described(path: Path, file: Path) -> list[dict[str, Any]]:
     """Read the rows of a file of meta/episodes, without statistics: most of its columns."""
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:
         names = opened.schema_arrow.names
-        return opened.read([n for n in names if not n.startswith(STATISTICS)]).to_pylist()
+        used = [name for name in names if not name.startswith(STATISTICS)]
+        check_columns(f"{path}: {file.relative_to(path)}", names, used)
+        return opened.read(used).to_pylist()
 
 
 def _episodes_of(

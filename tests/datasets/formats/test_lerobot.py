@@ -207,6 +207,21 @@ def test_read_lerobot_names_the_episode_that_is_missing(tmp_path, numbers, lacki
         read_lerobot(tmp_path / "old")
 
 
+@pytest.mark.parametrize(
+    ("place", "column"),
+    [("data/chunk-000/file-001", "action"), ("meta/episodes/chunk-000/file-000", "length")],
+)
+def test_read_lerobot_of_a_repeated_column_says_one_line(tmp_path, place, column):
+    make_foreign(tmp_path / "a")
+    file = tmp_path / "a" / f"{place}.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.append_column(column, table[column]), file)
+    said = f"{place}.parquet has the column {column} 2 times; remove all but one, or restore"
+    with pytest.raises(ConversionError, match=said) as raised:
+        contents(read_lerobot(tmp_path / "a"))
+    assert "\n" not in str(raised.value)
+
+
 def declare(path, **features):
     """Declare further features, with a column of ones for those of numbers."""
     info = json.loads((path / "meta/info.json").read_text())
