@@ -18,7 +18,7 @@ from reconverge.datasets.formats.exchange import (
     rows_by_name,
     without,
 )
-from reconverge.datasets.formats.pictures.keys import known_cameras
+from reconverge.datasets.formats.pictures.keys import keys_of, known_cameras
 from reconverge.datasets.layout import CHUNK_STEPS, ENDS, ZARR_OPTIONS, Column, Episode, columns
 from reconverge.datasets.pixels import PICTURES, STEPS
 from reconverge.files import creating
@@ -30,7 +30,7 @@ def write_diffusion_policy(demonstrations: Demonstrations, path: Path) -> None:
     `data/<name>` has one row a step, of its original shape, `meta/<name>` one number an episode;
     the root's attributes are the store's.
     """
-    check_names(demonstrations)
+    check_names(demonstrations, keys=keys_of(demonstrations.record))
     with creating(path) as temporary:
         if path.suffix != ".zip":
             _write(demonstrations, temporary)

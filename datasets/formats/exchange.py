@@ -13,7 +13,7 @@ from reconverge.datasets.formats.arrays import (
     check_name,
     leaving_out,
 )
-from reconverge.datasets.layout import SCHEMA, Episode
+from reconverge.datasets.layout import RESERVED, SCHEMA, Episode
 from reconverge.datasets.pixels import PICTURES
 
 # steps that a writer gathers before it writes them: some shards, so that few are written twice;
@@ -104,9 +104,12 @@ def check_names(
     demonstrations: Demonstrations,
     taken: Collection[str] = (),
     taken_of_extras: Collection[str] = (),
+    *,
+    keys: Mapping[str, str],
 ) -> None:
     """Refuse names that could not be read back, and those that a format needs, by `taken` or, of
-    extras alone, by `taken_of_extras`. Raises ConversionError.
+    extras alone, by `taken_of_extras`; `keys` name the pictures of each camera. Raises
+    ConversionError.
     """
     source, extras = demonstrations.source, demonstrations.extra_sizes
     for name in (*demonstrations.observation_sizes, *extras):
@@ -115,6 +118,15 @@ def check_names(
             raise ConversionError(
                 f"{source}: {name} is a name that the format needs; add {leaving_out([name])}"
             )
+    owners = dict.fromkeys((*demonstrations.observation_sizes, *extras, *RESERVED), "an array")
+    for camera, key in keys.items():
+        check_name(source, key)
+        if key in owners:
+            raise ConversionError(
+                f"{source}: {owners[key]} and the pictures of {camera} would both be {key}; "
+                "leave one of them out with leave_out="
+            )
+        owners[key] = f"the pictures of {camera}"
 
 
 def _check_record(source: str, record: Mapping[str, Any]) -> None:

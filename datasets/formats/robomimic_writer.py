@@ -11,7 +11,7 @@ import numpy as np
 from reconverge.datasets.formats.env_args import make_env_args
 from reconverge.datasets.formats.exchange import Demonstrations, check_names, rows_by_name
 from reconverge.datasets.formats.hdf5.contents import create, write_array, write_attributes
-from reconverge.datasets.formats.pictures.keys import key_of
+from reconverge.datasets.formats.pictures.keys import keys_of
 from reconverge.datasets.formats.robomimic import OUR_RECORD, SUCCESS_RULES
 from reconverge.datasets.layout import Episode
 from reconverge.files import creating
@@ -23,7 +23,8 @@ PICTURE_BYTES = 2**20  # in a chunk: robomimic's loader reads some steps at a ti
 def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
     """Make a file that robomimic's SequenceDataset reads, whole or not at all."""
     attributes = demonstrations.attributes
-    check_names(demonstrations, taken_of_extras=OWN_PLACES)
+    keys = keys_of(demonstrations.record)
+    check_names(demonstrations, taken_of_extras=OWN_PLACES, keys=keys)
     names = episode_names(attributes, demonstrations.count)
     steps = 0
     with creating(path) as temporary, create(temporary) as file:
@@ -33,7 +34,7 @@ def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
             for place, rows in _places(episode, attributes):
                 write_array(demo, place, rows)
             for camera, rows in episode.pictures.items():
-                write_array(demo, f"obs/{key_of(camera, attributes)}", rows, PICTURE_BYTES)
+                write_array(demo, f"obs/{keys[camera]}", rows, PICTURE_BYTES)
             stated = {"num_samples": len(episode.action), "scalars": json.dumps(episode.scalars)}
             write_attributes(demo, {**stated, **own})
             steps += len(episode.action)

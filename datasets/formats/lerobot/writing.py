@@ -58,8 +58,8 @@ def write_lerobot(
     path = path.absolute()  # pyarrow and ffmpeg take a colon in another for that of an address
     rate = _frames_per_second(demonstrations, fps)
     demonstrations = _at(demonstrations, rate) if fps else demonstrations
-    names = [*COUNTERS, *map(feature_of, demonstrations.pictures)]
-    check_names(demonstrations, names, RESERVED_FEATURES)
+    keys = {camera: feature_of(camera) for camera in demonstrations.pictures}
+    check_names(demonstrations, [*COUNTERS, *keys.values()], RESERVED_FEATURES, keys=keys)
     with creating(path) as folder:
         (folder / "meta").mkdir(parents=True)
         with (

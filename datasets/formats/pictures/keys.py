@@ -21,9 +21,14 @@ def key_of(camera: str, attributes: Mapping[str, Any]) -> str:
     return str(dictionary(attributes, KEYS).get(camera, usual))
 
 
+def keys_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys of the pictures that a record declares, by camera."""
+    return {camera: key_of(camera, record) for camera in dictionary(record, PICTURES)}
+
+
 def known_cameras(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the cameras of a record that we wrote by the keys of their pictures."""
-    return {key_of(camera, record): camera for camera in dictionary(record, PICTURES)}
+    return {key: camera for camera, key in keys_of(record).items()}
 
 
 def find_cameras(

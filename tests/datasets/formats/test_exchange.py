@@ -200,6 +200,55 @@ def test_read_store_leaves_out_rewards_and_successes(tmp_path):
         read_store(left.path, ["reward"])
 
 
+def filmed(*cameras, attributes=None, observation="x"):
+    """Demonstrations of one step with these cameras."""
+    rows = np.ones((1, 1), np.float32)
+    seen = {camera: np.full((1, 16, 16, 3), i, np.uint8) for i, camera in enumerate(cameras)}
+    episode = Episode({observation: rows}, rows, pictures=seen)
+    stated = {"fps": 20, **(attributes or {})}
+    found = Demonstrations("here", 1, [(episode, {})], {observation: 1}, 1, stated)
+    shapes = dict.fromkeys(cameras, (16, 16, 3))
+    return replace(found, absent=("reward", "success"), pictures=shapes)
+
+
+OTHERS = [target for target in TARGETS if target[0] != "store"]
+
+
+@pytest.mark.parametrize(("name", "file"), OTHERS)
+def test_write_refuses_a_camera_that_could_not_be_read_back(tmp_path, name, file):
+    with pytest.raises(ConversionError, match=r"'.*caméra.*' is not allowed; rename"):
+        write(name, filmed("caméra"), tmp_path / file)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "file"), OTHERS)
+@pytest.mark.parametrize(
+    ("given_", "said"),
+    [
+        (
+            filmed("eye_in_hand", "robot0_eye_in_hand"),
+            "the pictures of robot0_eye_in_hand would both be robot0_eye_in_hand_image; leave on",
+        ),
+        (
+            filmed("top", "side", attributes={"picture_keys": {"top": "a", "side": "a"}}),
+            "the pictures of top and the pictures of side would both be a; leave one of them out",
+        ),
+        (
+            filmed("top", observation="a", attributes={"picture_keys": {"top": "a"}}),
+            "an array and the pictures of top would both be a; leave one of them out with leave_",
+        ),
+    ],
+)
+def test_write_refuses_two_cameras_of_one_key(tmp_path, name, file, given_, said):
+    if name == "lerobot":  # which has keys of its own for them
+        write(name, given_, tmp_path / file)
+        assert set(read_whole(name, tmp_path / file).pictures) == set(given_.pictures)
+        return
+    with pytest.raises(ConversionError, match=said):
+        write(name, given_, tmp_path / file)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("name", "file"), TARGETS)
 def test_write_overwrites_nothing_and_leaves_nothing_of_what_failed(tmp_path, name, file):
     def broken():
