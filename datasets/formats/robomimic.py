@@ -257,7 +257,7 @@ def _episodes(
             where = f"{path}: {name}"
             demo = find_group(where, file["data"], name)
             rows = _rows(where, demo, fields)
-            if "success" not in rows and told_by in rows:
+            if told_by in rows and "success" not in (*rows, *record.get("absent", ())):
                 rows["success"] = rule(rows[told_by])
             own = read_attributes(where, demo)
             scalars = _object(where, own.get("scalars", "{}"))

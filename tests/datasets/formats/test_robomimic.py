@@ -531,6 +531,15 @@ def test_read_robomimic_without_rewards_that_told_success(source, tmp_path):
     assert DemonstrationStore.open(tmp_path / "a.zarr").episode(0).success is None
 
 
+def test_write_robomimic_of_a_store_without_the_successes_that_rewards_told(store, tmp_path):
+    """It is read back without them, as its record says."""
+    assert store.attributes["success_from"] == "reward > 0"
+    write_store(read_store(store.path, ["success"]), tmp_path / "less.zarr")
+    write_robomimic(read_store(tmp_path / "less.zarr"), tmp_path / "less.hdf5")
+    write_store(read_robomimic(tmp_path / "less.hdf5"), tmp_path / "back.zarr")
+    assert_same_stores(tmp_path / "back.zarr", tmp_path / "less.zarr")
+
+
 WRITING = """
 import sys, h5py
 file = h5py.File(sys.argv[1], "r+")
