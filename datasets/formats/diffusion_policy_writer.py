@@ -15,6 +15,7 @@ from reconverge.datasets.formats.exchange import (
     Demonstrations,
     batches,
     check_names,
+    original_row,
     rows_by_name,
     without,
 )
@@ -85,13 +86,14 @@ def _rows(
 def _columns(demonstrations: Demonstrations) -> dict[str, Column]:
     """Return every array with the type and the original shape of one row."""
     found = columns(without(demonstrations.schema, [PICTURES]))
-    shapes = demonstrations.attributes.get("row_shapes", {})
-    originals = {f"data/{name}": tuple(shape) for name, shape in shapes.items()}
     pictures = {
         f"data/{key}": (np.dtype(np.uint8), demonstrations.pictures[camera])
         for key, camera in known_cameras(demonstrations.record).items()
     }
-    numbers = {name: (dtype, originals.get(name, row)) for name, (dtype, row) in found.items()}
+    numbers = {
+        name: (dtype, original_row(demonstrations.attributes, name.removeprefix("data/"), row))
+        for name, (dtype, row) in found.items()
+    }
     return {**numbers, **pictures}
 
 

@@ -1,5 +1,6 @@
 """Demonstrations on their way between formats: every reader gives them, every writer takes them."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from reconverge.datasets.formats.arrays import (
+    NAME,
     RESTORE,
     ConversionError,
     Field,
@@ -150,7 +152,7 @@ def _finite(
     have any, and refuse them by name and place.
     """
     bad: dict[str, str] = {}
-    labels = record.get("episode_names", [])
+    labels = recorded_names(record)
     pictures = record.get(PICTURES, {})
     for i, (episode, own) in enumerate(episodes):
         _check_pictures(f"{source}: episode {i}", episode, pictures)
@@ -220,13 +222,27 @@ def row_shapes(fields: Mapping[str, Field]) -> dict[str, list[int]]:
     }
 
 
+def original_row(attributes: Mapping[str, Any], name: str, row: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that a source's rows had, if an attribute says one of as many numbers."""
+    stated = dictionary(attributes, "row_shapes").get(name)
+    whole = isinstance(stated, list) and all(type(n) is int and n > 0 for n in stated)
+    return tuple(stated) if whole and math.prod(stated) == math.prod(row) else row
+
+
+def recorded_names(attributes: Mapping[str, Any]) -> list[str]:
+    """Return the recorded names of episodes; none if they are not, or cannot be all of them."""
+    found = attributes.get("episode_names")
+    names = found if isinstance(found, list) else []
+    legal = all(isinstance(name, str) and NAME.fullmatch(name) for name in names)
+    return names if legal and len(set(names)) == len(names) else []
+
+
 def rows_by_name(episode: Episode, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the arrays of an episode by their names in a store, in their original shapes."""
     steps: dict[str, Any] = {**episode.observations, **episode.extras, "action": episode.action}
     steps |= {"reward": episode.reward, "success": episode.success}
-    shapes = attributes.get("row_shapes", {})
     return {
-        name: rows.reshape(len(rows), *shapes[name]) if name in shapes else rows
+        name: rows.reshape(len(rows), *original_row(attributes, name, rows.shape[1:]))
         for name, rows in steps.items()
         if rows is not None
     }

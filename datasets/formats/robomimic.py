@@ -61,6 +61,11 @@ SUCCESS_RULES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 LAYOUT = Layout(STORE_NAMES, "obs/", STEPS, pictures=("obs/",), above="obs/")
 
 
+def success_rule(record: Mapping[str, Any]) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """Return the array that tells where a task is solved, and how; "" if none does."""
+    return SUCCESS_RULES.get(str(record.get("success_from")), ("", np.asarray))
+
+
 def read_robomimic(
     path: Path,
     filter_key: str | None = None,
@@ -99,7 +104,7 @@ def read_robomimic(
         record = turned(record) if upside_down else record
     kept = {key: [name for name in members if name in kept_kinds] for key, members in masks.items()}
     kept = {key: members for key, members in kept.items() if members}
-    recorded = {key: members for key, members in record.get("masks", {}).items() if members}
+    recorded = {key: members for key, members in dictionary(record, "masks").items() if members}
     told = kept == recorded and record.get("episode_names", names) == names
     if not own or filter_key is not None or not told:
         record |= {"episode_names": names, "masks": kept}
@@ -226,7 +231,7 @@ def _success(
 def _own_record(source: str, text: Any, leave_out: Collection[str]) -> dict[str, Any]:
     """Read the record that we wrote."""
     record = _object(source, text)
-    if SUCCESS_RULES.get(record.get("success_from", ""), ("",))[0] in leave_out:
+    if success_rule(record)[0] in leave_out:
         absent = [*record.get("absent", ()), "success"]
         return {**without(record, ["success_from"]), "absent": absent}
     return record
@@ -251,7 +256,7 @@ def _episodes(
     upside_down: bool,
 ) -> Iterator[tuple[Episode, dict[str, Any]]]:
     keys = [key for key in record["observation_sizes"] if key in fields]
-    told_by, rule = SUCCESS_RULES.get(record.get("success_from", ""), ("", np.asarray))
+    told_by, rule = success_rule(record)
     with open_file(path) as file:
         for name in names:
             where = f"{path}: {name}"

@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 
 from reconverge.datasets.formats.env_args import make_env_args
-from reconverge.datasets.formats.exchange import Demonstrations, check_names, rows_by_name
+from reconverge.datasets.formats.exchange import (
+    Demonstrations,
+    check_names,
+    dictionary,
+    recorded_names,
+    rows_by_name,
+)
 from reconverge.datasets.formats.hdf5.contents import create, write_array, write_attributes
 from reconverge.datasets.formats.pictures.keys import keys_of
-from reconverge.datasets.formats.robomimic import OUR_RECORD, SUCCESS_RULES
+from reconverge.datasets.formats.robomimic import OUR_RECORD, success_rule
 from reconverge.datasets.layout import Episode
 from reconverge.files import creating
 
@@ -41,18 +47,19 @@ def write_robomimic(demonstrations: Demonstrations, path: Path) -> None:
         stated = {
             "total": steps,
             "env_args": json.dumps(make_env_args(attributes), indent=4),
-            **attributes.get("robomimic", {}).get("attributes", {}),
+            **dictionary(dictionary(attributes, "robomimic"), "attributes"),
             OUR_RECORD: json.dumps(demonstrations.record),
         }
         write_attributes(data, stated)
-        for key, members in attributes.get("masks", {}).items():
+        for key, members in dictionary(attributes, "masks").items():
+            members = members if isinstance(members, list) else []
             kept = np.array([member for member in members if member in names], dtype="S")
             write_array(file, f"mask/{key}", kept)
 
 
 def episode_names(attributes: Mapping[str, Any], count: int) -> list[str]:
     """Return the recorded names, and of episodes that have been added since the next demo_<n>."""
-    names = attributes.get("episode_names", [])[:count]
+    names = recorded_names(attributes)[:count]
     numbers = [int(found[1]) for name in names if (found := re.fullmatch(r"demo_(\d+)", name))]
     start = max(numbers, default=-1) + 1
     return [*names, *(f"demo_{start + i}" for i in range(count - len(names)))]
@@ -60,13 +67,11 @@ def episode_names(attributes: Mapping[str, Any], count: int) -> list[str]:
 
 def _places(episode: Episode, attributes: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the path in the demo's group and the rows of each array, in its original shape."""
-    places = {
-        "action": "actions",
-        "reward": "rewards",
-        **attributes.get("robomimic", {}).get("paths", {}),
-    }
+    paths = dictionary(dictionary(attributes, "robomimic"), "paths").items()
+    places = {"action": "actions", "reward": "rewards"}
+    places |= {name: path for name, path in paths if isinstance(path, str) and path}
     found = rows_by_name(episode, attributes)
-    told_by, _ = SUCCESS_RULES.get(attributes.get("success_from", ""), ("", None))
+    told_by, _ = success_rule(attributes)
     for name, rows in found.items():
         if name in episode.observations:
             yield f"obs/{name}", rows

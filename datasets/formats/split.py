@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from reconverge.datasets.formats.arrays import NAME, ConversionError, widen, wider_type
-from reconverge.datasets.formats.exchange import Demonstrations, without
+from reconverge.datasets.formats.exchange import Demonstrations, dictionary, without
 from reconverge.datasets.layout import RESERVED, Episode
 
 EXAMPLE = "split=observation.state=robot0_eef_pos:3,robot0_eef_quat:4"
@@ -56,7 +56,7 @@ def split(demonstrations: Demonstrations, parts: Parts) -> Demonstrations:
     kinds = {name: real[vector] for vector, named in parts.items() for name, _ in named}
     types = {**without(demonstrations.types, parts), **kinds}
     attributes = dict(demonstrations.attributes)
-    if "row_shapes" in attributes:
+    if dictionary(attributes, "row_shapes"):
         attributes["row_shapes"] = without(attributes["row_shapes"], parts)
     return replace(
         demonstrations,

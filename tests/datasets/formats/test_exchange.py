@@ -14,6 +14,7 @@ from reconverge.datasets.formats import exchange
 from reconverge.datasets.formats.arrays import ConversionError
 from reconverge.datasets.formats.demonstration_store import read_store, write_store
 from reconverge.datasets.formats.exchange import Demonstrations
+from reconverge.datasets.formats.split import split
 from reconverge.datasets.formats.table import FORMATS
 from reconverge.datasets.layout import STEP_TYPES, Episode
 from reconverge.datasets.store import DemonstrationStore
@@ -198,6 +199,32 @@ def test_read_store_leaves_out_rewards_and_successes(tmp_path):
     assert left.episode(0).success.all()
     with pytest.raises(ConversionError, match=r"unknown leave_out= of .* 'reward'"):
         read_store(left.path, ["reward"])
+
+
+OWN_NAMES = ("row_shapes", "masks", "robomimic", "episode_names", "success_from", "picture_keys")
+VALUES = (None, "x", [1], ["a", "a"], {"x": [9, 9]}, {"paths": {"n": 1}, "x": [[]]}, {"paths": 1})
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize(
+    ("name", "file"), [("robomimic", "a.hdf5"), ("diffusion_policy", "a.zip"), ("lerobot", "a")]
+)
+def test_attributes_of_our_names_may_mean_anything(tmp_path, name, file, value):
+    rows = np.ones((2, 1), np.float32)
+    wanted = Episode({"x": rows}, rows, rows[:, 0], rows[:, 0] > 0, {"n": rows})
+    given_ = Demonstrations("here", 1, [(wanted, {})], {"x": 1}, 1, extra_sizes={"n": 1})
+    attributes = {"fps": 20, **dict.fromkeys(OWN_NAMES, value)}
+    write(name, replace(given_, attributes=attributes), tmp_path / file)
+    ((found, _),) = read_whole(name, tmp_path / file).episodes
+    for rows_ in (found.observations["x"], found.extras["n"], found.action):
+        np.testing.assert_array_equal(rows_, rows)
+
+
+def test_split_ignores_an_attribute_that_is_no_shape():
+    rows = np.ones((1, 1), np.float32)
+    given_ = Demonstrations("here", 1, [(Episode({"x": rows}, rows), {})], {"x": 1}, 1)
+    given_ = replace(given_, attributes={"row_shapes": [1]})
+    assert split(given_, {"x": [("y", 1)]}).attributes == {"row_shapes": [1]}
 
 
 def filmed(*cameras, attributes=None, observation="x"):
