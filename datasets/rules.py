@@ -28,7 +28,7 @@ from reconverge.datasets.layout import (
     slabs,
 )
 from reconverge.datasets.pixels import PICTURES, array_of, picture_name
-from reconverge.datasets.sums import sum_rows
+from reconverge.datasets.sums import METADATA, sum_rows
 
 
 def check_names(
@@ -37,7 +37,14 @@ def check_names(
     steps: Sequence[str] = (),
     scalars: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse reserved and repeated names, and scalars of other types than SCALAR_TYPES."""
+    """Refuse reserved, repeated and impossible names, and scalars of other types than
+    SCALAR_TYPES.
+    """
+    for name in (*steps, *(scalars or {})):
+        if not name.strip(".") or name == METADATA or not name.isprintable():
+            raise StoreError(
+                f"{path}: the name {name!r} is not allowed; choose one of letters and digits"
+            )
     taken = sorted({*SCHEMA, "checksum"} & set(attributes))
     taken += [name for name in steps if name in RESERVED or "/" in name or steps.count(name) > 1]
     taken += [name for name in scalars or {} if name == "episode_ends" or "/" in name]
@@ -55,6 +62,13 @@ def check_names(
 def check_schema(path: Path, schema: Mapping[str, Any], attributes: Iterable[str]) -> None:
     """Refuse what a store cannot be made with. Raises StoreError."""
     extras, pictures = schema["extra_sizes"], schema.get(PICTURES, {})
+    sizes = {**schema["observation_sizes"], **extras, "action": schema["action_size"]}
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise StoreError(
+                f"{path}: data/{name} has rows of {size!r} numbers, expected a whole number above "
+                "0; give how many one step has"
+            )
     check_types(path, schema.get("types", {}), extras, schema.get("absent", ()))
     check_pictures(path, pictures)
     steps = [*schema["observation_sizes"], *extras, *map(picture_name, pictures)]

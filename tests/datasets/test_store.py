@@ -3,6 +3,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -29,6 +30,7 @@ from reconverge.datasets.store import (
 )
 from reconverge.errors import ReconvergeError
 from support import ROOT
+from support.typecheck import unchecked
 
 SIZES = {"object": 4, "eef": 3}  # not in alphabetical order
 ATTRIBUTES = {"task": "lift", "versions": {"mujoco": "3.3.0", "robosuite": "1.5.2"}, "noise": 0.1}
@@ -436,11 +438,24 @@ def test_append_refuses_whole_numbers_that_would_change(path, kind, number, give
         ({"extra_sizes": {"x": 1}}, "'x' is reserved, given twice"),
         ({"scalar_types": {"seed": "int8"}}, "meta/seed cannot be 'int8'; choose from int64"),
         ({"scalar_types": {"episode_ends": "int64"}}, "'episode_ends' is reserved"),
+        ({"observation_sizes": {"a": 0}}, "data/a has rows of 0 numbers, expected a whole number"),
+        ({"extra_sizes": {"a": -1}}, "data/a has rows of -1 numbers, expected a whole number"),
+        ({"observation_sizes": {"a": 2.0}}, "data/a has rows of 2.0 numbers, expected a whole nu"),
+        ({"action_size": True}, "data/action has rows of True numbers, expected a whole number"),
+        *(
+            ({kind: {name: value}}, f"the name {re.escape(repr(name))} is not allowed; choose")
+            for name in ("", ".", "..", "zarr.json", "a\0")
+            for kind, value in {
+                "observation_sizes": 1,
+                "extra_sizes": 1,
+                "scalar_types": "int64",
+            }.items()
+        ),
     ],
 )
 def test_create_refuses_an_impossible_schema(path, arguments, message):
     legal = {"observation_sizes": {"x": 1}, "action_size": 1, "attributes": {}}
-    with pytest.raises(StoreError, match=message):
+    with unchecked(), pytest.raises(StoreError, match=message):
         DemonstrationStore.create(path, **{**legal, **arguments})
     assert not path.exists()
 
