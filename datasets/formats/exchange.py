@@ -224,7 +224,7 @@ def row_shapes(fields: Mapping[str, Field]) -> dict[str, list[int]]:
 
 def original_row(attributes: Mapping[str, Any], name: str, row: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape that a source's rows had, if an attribute says one of as many numbers."""
-    stated = dictionary(attributes, "row_shapes").get(name)
+    stated: Any = dictionary(attributes, "row_shapes").get(name)
     whole = isinstance(stated, list) and all(type(n) is int and n > 0 for n in stated)
     return tuple(stated) if whole and math.prod(stated) == math.prod(row) else row
 

@@ -22,9 +22,7 @@ from reconverge.datasets.formats.arrays import (
     refuse,
     schema_of,
 )
-from reconverge.datasets.formats.episode_attributes import (
-    read_episode_attributes,
-)
+from reconverge.datasets.formats.episode_attributes import read_episode_attributes
 from reconverge.datasets.formats.exchange import Demonstrations, dictionary, make_episode
 from reconverge.datasets.formats.lerobot.camera_features import (
     IMAGE,
@@ -194,7 +192,8 @@ def _features(
     path: Path, info: dict[str, Any], leave_out: Collection[str], apart: Collection[str]
 ) -> dict[str, Field]:
     """Return the features to read, without those that are left out or read apart."""
-    version, features = info.get("codebase_version"), info.get("features")
+    version: Any = info.get("codebase_version")
+    features: Any = info.get("features")
     if not str(version).startswith(VERSIONS):
         raise ConversionError(
             f"{path}: codebase_version is {version!r}, only v2.0, v2.1 and v3.x are read; bring it "
