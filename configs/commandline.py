@@ -26,12 +26,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import __main__
-from reconverge.configs.grammar import in_grammar, unquoted
+from reconverge.configs.grammar import in_grammar, quoted, unquoted
 from reconverge.configs.mistakes import check_sweep, explained, mendable
 from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import remove_empty
-from reconverge.options import check_options, help_lines
+from reconverge.options import check_options, help_lines, with_paths_expanded
 from reconverge.paths import expanded
 from reconverge.process import INTERRUPTED, comes_of_interrupt, interruptible
 
@@ -86,7 +86,7 @@ def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) 
     def job(config: DictConfig) -> None:
         sys.argv[:] = typed
         try:
-            options = OmegaConf.to_object(config)
+            options = with_paths_expanded(OmegaConf.to_object(config))
             check_options(options)
             task(options)
         except KeyboardInterrupt:
@@ -130,7 +130,7 @@ def compose(command: Command, overrides: list[str]) -> Any:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_module("reconverge.configs", version_base="1.3"):
-            return OmegaConf.to_object(_composed(command, arguments))
+            return with_paths_expanded(OmegaConf.to_object(_composed(command, arguments)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ReconvergeError(" ".join(str(error).split())) from error
     finally:
@@ -247,7 +247,7 @@ def _of_resumed_run(command: Command, arguments: list[str]) -> list[str]:
     found = [a.partition("=")[2] for a in arguments if a.startswith("resume=")]
     if not found or found[-1] in ("", "null"):
         return []
-    folder = unquoted(found[-1])
+    folder = expanded(unquoted(found[-1]))
     for typed in arguments:
         if typed in MULTIRUN or typed.partition("=")[0] in (*command.groups, "experiment"):
             raise ReconvergeError(
@@ -262,7 +262,7 @@ def _of_resumed_run(command: Command, arguments: list[str]) -> list[str]:
         raise ReconvergeError(f"resume={folder}: no run is there; {hint}")
     recorded = load_yaml(file)
     choices = [f"{group}={chosen_in(recorded, group, file)}" for group in command.groups]
-    return [f"hydra.run.dir={found[-1]}", *choices]
+    return [f"hydra.run.dir={quoted(folder)}", *choices]
 
 
 def _compose_all(command: Command, arguments: list[str]) -> None:

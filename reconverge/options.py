@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, field, fields, is_dataclass
+from dataclasses import Field, field, fields, is_dataclass, replace
 from typing import Any
 
 import yaml
 
 from reconverge.errors import ReconvergeError, unknown
-from reconverge.paths import check_name
+from reconverge.paths import check_name, expanded
 
 LARGEST = 10**9
 """The most that a whole number may be whose option says nothing else."""
@@ -117,6 +117,19 @@ def text_options(options: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         value = getattr(options, spec.name)
         if is_dataclass(value):
             yield from text_options(value, f"{prefix}{spec.name}.")
+
+
+def with_paths_expanded(options: Any) -> Any:
+    """Return the options with `~` and `$VAR` replaced in every path, nested ones too."""
+    changes = {}
+    for spec in fields(options):
+        value = getattr(options, spec.name)
+        if is_dataclass(value):
+            changes[spec.name] = with_paths_expanded(value)
+        elif spec.metadata.get("text") == "path" and value:
+            several = isinstance(value, list)
+            changes[spec.name] = [*map(expanded, value)] if several else expanded(value)
+    return replace(options, **changes)
 
 
 def help_lines(options: Any, indent: str = "") -> list[str]:

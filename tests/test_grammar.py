@@ -15,7 +15,7 @@ from reconverge.cli import COMMANDS
 from reconverge.configs.grammar import LONGEST, in_grammar, quoted, short_name, unquoted
 from reconverge.configs.store import Command, register
 from reconverge.errors import ReconvergeError
-from reconverge.options import text_options
+from reconverge.options import text_options, with_paths_expanded
 
 MODULES = [import_module(f"reconverge.{module}") for module, _ in COMMANDS.values()]
 WITH_OPTIONS = {
@@ -98,7 +98,7 @@ def test_paths_are_expanded(composed, command, name, monkeypatch):
     monkeypatch.setenv("HOME", "/home/it's me")
     monkeypatch.setenv("DATA", "/data,1")
     for typed, meant in (("~/x", "/home/it's me/x"), ("$DATA/x", "/data,1/x"), ("'~/x'", None)):
-        options = composed(command, in_grammar(command, f"{name}={typed}"))
+        options = with_paths_expanded(composed(command, in_grammar(command, f"{name}={typed}")))
         value = options
         for part in name.split("."):
             value = getattr(value, part)
