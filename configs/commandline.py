@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 import __main__
 from reconverge.configs.grammar import in_grammar, quoted, unquoted
 from reconverge.configs.mistakes import check_sweep, explained, mendable
+from reconverge.configs.presets import preset_lines, preset_names, searched
 from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import remove_empty
@@ -59,8 +59,9 @@ def run(command: Command, task: Callable[[Any], object], *overrides: str) -> Non
         arguments = [*overrides, *(in_grammar(command, argument) for argument in sys.argv[1:])]
         # hydra's parser wants it before the options
         arguments.sort(key=lambda a: a not in MULTIRUN)
+        arguments = searched(arguments)
         if HELP & set(arguments):
-            print(help_text(command))
+            print(help_text(command, arguments))
             return
         begin()
         register(command)
@@ -178,8 +179,10 @@ def report(error: BaseException) -> None:
     print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
 
 
-def help_text(command: Command) -> str:
-    """Return the options of a command with their meanings, and the choices of its groups."""
+def help_text(command: Command, arguments: Sequence[str] = ()) -> str:
+    """Return the options of a command with their meanings, and the choices of its groups, also of
+    the presets that the arguments let hydra find.
+    """
     head = [
         "",
         "options, as name=value (nested ones as group.name=value), with their defaults:",
@@ -189,36 +192,23 @@ def help_text(command: Command) -> str:
     if sys.argv[0].startswith("reconverge "):  # the console script's sub-command
         usage = re.sub(r"^python -m \S+", sys.argv[0], usage)
     lines = [f"usage: {usage}", *head, *help_lines(command.options())]
-    root = files("reconverge.configs")
     for group, table in command.groups.items():
         lines += ["", f"{group}= one of these, all shown, with its options as {group}.name=value:"]
         for name, options in table.items():
             first = (options.__doc__ or "").strip().splitlines()[0]
             default = " (default)" if name == command.chosen[group] else ""
             lines += [f"  {name}{default}  # {first}", *help_lines(options(), "    ")]
-        lines += _presets(root / group)
+        lines += preset_lines(group, arguments)
     if command.experiments:
         lines += [
             "",
             "experiment= one of these, or none (default):",
-            *_presets(root / "experiment"),
+            *preset_lines("experiment", arguments),
         ]
-        launchers = sorted(path.name[:-5] for path in (root / "hydra" / "launcher").iterdir())
+        launchers = preset_names("hydra/launcher", arguments)
         lines += ["", "several runs: -m seed=0,1,2 method=replay,trust_region sweep=<name>"]
         lines += [f"one after another, or with hydra/launcher= one of: {', '.join(launchers)}"]
     return "\n".join(lines)
-
-
-def _presets(folder: Any) -> list[str]:
-    """List the yaml files of a folder with what is in them."""
-    if not folder.is_dir():
-        return []
-    lines = []
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.name.endswith(".yaml"):
-            text = path.read_text("utf-8")
-            lines += [f"  {path.name[:-5]}", *(f"    {s}" for s in text.splitlines())]
-    return lines
 
 
 def in_run_directory(

@@ -1,13 +1,17 @@
 """Presets of a user's own: yaml files of experiments, and of groups of options."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from reconverge.policy import train
-from support.tiny_run import call
+from reconverge.policy.runs.folder import record_options
+from support import ROOT
+from support.tiny_run import call, make_options
 
 GLOBAL = "# @package _global_\n"
+CONF = "--config-dir=conf"
 
 
 @pytest.fixture
@@ -21,6 +25,20 @@ def preset(tmp_path, monkeypatch):
         file.write_text(text)
 
     return write
+
+
+@pytest.fixture
+def fails(monkeypatch, capsys):
+    """Returns the one line that `reconverge train` says of what it must refuse."""
+
+    def call_and_read(*arguments):
+        assert call(train.main, arguments, monkeypatch) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith("error: ")
+        return lines[0].removeprefix("error: ")
+
+    return call_and_read
 
 
 @pytest.fixture
@@ -40,5 +58,55 @@ def test_paths_of_a_preset_are_expanded(preset, composed, monkeypatch):
     monkeypatch.setenv("DATA", "/data")
     for path, meant in (("~/demos", str(Path.home() / "demos")), ("$DATA/x", "/data/x")):
         preset("experiment/mine", f"{GLOBAL}demonstrations: {{path: {path}}}\n")
-        options = composed("hydra.searchpath=[file://conf]", "experiment=mine")
+        options = composed(CONF, "experiment=mine")
         assert options.demonstrations.path == meant
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--config-dir", "conf"],
+        ["-cd=conf"],
+        ["hydra.searchpath=[file://other]", "-cd", "conf"],
+        ["hydra.searchpath=[file://conf]"],
+    ],
+)
+def test_presets_of_a_folder_are_found(preset, composed, flags):
+    preset("experiment/mine", f"{GLOBAL}defaults: [{{override /method: firm}}]\nseed: 7\n")
+    preset("method/firm", "defaults: [trust_region]\nstrength: 5\n")
+    preset("../other/network/narrow", "defaults: [mlp]\nwidth: 8\n")
+    options = composed(*flags, "experiment=mine", "batch_size=9")
+    assert (options.seed, options.batch_size, options.method.strength) == (7, 9, 5)
+    if "hydra" in flags[0] and len(flags) > 1:
+        assert composed(*flags, "network=narrow").network.width == 8
+
+
+def test_a_run_is_resumed_beside_presets_of_a_folder(preset, composed, tmp_path):
+    preset("experiment/mine", GLOBAL)
+    record_options(make_options(), tmp_path / "run")
+    assert composed("resume=run", CONF).resume == "run"
+
+
+def test_help_lists_presets_of_a_folder(preset, monkeypatch, capsys):
+    preset("experiment/mine", f"{GLOBAL}seed: 7\n")
+    preset("method/firm", "defaults: [trust_region]\nstrength: 5\n")
+    assert call(train.main, [CONF, "--help"], monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert f"\n  mine\n    {GLOBAL}    seed: 7\n" in out
+    assert "\n  firm\n    defaults: [trust_region]\n" in out
+    assert "\n  smoke\n" in out
+
+
+@pytest.mark.parametrize("flags", [["--config-dir=nowhere"], ["-cd", "nowhere"], ["-cd"]])
+def test_a_folder_of_presets_that_is_not_there_is_refused(fails, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    line = fails(*flags)
+    assert "no such folder; give one that holds experiment/<name>.yaml" in line
+    assert line.startswith(f"{flags[0].partition('=')[0]}=")
+
+
+def test_the_preset_of_the_documentation_is_taken(preset, composed):
+    page = (ROOT / "docs" / "commands.md").read_text()
+    preset("experiment/mine", re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
+    options = composed("--config-dir", "conf", "experiment=mine")
+    assert (options.method.name, options.updates_per_task) == ("ewc", 500)

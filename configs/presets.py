@@ -1,0 +1,83 @@
+"""Presets: the yaml files of this package, and those below folders of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from reconverge.configs.grammar import quoted
+from reconverge.errors import ReconvergeError
+from reconverge.paths import expanded
+
+FLAGS = {"--config-dir", "-cd"}
+SEARCHED = "hydra.searchpath="
+
+
+def searched(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `--config-dir` as `hydra.searchpath`, which all composing heeds.
+
+    ReconvergeError where there is no such folder.
+    """
+    kept, places = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, separator, value = argument.partition("=")
+        if flag in FLAGS:
+            places.append(f"file://{_folder(flag, value if separator else next(rest, ''))}")
+        else:
+            kept.append(argument)
+    if not places:
+        return kept
+    kept = [argument for argument in kept if not argument.startswith(SEARCHED)]
+    places += _places(*arguments)
+    return [*kept, f"{SEARCHED}[{','.join(map(quoted, places))}]"]
+
+
+def preset_names(group: str, arguments: Sequence[str]) -> list[str]:
+    """Return the names of a group's presets that the arguments let hydra find."""
+    return sorted(_files(group, arguments))
+
+
+def preset_lines(group: str, arguments: Sequence[str]) -> list[str]:
+    """List the presets of a group with what is in them."""
+    lines = []
+    for name, file in sorted(_files(group, arguments).items()):
+        text = file.read_text("utf-8")
+        lines += [f"  {name}", *(f"    {line}" for line in text.splitlines())]
+    return lines
+
+
+def _files(group: str, arguments: Sequence[str]) -> dict[str, Traversable]:
+    """Return the files of a group's presets by their names; of one name hydra takes the first."""
+    found: dict[str, Traversable] = {}
+    for place in ["pkg://reconverge.configs", *_places(*arguments)]:
+        scheme, _, where = place.rpartition("://")
+        root = files(where.replace("/", ".")) if scheme == "pkg" else Path(where)
+        folder = root.joinpath(group)
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if file.name.endswith(".yaml"):
+                found.setdefault(file.name.removesuffix(".yaml"), file)
+    return found
+
+
+def _places(*arguments: str) -> list[str]:
+    """Return where hydra searches beside this package, as the first such argument says."""
+    for argument in arguments:
+        if argument.startswith(SEARCHED):
+            value = OverridesParser.create().parse_override(argument).value()
+            return [str(place) for place in value] if isinstance(value, list) else []
+    return []
+
+
+def _folder(flag: str, typed: str) -> Path:
+    folder = Path(expanded(typed)).absolute()
+    if not typed or not folder.is_dir():
+        raise ReconvergeError(
+            f"{flag}={typed}: no such folder; give one that holds experiment/<name>.yaml or "
+            "method/<name>.yaml"
+        )
+    return folder
