@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import __main__
 from reconverge.configs.grammar import in_grammar, quoted, unquoted
@@ -312,7 +313,7 @@ def _composed(command: Command, overrides: list[str]) -> DictConfig:
         _check_groups(command, overrides)
         config = hydra.compose(command.name, overrides)
         check_options(OmegaConf.to_object(config))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise explained(command, error, overrides) or error from error
     except OverflowError as error:
         name = re.search(r"full_key: (\S+)", str(error))

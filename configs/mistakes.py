@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
+from yaml import MarkedYAMLError
 
 from reconverge.configs.store import Command
 from reconverge.errors import ReconvergeError, lacks_memory, unknown
@@ -59,7 +60,13 @@ def check_sweep(command: Command, overrides: list[str]) -> None:
 
 
 def explained(command: Command, error: Exception, overrides: list[str]) -> ReconvergeError | None:
-    """Return one line for an unknown option, an unknown choice or a value of another type."""
+    """Return one line for an unknown option, an unknown choice or a value of another type, and for
+    a preset that is no yaml.
+    """
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
+        return ReconvergeError(
+            f"{mark.name}: line {mark.line + 1}: is no yaml ({error.problem}); mend that line"
+        )
     if isinstance(error, MissingConfigException):
         return _unknown_choice(command, error)
     if isinstance(error, OverrideParseException):

@@ -110,3 +110,18 @@ def test_the_preset_of_the_documentation_is_taken(preset, composed):
     preset("experiment/mine", re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
     options = composed("--config-dir", "conf", "experiment=mine")
     assert (options.method.name, options.updates_per_task) == ("ewc", 500)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("env: [lift\nseed: 3\n", "line 2"),
+        ("env:\n\t- lift\n", "line 2"),
+        ("a: 1\na: 2\n", "line 2"),
+    ],
+)
+def test_a_preset_that_is_no_yaml_gives_its_line(preset, fails, text, said):
+    for group in ("experiment", "method"):
+        preset(f"{group}/broken", text)
+        line = fails(CONF, f"{group}=broken")
+        assert f"conf/{group}/broken.yaml: {said}: is no yaml (" in line
