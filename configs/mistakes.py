@@ -7,15 +7,14 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from importlib.resources import files
 from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError
 
+from reconverge.configs.presets import read_preset
 from reconverge.configs.store import Command
 from reconverge.errors import ReconvergeError, lacks_memory, unknown
 from reconverge.options import option_names
@@ -94,8 +93,7 @@ def _in_full(command: Command, experiment: str, overrides: list[str]) -> str:
     for group in command.groups:
         known -= {name for name in known if name.startswith(f"{group}.")}
         known |= set(option_names(_chosen_options(command, group, overrides), f"{group}."))
-    preset = files("reconverge.configs") / "experiment" / f"{experiment}.yaml"
-    options = dict(OmegaConf.create(preset.read_text("utf-8")))
+    options = read_preset("experiment", experiment, overrides)
     choices = {}
     for choice in options.pop("defaults", ()):
         (group, name), *_ = choice.items()
@@ -110,10 +108,10 @@ def _in_full(command: Command, experiment: str, overrides: list[str]) -> str:
 def _flat(options: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the dotted name of every option and its value as it is typed."""
     for name, value in options.items():
-        if isinstance(value, DictConfig):
+        if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            typed = ",".join(value) if isinstance(value, ListConfig) else str(value)
+            typed = ",".join(value) if isinstance(value, list) else str(value)
             yield f"{prefix}{name}", typed
 
 

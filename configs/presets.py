@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from reconverge.configs.grammar import quoted
 from reconverge.errors import ReconvergeError
@@ -49,6 +51,12 @@ def preset_lines(group: str, arguments: Sequence[str]) -> list[str]:
         text = file.read_text("utf-8")
         lines += [f"  {name}", *(f"    {line}" for line in text.splitlines())]
     return lines
+
+
+def read_preset(group: str, name: str, arguments: Sequence[str]) -> Any:
+    """Return what a preset holds, as plain values; nothing of one that is not there."""
+    file = _files(group, arguments).get(name)
+    return OmegaConf.to_container(OmegaConf.create(file.read_text("utf-8"))) if file else {}
 
 
 def _files(group: str, arguments: Sequence[str]) -> dict[str, Traversable]:

@@ -125,3 +125,12 @@ def test_a_preset_that_is_no_yaml_gives_its_line(preset, fails, text, said):
         preset(f"{group}/broken", text)
         line = fails(CONF, f"{group}=broken")
         assert f"conf/{group}/broken.yaml: {said}: is no yaml (" in line
+
+
+def test_an_experiment_of_a_folder_that_sets_what_a_choice_lacks_gives_one_line(preset, fails):
+    preset("experiment/mine", f"{GLOBAL}updates_per_task: 7\nreplay: {{batch_size: 64}}\n")
+    line = fails(CONF, "experiment=mine", "replay=none")
+    assert line.startswith(
+        "experiment=mine sets replay.batch_size, which replay=none does not have"
+    )
+    assert line.endswith("give updates_per_task=7")
