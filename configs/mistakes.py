@@ -11,10 +11,11 @@ from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError
 
-from reconverge.configs.presets import read_preset
+from reconverge.configs.presets import preset_names, read_preset
 from reconverge.configs.store import Command
 from reconverge.errors import ReconvergeError, lacks_memory, unknown
 from reconverge.options import option_names
@@ -59,32 +60,81 @@ def check_sweep(command: Command, overrides: list[str]) -> None:
 
 
 def explained(command: Command, error: Exception, overrides: list[str]) -> ReconvergeError | None:
-    """Return one line for an unknown option, an unknown choice or a value of another type, and for
-    a preset that is no yaml.
+    """Return one line for an unknown option, an unknown choice or a value of another type, typed or
+    in a preset, and for a preset that is no yaml.
     """
     if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
         return ReconvergeError(
             f"{mark.name}: line {mark.line + 1}: is no yaml ({error.problem}); mend that line"
         )
+    found = re.search(r"[Ii]n '(\w+)/([^']+)'", str(error))
+    if not found or found[1] not in (*command.groups, "experiment"):
+        return _said(command, error, overrides)
+    group, name = found.groups()
+    cause = error.__context__
+    if group == "experiment" and isinstance(cause, ConfigKeyError):
+        if cause.full_key == group:
+            return ReconvergeError(f"{group}={name}: begin its file with '# @package _global_'")
+        if _is_of_another_choice(command, cause.full_key, overrides):
+            return _does_not_fit(command, name, cause.full_key, overrides)
+    if isinstance(cause, OmegaConfBaseException):
+        holds = read_preset(group, name, overrides)
+        options = holds if group == "experiment" else {group: holds}
+        said = _said_of_preset(command, cause, options, overrides)
+    else:
+        said = _said(command, error, overrides)
+    return ReconvergeError(f"{group}={name}: {said}") if said else None
+
+
+def _said(command: Command, error: Exception, overrides: list[str]) -> ReconvergeError | None:
+    """Return one line for a mistake in what is typed."""
     if isinstance(error, MissingConfigException):
-        return _unknown_choice(command, error)
+        return _unknown_choice(command, error, overrides)
     if isinstance(error, OverrideParseException):
-        return _unreadable(command, error.override, overrides)
+        return _unreadable(command, error.override)
     found = re.search(r"Could not override '([^']+)'", str(error))
     if found:
         return _unknown_option(command, found[1], overrides)
-    found = re.search(r"In 'experiment/([^']+)'.*full_key: ([\w.]+)", str(error), re.DOTALL)
-    if found:
-        group = found[2].partition(".")[0]
-        return ReconvergeError(
-            f"experiment={found[1]} sets {found[2]}, which {group}="
-            f"{_choice(command, group, overrides)} does not have; in its place, and before yours, "
-            f"give {_in_full(command, found[1], overrides)}"
-        )
     cause = error if isinstance(error, ValidationError) else error.__cause__
-    if isinstance(cause, OmegaConfBaseException):
-        return _wrong_type(command, error, cause, overrides)
+    if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
+        return None
+    text = str(error).partition("Error merging override ")[2].splitlines()[:1]
+    name, _, value = (text[0] if text else cause.full_key).lstrip("+").partition("=")
+    if name != cause.full_key:  # below what is no group
+        return _unknown_option(command, name, overrides)
+    return _wrong_type(command, name, value.strip("'\""), cause.object_type)
+
+
+def _said_of_preset(
+    command: Command, cause: OmegaConfBaseException, options: dict[str, Any], overrides: list[str]
+) -> ReconvergeError | None:
+    """Return one line for a mistake in the options that a preset sets."""
+    name = cause.full_key
+    if isinstance(cause, ConfigKeyError):
+        return _unknown_option(command, name, overrides, cause.object_type)
+    if name:
+        value = OmegaConf.select(OmegaConf.create(options), name)
+        return _wrong_type(command, name, value, cause.object_type)
+    for name, value in options.items():
+        if is_dataclass(getattr(command.options(), name, None)) and not isinstance(value, dict):
+            return _wrong_type(command, name, value, command.options)
     return None
+
+
+def _is_of_another_choice(command: Command, name: str, overrides: list[str]) -> bool:
+    """Return whether the typed choice of a group lacks an option that others of the group have."""
+    group = name.partition(".")[0]
+    return group in _typed(overrides) and bool(_owners(command, name))
+
+
+def _does_not_fit(
+    command: Command, experiment: str, name: str, overrides: list[str]
+) -> ReconvergeError:
+    group = name.partition(".")[0]
+    return ReconvergeError(
+        f"experiment={experiment} sets {name}, which {group}={_typed(overrides)[group]} does not "
+        f"have; in its place, and before yours, give {_in_full(command, experiment, overrides)}"
+    )
 
 
 def _in_full(command: Command, experiment: str, overrides: list[str]) -> str:
@@ -94,12 +144,10 @@ def _in_full(command: Command, experiment: str, overrides: list[str]) -> str:
         known -= {name for name in known if name.startswith(f"{group}.")}
         known |= set(option_names(_chosen_options(command, group, overrides), f"{group}."))
     options = read_preset("experiment", experiment, overrides)
-    choices = {}
-    for choice in options.pop("defaults", ()):
-        (group, name), *_ = choice.items()
-        choices[group.removeprefix("override /")] = name
-    for typed in overrides:
-        choices.pop(typed.partition("=")[0], None)
+    choices = _by_defaults(options)
+    options.pop("defaults", None)
+    for typed in _typed(overrides):
+        choices.pop(typed, None)
     given = [f"{group}={name}" for group, name in choices.items()]
     given += [f"{name}={value}" for name, value in _flat(options) if name in known]
     return " ".join(given)
@@ -115,73 +163,72 @@ def _flat(options: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name}", typed
 
 
-def _unreadable(command: Command, override: str, overrides: list[str]) -> ReconvergeError:
+def _unreadable(command: Command, override: str) -> ReconvergeError:
     """Say what the option of an override that hydra's grammar does not know must be."""
     name = override.partition("=")[0].lstrip("+~")
     if name not in set(option_names(command.options())):
         return ReconvergeError(
             f"{override}: cannot be read; options are name=value, --help lists all"
         )
-    wanted, example = _wanted(command, name, overrides)
+    *groups, last = name.split(".")
+    options = command.options()
+    for group in groups:
+        options = getattr(options, group)
+    wanted, example = _wanted(command, options, last)
     such_as = f", such as {name}={example}" if example is not None else ""
     return ReconvergeError(f"{override}: must be {wanted}{such_as}")
 
 
-def _unknown_choice(command: Command, error: MissingConfigException) -> ReconvergeError | None:
+def _unknown_choice(
+    command: Command, error: MissingConfigException, overrides: list[str]
+) -> ReconvergeError | None:
     group, _, name = (error.missing_cfg_file or "").partition("/")
     if not name:
         return None
-    presets = [line.strip() for line in (error.options or [])]
-    return unknown(group, name, presets or command.groups.get(group, {}))
+    found = [*command.groups.get(group, {}), *preset_names(group, overrides)]
+    return unknown(group, name, error.options or found)
 
 
-def _unknown_option(command: Command, name: str, overrides: list[str]) -> ReconvergeError:
-    known, owners = set(option_names(command.options())), []
-    for group, table in command.groups.items():
-        for row, options in table.items():
-            names = set(option_names(options(), f"{group}."))
-            owners += [f"{group}={row}"] if name in names else []
-            known |= names
-    if owners:
+def _owners(command: Command, name: str) -> list[str]:
+    """Return, as they are typed, the choices of a group that have an option."""
+    return [
+        f"{group}={row}"
+        for group, table in command.groups.items()
+        for row, options in table.items()
+        if name in option_names(options(), f"{group}.")
+    ]
+
+
+def _unknown_option(
+    command: Command, name: str, overrides: list[str], options: type | None = None
+) -> ReconvergeError:
+    """Say which choices have an option that its own, `options` where they are known, has not."""
+    if owners := _owners(command, name):
         group, _, option = name.partition(".")
         others = f"{', '.join(owners)} {'has' if len(owners) == 1 else 'have'}"
-        chosen = _choice(command, group, overrides)
+        chosen = getattr(options, "name", None) or _choice(command, group, overrides)
         return ReconvergeError(f"{group}={chosen} has no option {option!r}; {others}")
+    known = set(option_names(command.options()))
+    for group, table in command.groups.items():
+        for row in table.values():
+            known |= set(option_names(row(), f"{group}."))
     near = get_close_matches(name, sorted(known), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return ReconvergeError(f"unknown option {name!r}: {hint}--help lists all")
 
 
-def _wrong_type(
-    command: Command, error: Exception, cause: OmegaConfBaseException, overrides: list[str]
-) -> ReconvergeError | None:
+def _wrong_type(command: Command, name: str, value: Any, options: Any) -> ReconvergeError:
     """Say what the option that could not be merged must be, with its default as an example."""
-    text = str(error).partition("Error merging override ")[2].splitlines()[:1]
-    given = text[0] if text else f"{cause.full_key}"
-    name, _, value = given.lstrip("+").partition("=")
-    if name.rpartition(".")[0] in _single(command.options()):  # below what is no group
-        return _unknown_option(command, name, overrides)
-    wanted, example = _wanted(command, name, overrides)
+    last = name.rpartition(".")[2]
+    wanted, example = _wanted(command, (options or command.options)(), last)
     such_as = f", such as {name}={example}" if example is not None else ""
-    typed = value.strip("'\"")
-    return ReconvergeError(f"{name}={typed}: must be {wanted}{such_as}")
+    if isinstance(example, list) and isinstance(value, str):
+        such_as = f"; give {last}: [{', '.join(value.split(','))}]"
+    return ReconvergeError(f"{name}={value}: must be {wanted}{such_as}")
 
 
-def _single(options: Any) -> set[str]:
-    """Return the names of the options that are a value each, and no group."""
-    return {
-        spec.name
-        for spec in fields(options)
-        if spec.metadata and not is_dataclass(getattr(options, spec.name, None))
-    }
-
-
-def _wanted(command: Command, name: str, overrides: list[str]) -> tuple[str, Any]:
+def _wanted(command: Command, options: Any, last: str) -> tuple[str, Any]:
     """Return in words what an option holds, and its default."""
-    *groups, last = name.split(".")
-    options = command.options()
-    for group in groups:
-        options = _chosen_options(command, group, overrides) or getattr(options, group)
     hint = get_type_hints(type(options)).get(last, Any)
     default = getattr(options, last, None)
     if is_dataclass(hint) or last in command.groups:
@@ -195,12 +242,31 @@ def _wanted(command: Command, name: str, overrides: list[str]) -> tuple[str, Any
 
 
 def _chosen_options(command: Command, group: str, overrides: list[str]) -> Any:
-    if group not in command.groups:
-        return None
-    table = command.groups[group]
-    return table.get(_choice(command, group, overrides), next(iter(table.values())))()
+    table, name = command.groups[group], _choice(command, group, overrides)
+    based_on = _defaults(read_preset(group, name, overrides))
+    return table[next(row for row in (name, *based_on, *table) if row in list(table))]()
 
 
 def _choice(command: Command, group: str, overrides: list[str]) -> str:
-    typed = [o.partition("=")[2] for o in overrides if o.startswith(f"{group}=")]
-    return [command.chosen[group], *typed][-1]
+    """Return the choice of a group: what is typed, else what the experiment says."""
+    typed = _typed(overrides)
+    chosen = _by_defaults(read_preset("experiment", typed.get("experiment", ""), overrides))
+    return {**command.chosen, **chosen, **typed}[group]
+
+
+def _by_defaults(experiment: Any) -> dict[str, str]:
+    """Return the choices of groups that the defaults of an experiment make."""
+    entries = [entry for entry in _defaults(experiment) if isinstance(entry, dict)]
+    return {
+        key.removeprefix("override /"): name for entry in entries for key, name in entry.items()
+    }
+
+
+def _defaults(preset: Any) -> list[Any]:
+    defaults = preset.get("defaults")
+    return defaults if isinstance(defaults, list) else []
+
+
+def _typed(overrides: list[str]) -> dict[str, str]:
+    """Return what is typed by its names."""
+    return dict(text.split("=", 1) for text in overrides if "=" in text)

@@ -53,10 +53,11 @@ def preset_lines(group: str, arguments: Sequence[str]) -> list[str]:
     return lines
 
 
-def read_preset(group: str, name: str, arguments: Sequence[str]) -> Any:
-    """Return what a preset holds, as plain values; nothing of one that is not there."""
+def read_preset(group: str, name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return what a preset holds, as plain values; nothing where it is none."""
     file = _files(group, arguments).get(name)
-    return OmegaConf.to_container(OmegaConf.create(file.read_text("utf-8"))) if file else {}
+    holds = OmegaConf.to_container(OmegaConf.create(file.read_text("utf-8"))) if file else {}
+    return {str(key): value for key, value in holds.items()} if isinstance(holds, dict) else {}
 
 
 def _files(group: str, arguments: Sequence[str]) -> dict[str, Traversable]:

@@ -134,3 +134,47 @@ def test_an_experiment_of_a_folder_that_sets_what_a_choice_lacks_gives_one_line(
         "experiment=mine sets replay.batch_size, which replay=none does not have"
     )
     assert line.endswith("give updates_per_task=7")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "updates_per_tsk: 60",
+            "unknown option 'updates_per_tsk': did you mean 'updates_per_task'?",
+        ),
+        ("optimizer: {learning_rat: 1}", "unknown option 'optimizer.learning_rat': did you mean"),
+        ("updates_per_task: often", "updates_per_task=often: must be a whole number, such as"),
+        ("env: lift,can", "env=lift,can: must be a list; give env: [lift, can]"),
+        ("env: lift", "env=lift: must be a list; give env: [lift]"),
+        ("seed: {a: 1}", "seed={'a': 1}: must be a whole number, such as seed=0"),
+        ("evaluation: 5", "evaluation=5: must be a group of options (n_rollouts,"),
+        (
+            "method: {strenght: 5}",
+            "unknown option 'method.strenght': did you mean 'method.strength'?",
+        ),
+        ("network: {width: 1e2}", "network.width=100.0: must be a whole number, such as"),
+        (
+            "method: {momentum: 1}",
+            "method=trust_region has no option 'momentum'; method=vr_mcl has",
+        ),
+        (
+            "defaults: [{override /method: finetune}]\nmethod: {momentum: 1}",
+            "method=finetune has no option 'momentum'; method=vr_mcl has",
+        ),
+    ],
+)
+def test_a_mistake_in_an_experiment_is_told_as_one_that_is_typed(preset, fails, text, said):
+    preset("experiment/mine", f"{GLOBAL}{text}\n")
+    assert fails(CONF, "experiment=mine").startswith(f"experiment=mine: {said}")
+
+
+def test_an_experiment_without_its_first_line_is_told_of_it(preset, fails):
+    preset("experiment/mine", "seed: 7\n")
+    said = "experiment=mine: begin its file with '# @package _global_'"
+    assert fails(CONF, "experiment=mine") == said
+
+
+def test_a_mistyped_hyperparameter_beside_a_typed_choice_is_told_as_such(preset, fails):
+    preset("experiment/mine", f"{GLOBAL}method: {{strenght: 5}}\n")
+    assert "did you mean 'method.strength'?" in fails(CONF, "experiment=mine", "method=ewc")
