@@ -27,7 +27,7 @@ from yaml import YAMLError
 
 import __main__
 from reconverge.configs.grammar import in_grammar, quoted, unquoted
-from reconverge.configs.mistakes import check_sweep, explained, mendable
+from reconverge.configs.mistakes import check_rows, check_sweep, explained, mendable
 from reconverge.configs.presets import preset_lines, preset_names, searched
 from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
 from reconverge.errors import ReconvergeError, unknown
@@ -312,6 +312,7 @@ def _composed(command: Command, overrides: list[str]) -> DictConfig:
     try:
         _check_groups(command, overrides)
         config = hydra.compose(command.name, overrides)
+        check_rows(command, config, overrides)
         check_options(OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise explained(command, error, overrides) or error from error

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError
 
@@ -56,6 +56,18 @@ def check_sweep(command: Command, overrides: list[str]) -> None:
             raise ReconvergeError(
                 f"{override.input_line}: all would be one run, for no folder is named by {key}; "
                 "give one value"
+            )
+
+
+def check_rows(command: Command, config: DictConfig, overrides: list[str]) -> None:
+    """Raise ReconvergeError for a group whose preset takes the options of no row of its table."""
+    for group, table in command.groups.items():
+        if not is_dataclass(OmegaConf.get_type(config, group)):
+            holds = read_preset(group, _choice(command, group, overrides), overrides)
+            row = holds.get("name") if holds.get("name") in list(table) else command.chosen[group]
+            raise ReconvergeError(
+                f"{group}={_choice(command, group, overrides)}: has the options of no {group}; "
+                f"begin its file with defaults: [{row}], or another of {', '.join(table)}"
             )
 
 

@@ -178,3 +178,33 @@ def test_an_experiment_without_its_first_line_is_told_of_it(preset, fails):
 def test_a_mistyped_hyperparameter_beside_a_typed_choice_is_told_as_such(preset, fails):
     preset("experiment/mine", f"{GLOBAL}method: {{strenght: 5}}\n")
     assert "did you mean 'method.strength'?" in fails(CONF, "experiment=mine", "method=ewc")
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [("name: ewc\nstrength: 5.0\n", "ewc"), ("_target_: my.Method\n", "trust_region")],
+)
+def test_a_preset_of_a_group_that_is_based_on_no_row_is_refused(preset, fails, text, row):
+    preset("method/mine", text)
+    preset("experiment/mine", f"{GLOBAL}defaults: [{{override /method: mine}}]\n")
+    for argument in ("method=mine", "experiment=mine"):
+        line = fails(CONF, argument)
+        assert line.startswith("method=mine: has the options of no method; begin its file with ")
+        assert f"defaults: [{row}], or another of finetune, " in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "defaults: [trust_region]\nstrenght: 5",
+            "unknown option 'method.strenght': did you mean ",
+        ),
+        ("defaults: [trust_region]\nstrength: many", "method.strength=many: must be a number or"),
+        ("defaults: [ewc]\nmomentum: 1", "method=ewc has no option 'momentum'; method=vr_mcl has"),
+        ("defaults: [trust_regoin]", "unknown method 'trust_regoin': choose one of finetune, "),
+    ],
+)
+def test_a_mistake_in_a_preset_of_a_group_is_told_as_one_that_is_typed(preset, fails, text, said):
+    preset("method/mine", f"{text}\n")
+    assert fails(CONF, "method=mine").startswith(f"method=mine: {said}")
