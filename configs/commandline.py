@@ -314,7 +314,9 @@ def _composed(command: Command, overrides: list[str]) -> DictConfig:
         config = hydra.compose(command.name, overrides)
         check_rows(command, config, overrides)
         check_options(OmegaConf.to_object(config))
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except ReconvergeError:
+        raise
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         raise explained(command, error, overrides) or error from error
     except OverflowError as error:
         name = re.search(r"full_key: (\S+)", str(error))

@@ -79,12 +79,14 @@ def explained(command: Command, error: Exception, overrides: list[str]) -> Recon
         return ReconvergeError(
             f"{mark.name}: line {mark.line + 1}: is no yaml ({error.problem}); mend that line"
         )
+    if ill_chosen := _ill_chosen(command, error, overrides):
+        return ill_chosen
     found = re.search(r"[Ii]n '(\w+)/([^']+)'", str(error))
     if not found or found[1] not in (*command.groups, "experiment"):
         return _said(command, error, overrides)
     group, name = found.groups()
     cause = error.__context__
-    if group == "experiment" and isinstance(cause, ConfigKeyError):
+    if group == "experiment" and isinstance(cause, ConfigKeyError) and cause.full_key:
         if cause.full_key == group:
             return ReconvergeError(f"{group}={name}: begin its file with '# @package _global_'")
         if _is_of_another_choice(command, cause.full_key, overrides):
@@ -96,6 +98,37 @@ def explained(command: Command, error: Exception, overrides: list[str]) -> Recon
     else:
         said = _said(command, error, overrides)
     return ReconvergeError(f"{group}={name}: {said}") if said else None
+
+
+def _ill_chosen(command: Command, error: Exception, overrides: list[str]) -> ReconvergeError | None:
+    """Say how a preset chooses groups, where the error may come of its doing so otherwise."""
+    if experiment := _typed(overrides).get("experiment"):
+        holds = read_preset("experiment", experiment, overrides)
+        if chosen := _chosen_wrongly(command, holds):
+            wanted = ", ".join(f"{{override /{group}: {row}}}" for group, row in chosen.items())
+            return ReconvergeError(
+                f"experiment={experiment}: write its choice of {' and '.join(chosen)} as "
+                f"defaults: [{wanted}]"
+            )
+    if type(error) is ValueError and "defaults" in str(error):  # hydra's
+        place = f"experiment={experiment}: " if experiment else ""
+        remedy = "write, say, defaults: [{override /method: ewc}]"
+        return ReconvergeError(f"{place}{error}; {remedy}")
+    return None
+
+
+def _chosen_wrongly(command: Command, experiment: dict[str, Any]) -> dict[str, Any]:
+    """Return the choices of groups that an experiment's file makes otherwise than by a list of
+    `override /group: choice`.
+    """
+    defaults = experiment.get("defaults")
+    entries = [defaults] if isinstance(defaults, dict) else _defaults(experiment)
+    found = {key: row for key, row in experiment.items() if isinstance(row, str)}
+    for entry in entries:
+        for key, row in entry.items() if isinstance(entry, dict) else ():
+            if isinstance(defaults, dict) or not re.match(r"override\s+/", key):
+                found[key.removeprefix("override").strip().lstrip("/")] = row
+    return {group: row for group, row in found.items() if group in command.groups}
 
 
 def _said(command: Command, error: Exception, overrides: list[str]) -> ReconvergeError | None:
@@ -121,16 +154,16 @@ def _said_of_preset(
     command: Command, cause: OmegaConfBaseException, options: dict[str, Any], overrides: list[str]
 ) -> ReconvergeError | None:
     """Return one line for a mistake in the options that a preset sets."""
-    name = cause.full_key
-    if isinstance(cause, ConfigKeyError):
+    name = cause.full_key or ""
+    if name and isinstance(cause, ConfigKeyError):
         return _unknown_option(command, name, overrides, cause.object_type)
     if name:
         value = OmegaConf.select(OmegaConf.create(options), name)
-        return _wrong_type(command, name, value, cause.object_type)
+        return _wrong_type(command, name, value, cause.object_type, in_yaml=True)
     for name, value in options.items():
         if is_dataclass(getattr(command.options(), name, None)) and not isinstance(value, dict):
             return _wrong_type(command, name, value, command.options)
-    return None
+    return None if options else ReconvergeError("must hold options, as name: value")
 
 
 def _is_of_another_choice(command: Command, name: str, overrides: list[str]) -> bool:
@@ -198,7 +231,11 @@ def _unknown_choice(
     if not name:
         return None
     found = [*command.groups.get(group, {}), *preset_names(group, overrides)]
-    return unknown(group, name, error.options or found)
+    said = unknown(group, name, error.options or found)
+    experiment = _typed(overrides).get("experiment", "")
+    if _by_defaults(read_preset("experiment", experiment, overrides)).get(group) == name:
+        return ReconvergeError(f"experiment={experiment}: {said}")
+    return said
 
 
 def _owners(command: Command, name: str) -> list[str]:
@@ -229,14 +266,17 @@ def _unknown_option(
     return ReconvergeError(f"unknown option {name!r}: {hint}--help lists all")
 
 
-def _wrong_type(command: Command, name: str, value: Any, options: Any) -> ReconvergeError:
+def _wrong_type(
+    command: Command, name: str, value: Any, options: Any, in_yaml: bool = False
+) -> ReconvergeError:
     """Say what the option that could not be merged must be, with its default as an example."""
     last = name.rpartition(".")[2]
     wanted, example = _wanted(command, (options or command.options)(), last)
     such_as = f", such as {name}={example}" if example is not None else ""
-    if isinstance(example, list) and isinstance(value, str):
+    if in_yaml and isinstance(example, list) and isinstance(value, str):
         such_as = f"; give {last}: [{', '.join(value.split(','))}]"
-    return ReconvergeError(f"{name}={value}: must be {wanted}{such_as}")
+    given = "null" if value is None else value
+    return ReconvergeError(f"{name}={given}: must be {wanted}{such_as}")
 
 
 def _wanted(command: Command, options: Any, last: str) -> tuple[str, Any]:

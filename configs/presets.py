@@ -10,6 +10,8 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from reconverge.configs.grammar import quoted
 from reconverge.errors import ReconvergeError
@@ -56,7 +58,10 @@ def preset_lines(group: str, arguments: Sequence[str]) -> list[str]:
 def read_preset(group: str, name: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Return what a preset holds, as plain values; nothing where it is none."""
     file = _files(group, arguments).get(name)
-    holds = OmegaConf.to_container(OmegaConf.create(file.read_text("utf-8"))) if file else {}
+    try:
+        holds = OmegaConf.to_container(OmegaConf.create(file.read_text("utf-8"))) if file else {}
+    except (ValueError, YAMLError, OmegaConfBaseException):
+        return {}
     return {str(key): value for key, value in holds.items()} if isinstance(holds, dict) else {}
 
 

@@ -148,6 +148,8 @@ def test_an_experiment_of_a_folder_that_sets_what_a_choice_lacks_gives_one_line(
         ("env: lift,can", "env=lift,can: must be a list; give env: [lift, can]"),
         ("env: lift", "env=lift: must be a list; give env: [lift]"),
         ("seed: {a: 1}", "seed={'a': 1}: must be a whole number, such as seed=0"),
+        ("- lift", "must hold options, as name: value"),
+        ("seed: null", "seed=null: must be a whole number, such as seed=0"),
         ("evaluation: 5", "evaluation=5: must be a group of options (n_rollouts,"),
         (
             "method: {strenght: 5}",
@@ -208,3 +210,35 @@ def test_a_preset_of_a_group_that_is_based_on_no_row_is_refused(preset, fails, t
 def test_a_mistake_in_a_preset_of_a_group_is_told_as_one_that_is_typed(preset, fails, text, said):
     preset("method/mine", f"{text}\n")
     assert fails(CONF, "method=mine").startswith(f"method=mine: {said}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "defaults: [{method: finetune}]",
+        "defaults: [{/method: finetune}]",
+        "defaults: [{override method: finetune}]",
+        "defaults: {override /method: finetune}",
+        "method: finetune",
+    ],
+)
+def test_an_experiment_is_told_how_it_chooses_a_group(preset, fails, text):
+    preset("experiment/mine", f"{GLOBAL}{text}\n")
+    line = fails(CONF, "experiment=mine", "seed=3")
+    wanted = "defaults: [{override /method: finetune}]"
+    assert line == f"experiment=mine: write its choice of method as {wanted}"
+
+
+def test_an_experiment_with_an_unknown_choice_is_named(preset, fails):
+    preset("experiment/mine", f"{GLOBAL}defaults: [{{override /method: finetun}}]\n")
+    line = fails(CONF, "experiment=mine")
+    assert line.startswith("experiment=mine: unknown method 'finetun': choose one of ")
+    assert line.endswith("did you mean 'finetune'?")
+
+
+@pytest.mark.parametrize("value", ["", " ewc", " [override /method: 3]"])
+def test_defaults_that_are_no_list_of_choices_are_refused(preset, fails, value):
+    preset("experiment/mine", f"{GLOBAL}defaults:{value}\nseed: 7\n")
+    line = fails(CONF, "experiment=mine")
+    assert line.startswith("experiment=mine: ")
+    assert line.endswith("write, say, defaults: [{override /method: ewc}]")
