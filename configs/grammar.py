@@ -1,4 +1,4 @@
-"""What is typed as name=value, in hydra's grammar: text is taken literally."""
+"""What is typed as name=value, in hydra's grammar: text is taken literally, paths are expanded."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from reconverge.configs.store import Command
 from reconverge.errors import ReconvergeError, unknown
 from reconverge.options import text_options
+from reconverge.paths import expanded
 
 LONGEST = 150  # bytes of a folder's name that lists the options of a run of a sweep
 
@@ -46,7 +47,7 @@ def _text(key: str, kind: str, value: str) -> str:
     text = unquoted(value)
     if not text and kind == "path":
         raise ReconvergeError(f"{key}= is empty; give a path, or leave it out")
-    return quoted(text)
+    return quoted(expanded(text) if kind == "path" else text)  # here, not where a job runs
 
 
 def quoted(text: str) -> str:

@@ -9,15 +9,16 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
+import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
-from yaml import MarkedYAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from reconverge.configs.presets import preset_names, read_preset
 from reconverge.configs.store import Command
-from reconverge.errors import ReconvergeError, lacks_memory, unknown
+from reconverge.errors import ReconvergeError, lacks_memory, one_line, unknown
 from reconverge.options import option_names
 
 
@@ -63,10 +64,12 @@ def check_rows(command: Command, config: DictConfig, overrides: list[str]) -> No
     """Raise ReconvergeError for a group whose preset takes the options of no row of its table."""
     for group, table in command.groups.items():
         if not is_dataclass(OmegaConf.get_type(config, group)):
-            holds = read_preset(group, _choice(command, group, overrides), overrides)
+            whole = hydra.compose(command.name, overrides, return_hydra_config=True)
+            choice = whole.hydra.runtime.choices[group]
+            holds = read_preset(group, choice, overrides)
             row = holds.get("name") if holds.get("name") in list(table) else command.chosen[group]
             raise ReconvergeError(
-                f"{group}={_choice(command, group, overrides)}: has the options of no {group}; "
+                f"{group}={choice}: has the options of no {group}; "
                 f"begin its file with defaults: [{row}], or another of {', '.join(table)}"
             )
 
@@ -79,6 +82,8 @@ def explained(command: Command, error: Exception, overrides: list[str]) -> Recon
         return ReconvergeError(
             f"{mark.name}: line {mark.line + 1}: is no yaml ({error.problem}); mend that line"
         )
+    if isinstance(error, (YAMLError, UnicodeError)):
+        return ReconvergeError(f"a preset is no text ({one_line(error)}); save it as UTF-8")
     if ill_chosen := _ill_chosen(command, error, overrides):
         return ill_chosen
     found = re.search(r"[Ii]n '(\w+)/([^']+)'", str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -38,7 +39,10 @@ def searched(arguments: Sequence[str]) -> list[str]:
         return kept
     kept = [argument for argument in kept if not argument.startswith(SEARCHED)]
     places += _places(*arguments)
-    return [*kept, f"{SEARCHED}[{','.join(map(quoted, places))}]"]
+    options = [i for i, argument in enumerate(kept) if re.match(r"[^-].*=", argument)]
+    first = options[0] if options else len(kept)  # hydra's parser wants all options in a row
+    kept.insert(first, f"{SEARCHED}[{','.join(map(quoted, places))}]")
+    return kept
 
 
 def preset_names(group: str, arguments: Sequence[str]) -> list[str]:
@@ -50,7 +54,7 @@ def preset_lines(group: str, arguments: Sequence[str]) -> list[str]:
     """List the presets of a group with what is in them."""
     lines = []
     for name, file in sorted(_files(group, arguments).items()):
-        text = file.read_text("utf-8")
+        text = file.read_bytes().decode("utf-8", errors="replace")
         lines += [f"  {name}", *(f"    {line}" for line in text.splitlines())]
     return lines
 
@@ -70,7 +74,10 @@ def _files(group: str, arguments: Sequence[str]) -> dict[str, Traversable]:
     found: dict[str, Traversable] = {}
     for place in ["pkg://reconverge.configs", *_places(*arguments)]:
         scheme, _, where = place.rpartition("://")
-        root = files(where.replace("/", ".")) if scheme == "pkg" else Path(where)
+        try:
+            root = files(where.replace("/", ".")) if scheme == "pkg" else Path(where)
+        except ImportError:  # hydra says so
+            continue
         folder = root.joinpath(group)
         for file in folder.iterdir() if folder.is_dir() else ():
             if file.name.endswith(".yaml"):
@@ -94,4 +101,7 @@ def _folder(flag: str, typed: str) -> Path:
             f"{flag}={typed}: no such folder; give one that holds experiment/<name>.yaml or "
             "method/<name>.yaml"
         )
+    for file in folder.glob("*/*.yaml"):
+        if file.stem in preset_names(file.parent.name, []):
+            raise ReconvergeError(f"{file}: the package has a preset of that name; rename yours")
     return folder

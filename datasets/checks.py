@@ -129,7 +129,7 @@ def actions_beyond(actions: Float[np.ndarray, "T Da"], ends: Int[np.ndarray, " E
 
 def check_actions(store: DemonstrationStore) -> Finding:
     """Look for actions beyond [-1, 1], which the simulator would cut off."""
-    actions = store.read(["action"])["action"].reshape(store.n_steps, -1)
+    actions = store.read(["action"])["action"].reshape(store.n_steps, store.action_size)
     beyond = actions_beyond(actions, store.episode_ends)
     return Finding("actions", bool(beyond), beyond or "in [-1, 1]")
 

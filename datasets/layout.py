@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +45,7 @@ RESTORE = f"restore a copy, or {COLLECT}"
 # Chunks that hold one value only are written too, so that a missing shard is known to be lost.
 ZARR_OPTIONS = {"array.write_empty_chunks": True, "codec_pipeline.batch_size": 64}
 
-CONVERT = "make a store of it with python -m tools.convert source={} target=..."
+CONVERT = "make a store of it with python -m tools.convert {} target=..."
 
 Column = tuple[np.dtype[Any], tuple[int, ...]]  # the type and the shape of one row
 
@@ -116,18 +118,31 @@ def version_2_columns(path: Path, group: zarr.Group) -> dict[str, Column]:
 
 def remedy(path: Path) -> str:
     """Say what to do about a store that breaks a rule, or about diffusion_policy's directory."""
-    return CONVERT.format(path) if (path / ENDS / ".zarray").exists() else RESTORE
+    return converting(path) if (path / ENDS / ".zarray").exists() else RESTORE
+
+
+def converting(path: Path) -> str:
+    """Say how to make a store of another layout."""
+    return CONVERT.format(shlex.quote(f"source={path}"))
 
 
 def check_links(path: Path, error: type[ReconvergeError]) -> None:
     """Refuse links to folders or to nothing below a folder: no search for arrays follows them."""
-    found = [entry for entry in path.rglob("*") if entry.is_symlink() and not entry.is_file()]
-    if found:
-        names = ", ".join(sorted(entry.relative_to(path).as_posix() for entry in found))
+    if found := sorted(_links(path)):
+        names = ", ".join(os.path.relpath(link, path) for link in found)
         raise error(
             f"{path}: linked folders are not followed, nor links to nothing: {names}; put what "
-            "they stand for in their place, as in a copy by cp -rL"
+            "they stand for in their place, as in a copy by cp -rL, or take them out"
         )
+
+
+def _links(folder: Path | str) -> Iterator[str]:
+    """Yield the links to anything but files below a folder, hidden ones apart."""
+    for entry in os.scandir(folder):  # asks the system about links and folders alone
+        if entry.is_symlink():
+            yield from [] if entry.name.startswith(".") or entry.is_file() else [entry.path]
+        elif entry.is_dir():
+            yield from _links(entry.path)
 
 
 def _check_chunks(path: Path, array: zarr.Array) -> None:
@@ -193,13 +208,13 @@ def find_array(path: Path, group: zarr.Group, name: str, column: Column | None) 
         with zarr.config.set(ZARR_OPTIONS):
             array = group[name]
     except KeyError as error:
-        raise StoreError(f"{path}: {name} is missing; {remedy(path)}") from error
+        raise StoreError(f"{path}: {name} is missing; {RESTORE}") from error
     except Exception as error:  # edited JSON can fail anywhere in zarr
         raise StoreError(
-            f"{path}: {name}: metadata cannot be read ({one_line(error)}); {remedy(path)}"
+            f"{path}: {name}: metadata cannot be read ({one_line(error)}); {RESTORE}"
         ) from error
     if not isinstance(array, zarr.Array) or array.ndim == 0:
-        raise StoreError(f"{path}: {name} is no array of rows; {remedy(path)}")
+        raise StoreError(f"{path}: {name} is no array of rows; {RESTORE}")
     found = (array.dtype, array.shape[1:])
     if column is not None and found != column:
         expected = f"{column[0]} rows of shape {column[1]}"

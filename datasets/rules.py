@@ -66,8 +66,8 @@ def check_schema(path: Path, schema: Mapping[str, Any], attributes: Iterable[str
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise StoreError(
-                f"{path}: data/{name} has rows of {size!r} numbers, expected a whole number above "
-                "0; give how many one step has"
+                f"{path}: data/{name} has rows of {size!r} numbers ({type(size).__name__}), "
+                "expected an int above 0; give how many one step has"
             )
     check_types(path, schema.get("types", {}), extras, schema.get("absent", ()))
     check_pictures(path, pictures)
@@ -115,9 +115,8 @@ def check_ends(path: Path, ends: Int[np.ndarray, " E"]) -> None:
     if bad.size:
         i = int(bad[0])
         before = ends[i - 1] if i else 0
-        raise StoreError(
-            f"{path}: {ENDS}[{i}] is {ends[i]}, expected more than {before}; {remedy(path)}"
-        )
+        again = remedy(path) if ends[i] == before else RESTORE  # an empty episode is left out
+        raise StoreError(f"{path}: {ENDS}[{i}] is {ends[i]}, expected more than {before}; {again}")
 
 
 def check_finite(where: str, values: np.ndarray, start: int = 0) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 
 from reconverge.datasets.layout import (
     COLLECT,
-    CONVERT,
     ENDS,
     RESTORE,
     SCHEMA,
     SCHEMA_VERSION,
     SUMS,
     StoreError,
+    converting,
 )
 from reconverge.errors import one_line
 
@@ -48,7 +48,7 @@ def check_record(path: Path, record: Mapping[str, Any]) -> None:
     version = record.get("schema_version")
     if version is None:
         foreign = (path / ENDS).exists() and not {*SCHEMA, "checksum"} & set(record)
-        again = CONVERT.format(path) if foreign else COLLECT
+        again = converting(path) if foreign else COLLECT
         raise StoreError(f"{path}: has no schema_version, so it is no demonstration store; {again}")
     if version != SCHEMA_VERSION:
         raise StoreError(

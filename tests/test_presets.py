@@ -81,6 +81,30 @@ def test_presets_of_a_folder_are_found(preset, composed, flags):
         assert composed(*flags, "network=narrow").network.width == 8
 
 
+@pytest.mark.parametrize("typed", ["{} --cfg job {}", "--cfg job {} {}", "{} {} --cfg job"])
+def test_a_folder_of_presets_is_taken_wherever_it_is_typed(preset, monkeypatch, capsys, typed):
+    preset("experiment/mine", f"{GLOBAL}seed: 77\n")
+    for both in (("experiment=mine", CONF), (CONF, "experiment=mine")):
+        assert call(train.main, typed.format(*both).split(), monkeypatch) == 0
+        assert "\nseed: 77\n" in capsys.readouterr().out
+
+
+def test_a_preset_of_a_name_that_the_package_has_is_refused(preset, fails):
+    preset("experiment/smoke", f"{GLOBAL}seed: 77\n")
+    said = "conf/experiment/smoke.yaml: the package has a preset of that name; rename yours"
+    assert fails(CONF, "experiment=smoke").endswith(said)
+
+
+def test_a_preset_that_is_no_text_is_one_line(preset, fails, tmp_path, monkeypatch, capsys):
+    preset("experiment/mine", GLOBAL)
+    file = tmp_path / "conf/experiment/mine.yaml"
+    for text in (f"{GLOBAL}name: caf\xe9\n".encode("latin-1"), f"{GLOBAL}name: \x07\n".encode()):
+        file.write_bytes(text)
+        assert "a preset is no text" in fails(CONF, "experiment=mine")
+        assert call(train.main, [CONF, "--help"], monkeypatch) == 0
+        assert "  mine\n" in capsys.readouterr().out
+
+
 def test_a_run_is_resumed_beside_presets_of_a_folder(preset, composed, tmp_path):
     preset("experiment/mine", GLOBAL)
     record_options(make_options(), tmp_path / "run")

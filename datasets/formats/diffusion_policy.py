@@ -233,9 +233,8 @@ def _order(
 
 
 def _surplus(arrays: Mapping[str, zarr.Array], steps: int) -> int:
-    """Return how many steps, of an episode that was never ended, all arrays have at their end."""
-    rows = {next(iter(array.shape), 0) for array in arrays.values()}
-    return max(0, rows.pop() - steps) if len(rows) == 1 else 0
+    """Return how many steps, of an episode that was never ended, actions have at their end."""
+    return max(0, next(iter(arrays["action"].shape), 0) - steps)
 
 
 def _refuse_unfit(

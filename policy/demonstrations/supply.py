@@ -175,8 +175,9 @@ def require_all(
             f"{', '.join(missing)}; correct demonstrations.path, or "
             "let scripted experts record them with demonstrations.collect=true"
         )
-    for task in tasks:
-        require_fit(found[task.name], task)
+    for name, task in {task.name: task for task in tasks}.items():
+        if EXPERT in found[name].attributes:  # `find_stores` has looked at the others
+            require_fit(found[name], task)
 
 
 def warn_of_fewer(found: Identities, begun: Identities, episodes: int) -> None:

@@ -318,12 +318,12 @@ def _episodes_of(
     except (KeyError, TypeError, IndexError) as error:
         raise ConversionError(f"{path}: meta/episodes lacks {error}; {RESTORE}") from error
     stated = info["total_episodes"]
-    for wanted, number in enumerate(numbers[:stated]):
-        if number != wanted:
-            raise ConversionError(
-                f"{path}: meta/episodes lacks episode {wanted}, {number!r} is in its place; "
-                f"{RESTORE}, or number the episodes in a row from 0"
-            )
+    if len(numbers) == stated and numbers != list(range(stated)):
+        lacking = sorted({*range(stated)} - {*numbers})
+        told = f"lacks episode {lacking[0]}" if lacking else "has its episodes out of order"
+        raise ConversionError(
+            f"{path}: meta/episodes {told}; {RESTORE}, or number the episodes in a row from 0"
+        )
     if len(numbers) != stated:
         raise ConversionError(
             f"{path}: meta/episodes has {len(rows)} episodes, {INFO} says {stated}; {RESTORE}"

@@ -39,6 +39,7 @@ from reconverge.datasets.sums import signed
 from reconverge.files import creating, write_json
 
 TIME_TOLERANCE = 1e-4  # seconds, LeRobot's own
+RATE_TOLERANCE = 0.1  # of fps=, by which measured times may differ
 FPS = (0.01, 10_000)  # control steps a second of any robot
 RESERVED_FEATURES = (STATE, "next.reward", "next.success")
 
@@ -95,12 +96,17 @@ def _frames_per_second(demonstrations: Demonstrations, given: int | float | None
 
 
 def _at(demonstrations: Demonstrations, fps: int | float) -> Demonstrations:
-    """Return the demonstrations at given steps a second, by which recorded times must be."""
+    """Return the demonstrations at given steps a second, with which recorded times must agree."""
 
     def episodes() -> Iterator[tuple[Episode, dict[str, Any]]]:
-        remedy = "add leave_out=[timestamp], or leave out fps="
-        for episode, own in demonstrations.episodes:
-            _check_times(demonstrations.source, episode, fps, f"fps={fps} says", remedy)
+        for number, (episode, own) in enumerate(demonstrations.episodes):
+            times = episode.extras.get("timestamp", np.zeros((0, 1)))[:, 0]
+            rate = 1 / np.median(np.diff(times)) if len(times) > 1 else fps
+            if not abs(rate - fps) < RATE_TOLERANCE * fps:
+                raise ConversionError(
+                    f"{demonstrations.source}: fps={fps}, but the timestamps of episode {number} "
+                    f"are of {rate:.4g} steps a second; correct it, or add leave_out=[timestamp]"
+                )
             yield episode, own
 
     attributes = {**demonstrations.attributes, "fps": fps}
@@ -116,8 +122,6 @@ def _write_data(
 ) -> Written:
     """Write all frames; pictures of cameras without films into the tables."""
     written, index = Written(), 0
-    shows = f"a video of {fps} frames a second shows it at"
-    remedy = f"add leave_out=[timestamp], another fps= or {NO_VIDEOS}"
     for batch in batches(demonstrations.episodes):
         frames: list[Arrays] = []
         for episode, _ in batch:
@@ -136,7 +140,7 @@ def _write_data(
         for (episode, _), arrays in zip(batch, frames, strict=True):
             row = _row(episode, arrays, place)
             if films:
-                _check_times(demonstrations.source, episode, fps, shows, remedy)
+                _check_times(demonstrations.source, episode, fps)
             for camera, film in films.items():
                 row |= film.write(episode.pictures[camera])
             written.episodes.append(row)
@@ -200,18 +204,17 @@ def _row(episode: Episode, arrays: Arrays, place: dict[str, int]) -> dict[str, A
     }
 
 
-def _check_times(
-    source: str, episode: Episode, fps: int | float, told_by: str, remedy: str
-) -> None:
-    """Refuse recorded times that are others than `told_by` this many steps a second."""
+def _check_times(source: str, episode: Episode, fps: int | float) -> None:
+    """Refuse recorded times at which LeRobot would find no picture in a video."""
     shown = np.arange(len(episode.action)) / fps
     told = episode.extras.get("timestamp", shown[:, None])[:, 0]
     off = np.abs(told - shown) > TIME_TOLERANCE
     if off.any():
         step = int(np.argmax(off))
         raise ConversionError(
-            f"{source}: timestamp of step {step} is {told[step]:g}, {told_by} {shown[step]:g}; "
-            f"{remedy}"
+            f"{source}: timestamp of step {step} is {told[step]:g}, a video of {fps} frames a "
+            f"second shows it at {shown[step]:g}; add leave_out=[timestamp], another fps= or "
+            f"{NO_VIDEOS}"
         )
 
 

@@ -284,6 +284,8 @@ def test_read_diffusion_policy_refuses_linked_folders_and_links_to_nothing(tmp_p
     chunk = tmp_path / "a.zarr/data/state/0.0"
     (chunk.rename(tmp_path / "elsewhere"), chunk.symlink_to(tmp_path / "elsewhere"))
     assert read_diffusion_policy(tmp_path / "a.zarr").count == 3
+    (tmp_path / "a.zarr/.#.zattrs").symlink_to("somebody@somewhere")  # of an editor
+    assert read_diffusion_policy(tmp_path / "a.zarr").count == 3
     keypoint = tmp_path / "a.zarr/data/keypoint"
     keypoint.rename(tmp_path / "keypoint")
     for target in ("keypoint", "nothing"):

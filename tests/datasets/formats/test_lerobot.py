@@ -193,7 +193,9 @@ def test_read_lerobot_reads_no_statistics_of_episodes(tmp_path):
     assert contents(read_lerobot(tmp_path / "so101")) == wanted
 
 
-@pytest.mark.parametrize(("numbers", "lacking"), [([0, 2], 1), ([1, 2], 0), ([0, 0], 1)])
+@pytest.mark.parametrize(
+    ("numbers", "lacking"), [([0, 2], 1), ([1, 2], 0), ([0, 0], 1), ([1, 0], None)]
+)
 def test_read_lerobot_names_the_episode_that_is_missing(tmp_path, numbers, lacking):
     make_foreign(tmp_path / "old")
     as_version_2(tmp_path / "old")
@@ -202,7 +204,8 @@ def test_read_lerobot_names_the_episode_that_is_missing(tmp_path, numbers, lacki
     for row, number in zip(rows, numbers, strict=True):
         row["episode_index"] = number
     lines.write_text("\n".join(map(json.dumps, rows)))
-    said = f"episodes lacks episode {lacking}, {numbers[lacking]} is in its place; restore"
+    wrong = "has its episodes out of order" if lacking is None else f"lacks episode {lacking}"
+    said = f"episodes {wrong}; restore"
     with pytest.raises(ConversionError, match=said):
         read_lerobot(tmp_path / "old")
 

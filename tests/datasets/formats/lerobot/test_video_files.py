@@ -217,11 +217,12 @@ def test_steps_a_second_that_are_given_are_those_that_come_back(tmp_path, videos
 
 
 def test_recorded_times_must_be_those_of_given_steps_a_second(tmp_path):
-    said = "timestamp of step 1 is 0.05, fps=10 says 0.1; add leave_out=.timestamp., or leave out f"
+    said = "fps=10, but the timestamps of episode 0 are of 20 steps a second; correct it, or add le"
     with pytest.raises(ConversionError, match=said):
         write_lerobot(timed(20), tmp_path / "out", fps=10, videos=False)
     assert list(tmp_path.iterdir()) == []
     write_lerobot(timed(20), tmp_path / "out", fps=20, videos=False)
+    write_lerobot(timed(20.5), tmp_path / "measured", fps=20, videos=False)
 
 
 def test_recorded_times_must_be_those_of_the_video(tmp_path):
