@@ -66,8 +66,8 @@ def check_schema(path: Path, schema: Mapping[str, Any], attributes: Iterable[str
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise StoreError(
-                f"{path}: data/{name} has rows of {size!r} numbers ({type(size).__name__}), "
-                "expected an int above 0; give how many one step has"
+                f"{path}: data/{name} has rows of {size!r} numbers, expected an int above 0, got "
+                f"{type(size).__name__}; give how many one step has"
             )
     check_types(path, schema.get("types", {}), extras, schema.get("absent", ()))
     check_pictures(path, pictures)

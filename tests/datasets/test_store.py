@@ -438,10 +438,13 @@ def test_append_refuses_whole_numbers_that_would_change(path, kind, number, give
         ({"extra_sizes": {"x": 1}}, "'x' is reserved, given twice"),
         ({"scalar_types": {"seed": "int8"}}, "meta/seed cannot be 'int8'; choose from int64"),
         ({"scalar_types": {"episode_ends": "int64"}}, "'episode_ends' is reserved"),
-        ({"observation_sizes": {"a": 0}}, "data/a has rows of 0 numbers, expected a whole number"),
-        ({"extra_sizes": {"a": -1}}, "data/a has rows of -1 numbers, expected a whole number"),
-        ({"observation_sizes": {"a": 2.0}}, "data/a has rows of 2.0 numbers, expected a whole nu"),
-        ({"action_size": True}, "data/action has rows of True numbers, expected a whole number"),
+        ({"observation_sizes": {"a": 0}}, "data/a has rows of 0 numbers, expected an int above 0"),
+        ({"extra_sizes": {"a": -1}}, "data/a has rows of -1 numbers, expected an int above 0"),
+        (
+            {"observation_sizes": {"a": 2.0}},
+            "data/a has rows of 2.0 numbers, expected an int above 0",
+        ),
+        ({"action_size": True}, "data/action has rows of True numbers, expected an int above 0"),
         *(
             ({kind: {name: value}}, f"the name {re.escape(repr(name))} is not allowed; choose")
             for name in ("", ".", "..", "zarr.json", "a\0")
