@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import __main__
-from reconverge.configs.grammar import in_grammar, quoted, unquoted
+from reconverge.configs.grammar import in_grammar, unquoted
 from reconverge.configs.mistakes import check_rows, check_sweep, explained, mendable
 from reconverge.configs.presets import preset_lines, preset_names, searched
 from reconverge.configs.store import Command, begin, chosen_in, load_yaml, register
@@ -238,7 +238,7 @@ def _of_resumed_run(command: Command, arguments: list[str]) -> list[str]:
     found = [a.partition("=")[2] for a in arguments if a.startswith("resume=")]
     if not found or found[-1] in ("", "null"):
         return []
-    folder = expanded(unquoted(found[-1]))
+    folder = unquoted(found[-1])
     for typed in arguments:
         if typed in MULTIRUN or typed.partition("=")[0] in (*command.groups, "experiment"):
             raise ReconvergeError(
@@ -253,7 +253,7 @@ def _of_resumed_run(command: Command, arguments: list[str]) -> list[str]:
         raise ReconvergeError(f"resume={folder}: no run is there; {hint}")
     recorded = load_yaml(file)
     choices = [f"{group}={chosen_in(recorded, group, file)}" for group in command.groups]
-    return [f"hydra.run.dir={quoted(folder)}", *choices]
+    return [f"hydra.run.dir={found[-1]}", *choices]
 
 
 def _compose_all(command: Command, arguments: list[str]) -> None:

@@ -144,7 +144,7 @@ def _arrays(
 
 
 def _is_seen(files: ZarrFiles, name: str, array: zarr.Array) -> bool:
-    """Tell pictures that a store holds, also as real numbers that bytes hold exactly (PushT's)."""
+    """Tell pictures that a store holds, also as real numbers that bytes hold exactly."""
     kind, row = array.dtype, array.shape[1:]
     if kind.kind != "f" or not is_picture(kind, row):
         return is_rgb(kind, row)

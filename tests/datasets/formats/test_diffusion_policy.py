@@ -357,7 +357,6 @@ def edit(file, change):
 def test_read_diffusion_policy_names_an_unknown_codec_and_leaves_out_its_pictures(
     tmp_path, version
 ):
-    """UMI's pictures are in JPEG XL."""
     path = tmp_path / "a.zarr"
     make_replay_buffer(path, camera0_rgb=np.zeros((9, 8, 8, 3), np.uint8))
     if version == 2:
@@ -377,7 +376,6 @@ def test_read_diffusion_policy_names_an_unknown_codec_and_leaves_out_its_picture
 
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
 def test_read_diffusion_policy_takes_pictures_of_real_numbers_that_are_bytes(tmp_path, kind):
-    """PushT's are float32."""
     img = np.random.default_rng(0).integers(0, 256, (9, 8, 10, 3), np.uint8)
     img[:2, 0, 0, 0] = 0, 255
     make_replay_buffer(tmp_path / "a.zarr", img=img.astype(kind))
