@@ -301,11 +301,13 @@ def _check_flags(arguments: list[str]) -> None:
 
 
 def _check_groups(command: Command, overrides: list[str]) -> None:
-    """Raise ReconvergeError for a number in place of the name of a group's choice."""
+    """Raise ReconvergeError for a number or null in place of the name of a group's choice."""
     for override in OverridesParser.create().parse_overrides(overrides):
         group, value = override.get_key_element().lstrip("+~"), override.value()
         if group in command.groups and isinstance(value, int | float):
             raise unknown(group, value, command.groups[group])
+        if group in ("experiment", "hydra/launcher") and value is None and not override.is_delete():
+            raise ReconvergeError(f"{group}=null: leave it out, which means none")
 
 
 def _composed(command: Command, overrides: list[str]) -> DictConfig:

@@ -86,6 +86,9 @@ def explained(command: Command, error: Exception, overrides: list[str]) -> Recon
         return ReconvergeError(f"a preset is no text ({one_line(error)}); save it as UTF-8")
     if ill_chosen := _ill_chosen(command, error, overrides):
         return ill_chosen
+    if index := re.fullmatch(r"invalid literal for int\(\) with base 10: '(.+)'", str(error)):
+        inside = (name for name in _typed(overrides) if name.rpartition(".")[2] == index[1])
+        return _unknown_option(command, next(inside, index[1]), overrides)  # inside a list
     found = re.search(r"[Ii]n '(\w+)/([^']+)'", str(error))
     if not found or found[1] not in (*command.groups, "experiment"):
         return _said(command, error, overrides)

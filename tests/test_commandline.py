@@ -86,6 +86,8 @@ REFUSED = [
     ("--hlep", ["unknown option '--hlep': did you mean '--help'?"]),
     ("method=3", ["unknown method 3: choose one of finetune, "]),
     ("+fisher=2.5", ["unknown fisher 2.5: choose one of rank1, "]),
+    ("experiment=null", ["experiment=null: leave it out"]),
+    ("env.x=3", ["unknown option 'env.x'", "did you mean 'env'?"]),
     ("--seed=3", ["unknown option '--seed': options are name=value, without dashes: seed="]),
     ("--batch-size=3", ["without dashes: batch_size="]),
     ("--method=er", ["without dashes: method="]),
