@@ -34,6 +34,7 @@ from reconverge.errors import ReconvergeError, unknown
 from reconverge.files import remove_empty
 from reconverge.options import check_options, help_lines, with_paths_expanded
 from reconverge.paths import expanded
+from reconverge.plugins import load_plugins
 from reconverge.process import INTERRUPTED, comes_of_interrupt, interruptible
 
 ERROR = 2
@@ -88,6 +89,7 @@ def _run_all(command: Command, task: Callable[[Any], object], typed: list[str]) 
     def job(config: DictConfig) -> None:
         sys.argv[:] = typed
         try:
+            load_plugins()  # in a process of a sweep's launcher
             options = with_paths_expanded(OmegaConf.to_object(config))
             check_options(options)
             task(options)
@@ -124,6 +126,7 @@ def _program() -> str:
 
 def compose(command: Command, overrides: list[str]) -> Any:
     """Return the options of a command as `overrides` say them; ReconvergeError for bad ones."""
+    load_plugins()
     begin()
     register(command)
     arguments = [in_grammar(command, text) for text in overrides]
@@ -148,6 +151,7 @@ def front_door() -> Iterator[None]:
     """
     try:
         with interruptible():
+            load_plugins()
             yield
     except Exception as error:
         mended = mendable(error)

@@ -17,6 +17,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from reconverge.plugins import load_plugins
+
 if TYPE_CHECKING:
     from reconverge.datasets.layout import Episode
     from reconverge.datasets.store import DemonstrationStore
@@ -80,6 +82,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name from the module that holds it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    load_plugins()
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
