@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reconverge.datasets.checks import check_gaps, dimensions, findings
+from reconverge.datasets.checks import actions_beyond, check_gaps, dimensions, findings
 from reconverge.datasets.store import DemonstrationStore, Episode
 
 BOUNDS = {
@@ -93,6 +93,28 @@ def test_findings_name_saturated_and_constant_dimensions(tmp_path, episodes):
 
 def test_check_duplicates_names_an_episode_twice(tmp_path, episodes):
     check(tmp_path, [*episodes, episodes[2]], "duplicates", "8 repeats 2")
+
+
+def test_check_duplicates_lets_episodes_see_the_same_and_act_otherwise(tmp_path, episodes):
+    other = {**episodes[2], "action": -episodes[2]["action"]}
+    report = check(tmp_path, [*episodes, other], None, "9 of 540 steps")
+    assert report["duplicates"].text == "none"
+
+
+def test_actions_beyond_tells_the_step_in_its_episode():
+    actions = np.zeros((9, 2), np.float32)
+    actions[6, 1] = -1.5
+    assert actions_beyond(actions, np.array([4, 9])) == (
+        "1 of 9 actions, in 1 of 2 episodes, are beyond [-1, 1]; the largest is action[1] = -1.5 "
+        "in episode 1, step 2"
+    )
+
+
+def test_check_gaps_lets_simulators_settle_in_the_first_two_steps(tmp_path, episodes):
+    for episode in episodes:
+        episode["arm"][:2] += 2.0
+    report = check(tmp_path, episodes, None)
+    assert report["frame gaps"].text == "none"
 
 
 def test_check_gaps_finds_lost_frames(tmp_path, episodes):

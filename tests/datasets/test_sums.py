@@ -3,16 +3,17 @@
 import json
 import random
 import shutil
+import zipfile
 import zlib
 
 import numpy as np
 import pytest
 import zarr
 
-from reconverge.datasets import layout
+from reconverge.datasets import layout, rules
 from reconverge.datasets.formats.episode_attributes import EpisodeAttributes
 from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
-from reconverge.datasets.sums import signed
+from reconverge.datasets.sums import ATTACHED, signed
 
 KINDS = {}
 
@@ -176,6 +177,18 @@ def test_open_finds_any_damage(whole, damaged, tmp_path, name, mode):
     assert len(DemonstrationStore.open(whole)) == 4
 
 
+def test_open_refuses_attached_attributes_that_are_longer(damaged):
+    """In a whole archive, all of whose names are the same."""
+    file = damaged / ATTACHED
+    with zipfile.ZipFile(file) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content + b" ")
+    with pytest.raises(StoreError, match=rf"{ATTACHED} was edited"):
+        DemonstrationStore.open(damaged)
+
+
 def test_open_reads_a_store_without_checksums_of_rows(whole, damaged):
     """Made by an earlier version; the next append adds them."""
     group = zarr.open_group(damaged, mode="r+")
@@ -200,3 +213,25 @@ def test_open_takes_rows_beyond_the_episodes_only_for_an_append(damaged):
     DemonstrationStore.open(damaged, "a")
     assert not (damaged / "appending").exists()
     assert json.loads(file.read_text())["shape"] == [60, 2]
+
+
+def test_check_surplus_takes_the_rows_of_an_append_that_has_ended_since(whole):
+    """By a reader that had found three episodes just before."""
+    name = "data/action"
+    arrays, lengths = {name: zarr.open_group(whole, mode="r")[name]}, {name: 45}
+    rules.check_surplus(whole, arrays, lengths, 3)
+    with pytest.raises(StoreError, match="action has 60 rows, meta/episode_ends wants 45"):
+        rules.check_surplus(whole, arrays, lengths, 4)
+
+
+def test_identity_of_a_zarr_v2_directory_is_also_of_its_rows(tmp_path):
+    """It has no checksums among its attributes."""
+    found = []
+    for i in range(2):
+        group = zarr.open_group(tmp_path / str(i), mode="w", zarr_format=2)
+        group.create_array("data/action", data=np.full((3, 1), 0.1 * i, np.float32))
+        group.create_array("data/x", data=np.zeros((3, 1), np.float32))
+        group.create_array("meta/episode_ends", data=np.array([3]))
+        found.append(DemonstrationStore.open(tmp_path / str(i)).identity())
+    assert found[0]["checksum"] != found[1]["checksum"]
+    assert found[0]["origin"] == found[1]["origin"] == "brought"

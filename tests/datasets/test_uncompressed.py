@@ -1,6 +1,7 @@
 """Pictures for training: those of the store, whole or not at all, moved as a camera would be."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from reconverge.datasets.store import DemonstrationStore, Episode, StoreError
-from reconverge.datasets.uncompressed import moved, open_frames
+from reconverge.datasets.uncompressed import Frames, moved, open_frames
 from reconverge.datasets.windows import Windows
 from reconverge.errors import ReconvergeError
 
@@ -148,7 +149,17 @@ def test_moved_pictures_are_crops_of_the_padded_ones():
     assert len(offsets) > 20  # of 25
 
 
-def test_sampled_windows_move_their_pictures_and_gathered_ones_do_not(tmp_path):
+def test_sample_moves_the_pictures_of_the_windows_that_it_draws():
+    rows = np.zeros((8, 2), np.float32)
+    frames = Frames([ramp(4)[:, :, 0].flatten(0, 1).numpy()])
+    windows = Windows.from_episodes(rows, rows[:, :1], np.array([8]), 2, 2, frames=frames, crop=1)
+    still = replace(windows, crop=0).sample(30, torch.Generator().manual_seed(0))
+    seen = windows.sample(30, torch.Generator().manual_seed(0))[0]
+    moves = (seen != still[0]).any(2).any(1)
+    assert 15 < moves.sum() < 30  # eight of nine
+
+
+def test_sampled_windows_show_their_own_steps(tmp_path):
     store = make_store(tmp_path / "lift.zarr")
     rows = np.zeros((8, 2), np.float32)
     frames = open_frames(store, CAMERAS, 8)

@@ -117,3 +117,22 @@ def test_state_dict_gives_the_same_form_back():
     assert torch.equal(other, theta)
     again.load_state_dict({})
     assert (len(again), again.value(theta)) == (0, 0)
+
+
+def test_layers_with_and_without_a_bias_add_up_scale_and_keep_their_centres():
+    _, _, optimum, theta = make()
+    blocks = (Block(weight=2, bias=14, rows=3, columns=4), Block(0, None, rows=1, columns=2))
+    layers = tuple(factors(i, optimum, block) for i, block in enumerate(blocks))
+    form, alone = KroneckerForm(), [KroneckerForm() for _ in layers]
+    form.add(Kronecker(layers))
+    for each, layer in zip(alone, layers, strict=True):
+        each.add(Kronecker((layer,)))
+    values = [each.value(theta) for each in alone]
+    assert min(values) > 0
+    assert form.value(theta) == pytest.approx(sum(values))
+    form.scale(0.3)
+    assert form.value(theta) == pytest.approx(0.3 * sum(values))
+    form.recentre(theta)
+    centre = theta.clone()
+    theta += 1.0  # the form keeps its own copy
+    assert form.value(centre) == 0.0 < form.value(theta)

@@ -2,18 +2,21 @@
 
 import copy
 import dataclasses
+from unittest import mock
 
 import pytest
 import torch
 from torch import nn
 
 from reconverge.errors import ReconvergeError
-from reconverge.policy.continual.denoising import random_stream
+from reconverge.policy.continual import learner, loop
+from reconverge.policy.continual.denoising import Purpose, random_stream
 from reconverge.policy.continual.methods import METHODS
 from reconverge.policy.continual.optimization import OptimizerOptions
 from reconverge.policy.continual.rehearsal import Replay
 from reconverge.policy.model.batch import join
 from support.tiny import (
+    OPTIMIZER,
     action_error,
     learn,
     make_method,
@@ -24,6 +27,7 @@ from support.tiny import (
 )
 
 PENALISED = ["ewc", "trust_region"]
+SETTINGS = loop.LoopSettings(3, 16, 5, seed=3, n_rollouts=1, probing=loop.Probing())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,3 +199,54 @@ def test_build_refuses_replay_none(name):
     setting = dataclasses.replace(make_setting(), replay=None)
     with pytest.raises(ReconvergeError, match=f"method={name} replay=none would replay nothing"):
         METHODS[name]().build(setting)
+
+
+def test_no_two_purposes_tasks_or_updates_share_a_random_stream(monkeypatch):
+    """In a whole run, zeros at the end of a key apart, which do not count."""
+    keys = []
+
+    def recorded(device, *key):
+        keys.append(key)
+        return random_stream(device, *key)
+
+    for module in (learner, loop):
+        monkeypatch.setattr(module, "random_stream", recorded)
+    method = make_method("trust_region", "generator", fisher="diagonal", centre="replayed")
+    tasks = [lambda task=task: make_windows(task) for task in range(2)]
+    progress = loop.Progress()
+    loop.learn_tasks(method, tasks, lambda *_: [True], mock.Mock(), SETTINGS, progress)
+    assert {key[0] for key in keys} == {3}
+    assert {key[2] for key in keys} == {*Purpose} - {Purpose.ALL_TASKS, Purpose.MEMORY}
+    drawn = [(*key, 0)[:4] for key in keys]
+    assert len(drawn) == len(set(drawn))
+
+
+def test_the_average_follows_what_the_trust_region_leaves(monkeypatch):
+    method = make_method("ewc")
+    learn(method, 0, 3)
+    method.begin_task(1, 10)
+    optimization, followed = method.optimization, []
+
+    def hold(theta, *_):
+        theta.fill_(0.5)
+        return {}
+
+    monkeypatch.setattr(method.region, "hold", hold)
+    monkeypatch.setattr(
+        optimization, "follow", lambda: followed.append(optimization.vector.clone())
+    )
+    method.update(make_windows(1, 9))
+    (vector,) = followed
+    assert vector.eq(0.5).all()
+
+
+def test_the_average_of_a_learned_policy_follows_slowly():
+    method, shares = make_method("finetune"), []
+    for task in range(2):
+        method.begin_task(task, 1500)
+        optimization = method.optimization
+        before = optimization.average_vector.clone()
+        method.update(make_windows(task, 9))
+        moved, way = optimization.average_vector - before, optimization.vector - before
+        shares.append(float(moved.norm() / way.norm()))
+    assert shares == pytest.approx([1.0, 1 - OPTIMIZER.ema_decay], rel=1e-2)

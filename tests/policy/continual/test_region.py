@@ -101,6 +101,14 @@ def test_hold_with_a_radius_ends_inside_after_every_update():
         assert metrics["trust_region"] <= 0.5
 
 
+def test_hold_with_a_radius_of_zero_stays_at_the_optimum():
+    """It is the hardest limit, not none."""
+    form, _, theta = random_form(tasks=1)
+    before = form.value(theta)
+    metrics = make_region(form, radius=0.0).hold(theta, 0.01, 1, 100)
+    assert metrics == {"trust_region": pytest.approx(0.0, abs=1e-9 * before)}
+
+
 def learned_twice(name, targets, centre):
     """A region after two tasks, at whose ends the policy was at the returned parameters."""
     region = TrustRegion(FISHERS[name](samples=700, targets=targets), strength=1.0, centre=centre)
@@ -214,3 +222,9 @@ def test_region_needs_a_strength_where_a_share_chooses_none():
     assert (
         TrustRegion(FISHERS["diagonal"](), strength=3.0, share=0.1, centre="replayed").share is None
     )
+
+
+def test_a_strength_of_zero_is_a_strength():
+    """No penalty, as the control of an experiment, and not what the share would choose."""
+    region = TrustRegion(FISHERS["diagonal"](), strength=0.0, share=0.1, centre="replayed")
+    assert (region.strength, region.share) == (0.0, None)

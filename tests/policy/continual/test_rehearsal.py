@@ -144,6 +144,21 @@ def test_end_task_learns_from_the_windows_that_the_policy_rehearsed_on(monkeypat
     assert not uses_what_was_rehearsed()  # another generator would draw others
 
 
+def test_end_task_fills_its_batches_with_the_new_task(monkeypatch):
+    """Seventeen are no equal shares of two tasks."""
+    options, sizes, sample = OptimizerOptions(), [], Batch.sample
+    source = GeneratedReplay(make_generator(), options, updates=1, batch_size=17, pool=8)
+    list(source.end_task(0, make_windows(0), torch.Generator().manual_seed(0)))
+
+    def counted(self, size, generator):
+        sizes.append((int(self.task[0]), size))
+        return sample(self, size, generator)
+
+    monkeypatch.setattr(Batch, "sample", counted)
+    list(source.end_task(1, make_windows(1), torch.Generator().manual_seed(0)))
+    assert sizes[-2:] == [(1, 9), (0, 8)]
+
+
 def test_load_state_dict_restores_the_source():
     source, other = make_small(), make_small()
     list(source.end_task(0, make_windows(0), torch.Generator().manual_seed(0)))

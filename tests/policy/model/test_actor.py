@@ -106,6 +106,16 @@ def test_act_does_not_depend_on_the_episodes_beside(width, sizes, most_threads):
         torch.set_num_threads(threads)
 
 
+def test_act_draws_no_noise_from_what_the_start_was_drawn_from(monkeypatch):
+    policy, drawn = make_policy(), []
+    monkeypatch.setattr(policy, "plan", lambda seen, task, noise: drawn.append(noise) or noise)
+    actor = PolicyActor(policy, 0)
+    actor.begin(0, 5)
+    actor.act([0], np.zeros((1, 2, 3), np.float32))
+    start = np.random.default_rng(5).standard_normal((3, 2), dtype=np.float32)
+    assert not np.isin(drawn[0][0].numpy(), start).any()
+
+
 def test_act_pads_the_histories_of_a_smaller_task():
     policy = make_policy()
     actors = [PolicyActor(policy, 1) for _ in range(2)]

@@ -78,3 +78,14 @@ def test_a_task_with_smaller_actions_has_windows_without_the_padding():
     own = torch.tensor([*range(6), 6, 8, 10])
     torch.testing.assert_close(errors(model, sample), error[:, 0, own].square().mean(1))
     assert [model.action_size_of(task) for task in (0, 1)] == [2, 1]
+
+
+def test_generate_shows_the_network_no_noise_in_the_padding():
+    """It was trained on none there."""
+    model, shown = measured(action_sizes=(2, 1)), []
+    model.network.register_forward_pre_hook(lambda _, given: shown.append(given[0]))
+    for task in (0, 1):
+        shown.clear()
+        model.generate(task, 9, torch.Generator().manual_seed(1))
+        padding = torch.stack(shown)[..., [7, 9, 11]]
+        assert bool(padding.any()) == (task == 0)

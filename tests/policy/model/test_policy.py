@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from reconverge.errors import ReconvergeError
-from reconverge.policy.model.diffusion import PREDICTION_TYPES
-from support.tiny import SIZES, make_policy, make_windows
+from reconverge.policy.model.diffusion import PREDICTION_TYPES, Diffusion
+from support.tiny import DIFFUSION, SIZES, make_policy, make_windows
 
 
 def observations(batch=4, task=0):
@@ -66,6 +67,15 @@ def test_plan_follows_from_the_noise_and_stays_in_bounds():
     assert torch.equal(policy.plan(seen, task, noise), plan)
     assert not torch.equal(policy.plan(seen, task, noise + 1), plan)
     assert not plan.requires_grad
+
+
+def test_plan_stays_in_bounds_where_sampling_is_not_clipped():
+    policy = make_policy()
+    policy.diffusion = Diffusion(replace(DIFFUSION, clip=None))
+    for parameter in policy.network.parameters():
+        parameter.data.add_(torch.ones_like(parameter))
+    plan = policy.plan(observations(), torch.zeros(4, dtype=torch.long), torch.randn(4, 3, 2))
+    assert plan.abs().max() == 1
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)

@@ -265,8 +265,9 @@ def test_make_replay_of_few_demonstrations_keeps_what_the_budget_allows():
     kept = {}
     for unit, amount in (("episodes", 3), ("bytes", 4 * 32 - 1)):
         chosen = DemonstrationReplayOptions(budget=amount, budget_unit=unit)
-        options = make_options(replay=chosen)
+        options = make_options(replay=chosen, seed=5)
         source = make_replay(options, TINY, make_tiny_normalizer(), windows, None).source
+        assert source.budget.seed == 5
         list(source.end_task(0, windows[0](), torch.Generator()))
         kept[unit] = len(source.kept(0).episode_bytes)
         assert source.memory_bytes == 3 * 32

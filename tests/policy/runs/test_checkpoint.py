@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -112,6 +114,20 @@ def test_save_on_a_disk_that_is_really_full_is_one_line(tmp_path):
 
 
 FILES = ["model.safetensors", "state.safetensors", "manifest.json"]
+
+
+def test_save_has_all_files_on_the_disk_before_they_take_their_name(tmp_path, monkeypatch):
+    """Else a power cut leaves an empty checkpoint under a name, and those before it deleted."""
+    synced, sync = [], os.fsync
+
+    def watched(handle):
+        assert not (tmp_path / "0_lift").exists()
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    save(tmp_path, 0, "lift", None, example())
+    assert sorted(synced) == sorted(FILES)
 
 
 def refused(folder, said):

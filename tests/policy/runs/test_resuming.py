@@ -6,17 +6,26 @@ import pytest
 
 from reconverge.envs.catalog import TASKS
 from reconverge.errors import ReconvergeError
+from reconverge.files import write_json
 from reconverge.options import option_names
-from reconverge.policy.continual.loop import Probe, Progress
+from reconverge.policy.continual.loop import Distance, Probe, Progress
 from reconverge.policy.continual.methods.packnet import PacknetOptions
 from reconverge.policy.images.picture_options import ImageOptions
 from reconverge.policy.runs.build import make_spec
 from reconverge.policy.runs.checkpoint import CheckpointError
 from reconverge.policy.runs.configuration import GROUPS, check_train_options
-from reconverge.policy.runs.folder import flat, record_options
+from reconverge.policy.runs.folder import DEMONSTRATIONS_FILE, flat, record_options
 from reconverge.policy.runs.loading import TASK_ROWS
-from reconverge.policy.runs.resuming import MAY_CHANGE, Begun, go_on, resumed_options, run_in
+from reconverge.policy.runs.resuming import (
+    MAY_CHANGE,
+    Begun,
+    begun_with,
+    go_on,
+    resumed_options,
+    run_in,
+)
 from reconverge.policy.runs.summary import read_summary
+from reconverge.seal import signed
 from support.summaries import two_tasks, write_summary
 from support.tiny_checkpoint import make_checkpoint
 from support.tiny_run import make_options
@@ -144,6 +153,25 @@ def test_go_on_with_more_updates_reopens_the_last_task_of_a_finished_run(tmp_pat
     assert facts["changes"][0]["update"] == 60
 
 
+@pytest.mark.parametrize(("end", "kept"), [(50, [0, 2]), (60, [2])])
+def test_go_on_with_more_updates_keeps_what_they_would_have_measured(tmp_path, end, kept):
+    """At 50 there is a probe whatever the number of updates; what was of the evaluation goes."""
+    options = make_options(updates_per_task=end)
+    rollouts = options.evaluation.probe_rollouts
+    samples = (rollouts, 2 * rollouts, 2 * rollouts)
+    distances = [
+        Distance(1, 0, update, count, 0.5)
+        for update, count in zip((end, end, 30), samples, strict=True)
+    ]
+    probes = [Probe(1, 0, update, [True]) for update in (end, 30)]
+    finished = Progress(2, 0, [[[True]], [[True], [False]]], probes, distances=distances)
+    more = replace(options, updates_per_task=100)
+    begun = make_begun(options, finished, tmp_path)
+    progress, _ = go_on(begun, spec_of(more), make_facts(), more, "more")
+    assert progress.probes == (probes if end == 50 else probes[1:])
+    assert progress.distances == [distances[i] for i in kept]
+
+
 def test_go_on_with_further_tasks_leaves_the_last_one_as_it_is(tmp_path):
     options = make_options()
     finished = Progress(task=2, successes=[[[True]], [[True], [False]]])
@@ -160,8 +188,9 @@ def test_go_on_refuses_another_architecture_and_too_many_tasks(tmp_path):
     for other in (replace(spec, horizon=8), replace(spec, observation_size=99)):
         with pytest.raises(CheckpointError, match="of another architecture or method"):
             go_on(begun, other, make_facts(), options, "")
-    with pytest.raises(CheckpointError, match="of another architecture or method"):
-        go_on(begun, spec, make_facts(seed=3), options, "")
+    for fact in ("method", "replay", "fisher", "seed"):
+        with pytest.raises(CheckpointError, match="of another architecture or method"):
+            go_on(begun, spec, make_facts(**{fact: "other"}), options, "")
     some, many, most = (
         replace(spec, tasks=spec.tasks + [f"lift_{i}" for i in range(2, n)]) for n in (34, 40, 70)
     )
@@ -203,3 +232,21 @@ def test_run_in_a_sweep_that_is_typed_again_makes_the_report_that_is_lacking(tmp
     assert again() == 1
     (folder / "report.html").touch()
     assert again() == 1
+
+
+def test_run_in_no_sweep_goes_on_with_a_finished_run(tmp_path):
+    folder, finished = write_summary(tmp_path / "run", two_tasks()), []
+    record_options(make_options(), folder)
+    options = make_options(resume=str(folder))
+    run_in(folder, options, [], False, lambda *_: finished.append(1) or read_summary(folder))
+    assert finished
+
+
+def test_begun_with_refuses_demonstrations_that_were_edited(tmp_path):
+    assert begun_with(tmp_path, None) == {}
+    found = {"lift": {"checksum": 1}}
+    write_json(tmp_path / DEMONSTRATIONS_FILE, signed(found))
+    assert begun_with(tmp_path, None) == found
+    write_json(tmp_path / DEMONSTRATIONS_FILE, signed(found) | {"lift": {"checksum": 2}})
+    with pytest.raises(ReconvergeError, match=r"demonstrations\.json: is not as it was written"):
+        begun_with(tmp_path, None)

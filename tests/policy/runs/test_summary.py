@@ -17,6 +17,7 @@ from reconverge.policy.runs.summary import (
     success_rows,
     summarize,
 )
+from reconverge.seal import signed
 from support.counted import Counted
 from support.summaries import NAMES, finished, two_tasks, write_summary
 
@@ -216,3 +217,11 @@ def test_read_summary_takes_a_folder_or_the_file(tmp_path):
     assert read_summary(folder) == read_summary(folder / "summary.json")
     with pytest.raises(ReconvergeError, match="give folders of finished runs"):
         read_summary(tmp_path)
+
+
+def test_read_summary_refuses_one_that_was_edited(tmp_path):
+    folder = write_summary(tmp_path / "run", signed(two_tasks()))
+    assert read_summary(folder).average_success == 0.9
+    edited = write_summary(tmp_path / "edited", signed(two_tasks()) | {"average_success": 0.95})
+    with pytest.raises(ReconvergeError, match=r"summary\.json: is not as it was written"):
+        read_summary(edited)
