@@ -41,14 +41,14 @@ class GeneratorReplayOptions:
     """A diffusion model of windows, trained continually with its own replay."""
 
     name: str = "generator"
-    batch_size: int = option(256, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
+    batch_size: int = option(128, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
     pool: int = option(8000, POOL_MEANING, at_least=1, at_most=LARGEST_POOL)
-    updates: int = option(2000, "updates of the generator after each task", at_least=1)
+    updates: int = option(1000, "updates of the generator after each task", at_least=1)
     network: MLPOptions = option(MLPOptions(width=384), "the generator's network")
     diffusion: DiffusionOptions = option(
         DiffusionOptions(num_inference_steps=50), "the generator's diffusion process"
     )
-    learning_rate: float = option(1e-3, "peak of the generator's learning rate", at_least=0)
+    learning_rate: float = option(2e-3, "peak of the generator's learning rate", at_least=0)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RolloutReplayOptions:
     """The frozen previous policy acts in the simulator; its successes are replayed."""
 
     name: str = "rollout"
-    batch_size: int = option(256, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
+    batch_size: int = option(128, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
     pool: int = option(
         8000,
         POOL_MEANING + ", from its successes in 100 episodes",
@@ -70,7 +70,7 @@ class DemonstrationReplayOptions:
     """Stored demonstrations of earlier tasks: all of them, an upper bound, or a few."""
 
     name: str = "demonstrations"
-    batch_size: int = option(256, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
+    batch_size: int = option(128, BATCH_MEANING, at_least=1, at_most=LARGEST_BATCH)
     pool: int = option(
         8000,
         POOL_MEANING + "; all that are kept, where the policy learns from pictures",
@@ -181,7 +181,7 @@ class RunOptions:
     )
     updates_per_task: int = option(2000, "gradient updates on each task", at_least=1)
     batch_size: int = option(
-        256, "windows of the current task in each update", at_least=1, at_most=LARGEST_BATCH
+        128, "windows of the current task in each update", at_least=1, at_most=LARGEST_BATCH
     )
     resume: str | None = option(
         None,
