@@ -5,8 +5,8 @@ A setting is a folder of runs; differences are paired by seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,9 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs with one penalty and without, in the order of the seeds that both have."""
+    """Runs with one penalty and without, in the order of the seeds that both have; of the two runs
+    of a seed the probes that both have.
+    """
 
     name: str
     penalty: str
@@ -74,6 +76,21 @@ class Setting:
         """Return the measure with the penalty less without it, one number a seed."""
         pairs = zip(self.held, self.without, strict=True)
         return np.array([measure(held) - measure(without) for held, without in pairs])
+
+
+def with_probes_of(run: Summary, other: Summary) -> Summary:
+    """Return the run with those of its probes that `other` has too: of the same task while the same
+    one was learned, after the same updates, of the same number of rollouts.
+    """
+    theirs = {(c.task, c.while_learning, c.n_rollouts): c.updates for c in other.probes}
+    curves = []
+    for curve in run.probes:
+        shared = theirs.get((curve.task, curve.while_learning, curve.n_rollouts), [])
+        probes = zip(curve.updates, curve.success, strict=True)
+        kept = {update: success for update, success in probes if update in shared}
+        if kept:
+            curves.append(replace(curve, updates=list(kept), success=list(kept.values())))
+    return replace(run, probes=curves)
 
 
 def write_stress(folders: Sequence[Path], output: Path) -> str:
@@ -124,14 +141,34 @@ def read_settings(folder: Path) -> list[Setting]:
         held = [run for run in runs if run.seed in without]
         if held:
             penalty = name.removeprefix(f"{words(held[0].method)}, ")
-            partners = [without[run.seed] for run in held]
-            settings.append(Setting(words(folder.name), penalty, partners, held))
+            settings.append(_pair(words(folder.name), penalty, without, held))
     if not settings:
         raise ReconvergeError(
             f"{folder}: no seed has a run with a Fisher penalty and one without; add the missing "
             "one"
         )
     return settings
+
+
+def _pair(
+    name: str, penalty: str, without: Mapping[int, Summary], held: Sequence[Summary]
+) -> Setting:
+    """Pair runs with those `without` a penalty, by seed; ReconvergeError without shared probes."""
+    pairs = [(without[run.seed], run) for run in held]
+    setting = Setting(
+        name,
+        penalty,
+        [with_probes_of(one, other) for one, other in pairs],
+        [with_probes_of(other, one) for one, other in pairs],
+    )
+    for run in setting.held:
+        if not run.probes:
+            raise ReconvergeError(
+                f"{name}: seed {run.seed}: no probe of the run with {penalty} is in the one "
+                "without a penalty; probe both after the same updates, with one "
+                "evaluation.probe_rollouts"
+            )
+    return setting
 
 
 def stress_table(settings: Sequence[Setting]) -> Table:
@@ -152,7 +189,8 @@ def stress_table(settings: Sequence[Setting]) -> Table:
             rows.append([*map(Cell, what), without, held, difference])
     sides = ["without the penalty", "with the penalty", "difference (points)"]
     return Table(
-        "Means over seeds, with 95 % intervals (Student's t); differences are paired by seed.",
+        "Means over seeds, with 95 % intervals (Student's t); differences are paired by seed, "
+        "dip and loss are of the probes that both runs of a pair have.",
         ["setting", "penalty", "seeds", "measure", *sides],
         rows,
     )

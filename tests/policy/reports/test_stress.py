@@ -99,3 +99,31 @@ def test_read_settings_refuses_what_is_no_pair(write, others, said):
         write("hard", f"t{i}", other)
     with pytest.raises(ReconvergeError, match=said):
         read_settings(folder)
+
+
+def test_differences_are_of_the_probes_that_both_runs_have(write):
+    """The penalty alone has a second task probed, a later probe, and one of other episodes."""
+    held = summary(0, "rank1")
+    (curve,) = held["probes"]
+    held["probes"] = [
+        {**curve, "updates": [2, 20, 50], "success": [0.8, 0.0, 0.4]},
+        {**curve, "task": "b", "while_learning": "b", "success": [0.0, 0.0, 0.0]},
+        {**curve, "task": "b", "while_learning": "a", "n_rollouts": 5},
+    ]
+    bare = summary(0, "none")
+    bare["probes"].append(
+        {**curve, "task": "b", "while_learning": "a", "updates": [2, 50, 200], "success": [0, 0, 0]}
+    )
+    write("hard", "r", bare)
+    (setting,) = read_settings(write("hard", "t", held))
+    dip, loss = (MEASURES[name].of for name in ("dip", "loss while learning"))
+    assert setting.differences(dip) == pytest.approx([0.6 - 0.5])
+    assert setting.differences(loss) == pytest.approx([0.4 - 0.3])
+
+
+def test_read_settings_refuses_a_pair_without_a_probe_in_common(write):
+    held = summary(0, "rank1")
+    held["probes"][0]["updates"] = [3, 51, 201]
+    write("hard", "r", summary(0, "none"))
+    with pytest.raises(ReconvergeError, match=r"hard: seed 0: no probe of the run with rank-1"):
+        read_settings(write("hard", "t", held))
