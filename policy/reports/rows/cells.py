@@ -12,7 +12,10 @@ import numpy as np
 
 from reconverge.policy.runs.metrics import student, wilson
 
-PERCENT, UNBOUNDED = (0.0, 100.0), (-np.inf, np.inf)  # spans of what is shown
+PERCENT, POINTS, UNBOUNDED = (0.0, 100.0), (-100.0, 100.0), (-np.inf, np.inf)
+"""Spans of what is shown."""
+ALIKE = 1e-9  # differences below it are of rounding
+INTERVALS = "95 % intervals (Student's t, cut to what there can be)"
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,20 @@ class Table:
     heat: bool = False  # values are success rates, shown as small coloured cells
 
 
-def number(value: float) -> str:
-    """Write one decimal, and no minus before zero."""
-    return f"{round(value, 1) + 0.0:.1f}"
+def number(value: float, decimals: int = 1) -> str:
+    """Write so many decimals, and no minus before zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def change(value: float, decimals: int) -> str:
+    """Write a change with its sign; 0 has none."""
+    rounded = round(value, decimals)
+    return f"{rounded:+.{decimals}f}" if rounded else "0"
+
+
+def decimals_of(n: int | None) -> int:
+    """Return the decimals of a rate in %: one where one of `n` rollouts is less than 1 %."""
+    return 1 if n is not None and n > 100 else 0
 
 
 def with_interval(value: str, low: str, high: str) -> str:
@@ -44,14 +58,16 @@ def with_interval(value: str, low: str, high: str) -> str:
 
 
 def rate_cell(rate: float | None, n: int | None = None) -> Cell:
-    """Show a success rate in %, with Wilson's 95 % interval where it is of `n` rollouts."""
+    """Show a rate in %, as finely as `n` rollouts tell it."""
+    return Cell("") if rate is None else Cell(number(100 * rate, decimals_of(n)), rate)
+
+
+def interval_cell(rate: float | None, n: int) -> Cell:
+    """Show a success rate of `n` rollouts in %, with Wilson's 95 % interval."""
     if rate is None:
         return Cell("")
-    text = f"{100 * rate:.0f}"
-    if n is not None:
-        low, high = wilson(round(rate * n), n)
-        text = with_interval(text, f"{100 * low:.0f}", f"{100 * high:.0f}")
-    return Cell(text, rate)
+    shown = (rate, *wilson(round(rate * n), n))
+    return Cell(with_interval(*(number(100 * each, decimals_of(n)) for each in shown)), rate)
 
 
 def mean_interval(points: np.ndarray) -> tuple[float, float] | None:
@@ -67,17 +83,19 @@ def mean_cell(
 ) -> Cell:
     """Show the mean over seeds, times a scale, with its interval; of fractions, as percent.
 
-    The interval is cut to the `span` of what there can be. Seeds that have none are left out, and
-    told.
+    The interval is cut to the `span` of what there can be, which is at least what there was; there
+    is none where all seeds are alike. Seeds that have no value are left out, and told.
     """
     points = scale * np.array([value for value in values if value is not None])
     if not len(points):
         return Cell("")
     interval = mean_interval(points)
-    mean = write(points.mean())
-    text = mean
-    if interval is not None:
-        text = with_interval(mean, *(write(float(np.clip(end, *span))) for end in interval))
+    text = write(points.mean())
+    if interval is not None and np.ptp(points) < ALIKE:
+        text = f"{text} (all alike)"
+    elif interval is not None:
+        low, high = min(span[0], points.min()), max(span[1], points.max())
+        text = with_interval(text, *(write(float(np.clip(end, low, high))) for end in interval))
     if len(points) < len(values):
         text += f", {len(points)} of {len(values)} seeds"
     return Cell(text, float(points.mean()))

@@ -17,8 +17,9 @@ from reconverge.policy.reports.charts.frontier import Cost, frontier
 from reconverge.policy.reports.charts.style import write_png
 from reconverge.policy.reports.render import comma_separated, markdown
 from reconverge.policy.reports.rows.cells import (
+    INTERVALS,
     PERCENT,
-    UNBOUNDED,
+    POINTS,
     Cell,
     Table,
     mean_cell,
@@ -27,27 +28,39 @@ from reconverge.policy.reports.rows.cells import (
     with_interval,
 )
 from reconverge.policy.reports.rows.distance_rows import distances_by_method
-from reconverge.policy.reports.rows.groups import Groups, find_reference, group
-from reconverge.policy.reports.rows.recovery import first_task_returns, recovery_by_method
+from reconverge.policy.reports.rows.groups import Groups, at_once, find_reference, group
+from reconverge.policy.reports.rows.recovery import (
+    first_task_returns,
+    of_episodes,
+    probe_episodes,
+    recovery_by_method,
+)
+from reconverge.policy.reports.rows.run_rows import evaluated
 from reconverge.policy.runs import metrics
 from reconverge.policy.runs.summary import Summary, learning_areas, read_summary
 
 Measures = dict[str, Callable[[Summary], float | None]]
-MEASURES: Measures = {
-    "average success (%)": lambda s: s.average_success,
+SUCCESS: Measures = {"average success (%)": lambda s: s.average_success}
+"""Columns, from fractions."""
+FORGETTING: Measures = {
     "forgetting (points)": lambda s: s.forgetting.just_learned_all,
     "forgetting without the last task (points)": lambda s: s.forgetting.just_learned_without_last,
     "forgetting from the best (points)": lambda s: s.forgetting.max_without_last,
     "backward transfer (points)": lambda s: s.backward_transfer,
 }
-"""Columns, from fractions."""
-SPANS = dict.fromkeys(("average success (%)", "FWT (%)", "AUC (%)"), PERCENT)
+"""Columns that a run has whose tasks were learned in turn, as those of TRANSFER."""
 TRANSFER: Measures = {
     "FWT (%)": lambda s: s.libero.fwt if s.libero else None,
-    "NBT (points)": lambda s: s.libero.nbt if s.libero else None,
+    "NBT (points)": lambda s: metrics.nbt(metrics.success_matrix(s.success)),  # see `metrics.nbt`
     "AUC (%)": lambda s: s.libero.auc if s.libero else None,
     "lowest probe (% of its best)": lambda s: s.lowest_share.share if s.lowest_share else None,
 }
+SPANS = {
+    **dict.fromkeys((*SUCCESS, "FWT (%)", "AUC (%)", "lowest probe (% of its best)"), PERCENT),
+    "forgetting from the best (points)": PERCENT,
+    "forward transfer (%)": (-np.inf, 100.0),
+}
+"""What there can be of a measure; POINTS of the others."""
 DECIDING = (
     "tasks",
     "method",
@@ -63,7 +76,7 @@ DECIDING = (
     "changes",
     "versions",
 )
-UNEQUAL = ("demonstrations", "changes")
+UNEQUAL = ("demonstrations", "changes", "hardware.precision", "hardware.device", "probe episodes")
 """Of these, those that runs of one setting should share, and are told of where they do not."""
 
 
@@ -77,7 +90,7 @@ def write_comparison(paths: Sequence[Path], output: Path, reference: str | None 
     groups = group(runs)
     first = next(iter(groups.values()))[0]
     runs_of = "1 run of" if len(paths) == 1 else f"{len(paths)} runs of"
-    text = f"{runs_of} {', '.join(first.tasks)}; {first.n_rollouts} rollouts a task.\n"
+    text = f"{runs_of} {', '.join(first.tasks)}; {evaluated(first)}.\n"
     settings = [_setting(run) for run in runs]
     for name in UNEQUAL:
         known = [setting[name] for setting in settings if setting[name] is not None]
@@ -123,32 +136,44 @@ def comparison_tables(groups: Groups, reference: str | None = None) -> dict[str,
 def success_table(groups: Groups) -> Table:
     """One row a method: the means of every measure and of the minutes."""
     rows = []
-    for row, runs in zip(_means(groups, MEASURES), groups.values(), strict=True):
+    measures = SUCCESS | _in_turn(FORGETTING)
+    measures = {name: get for name, get in measures.items() if _is_known(get, groups)}
+    for row, runs in zip(_means(groups, measures), groups.values(), strict=True):
         minutes = float(np.mean([run.seconds.total for run in runs])) / 60
         kept = [run.memory_bytes / 1e6 for run in runs if run.memory_bytes is not None]
         memory = Cell(number(float(np.mean(kept))), float(np.mean(kept))) if kept else Cell("")
         rows.append([*row, Cell(number(minutes), minutes), memory])
-    caption = (
-        "Means over seeds, with 95 % intervals (Student's t); what is kept of past tasks, in MB."
-    )
-    return Table(caption, ["method", "seeds", *MEASURES, "minutes", "memory (MB)"], rows)
+    caption = f"Means over seeds, with {INTERVALS}; what is kept of past tasks, in MB."
+    return Table(caption, ["method", "seeds", *measures, "minutes", "memory (MB)"], rows)
 
 
 def transfer_table(groups: Groups) -> Table | None:
     """One row a method: the means of what a run has measured of transfer; None if nothing."""
     every = [run for runs in groups.values() for run in runs]
     alone = [run for run in every if run.method == "single"]
-    measures = {"forward transfer (%)": partial(_forward_transfer, alone=alone)} | TRANSFER
-    measures = {
-        name: get for name, get in measures.items() if any(get(run) is not None for run in every)
-    }
+    forward: Measures = {"forward transfer (%)": partial(_forward_transfer, alone=alone)}
+    measures = _in_turn(forward | TRANSFER)
+    measures = {name: get for name, get in measures.items() if _is_known(get, groups)}
+    probes = ", ".join(filter(None, ["the lowest probe of an earlier task", of_episodes(*every)]))
     caption = (
         "Forward transfer as in Continual World, against the runs of single; FWT, NBT and AUC as "
-        "in LIBERO; the lowest probe of an earlier task. Means over seeds, with 95 % "
-        "intervals (Student's t)."
+        f"in LIBERO; {probes}. Means over seeds, with {INTERVALS}."
     )
     columns = ["method", "seeds", *measures]
     return Table(caption, columns, _means(groups, measures)) if measures else None
+
+
+def _in_turn(measures: Measures) -> Measures:
+    """Return the measures, None of a run that learned all tasks at once."""
+
+    def limited(get: Callable[[Summary], float | None]) -> Callable[[Summary], float | None]:
+        return lambda run: None if at_once(run) else get(run)
+
+    return {name: limited(get) for name, get in measures.items()}
+
+
+def _is_known(get: Callable[[Summary], float | None], groups: Groups) -> bool:
+    return any(get(run) is not None for runs in groups.values() for run in runs)
 
 
 def _means(groups: Groups, measures: Measures) -> list[list[Cell]]:
@@ -157,7 +182,7 @@ def _means(groups: Groups, measures: Measures) -> list[list[Cell]]:
             Cell(name),
             Cell(str(len(runs)), len(runs)),
             *(
-                mean_cell([get(run) for run in runs], span=SPANS.get(measure, UNBOUNDED))
+                mean_cell([get(run) for run in runs], span=SPANS.get(measure, POINTS))
                 for measure, get in measures.items()
             ),
         ]
@@ -201,11 +226,12 @@ def paired_table(groups: Groups, reference: str) -> Table | None:
         ).statistic
         share = float(wins) / (len(runs) * len(base))
         pairs = Cell(str(len(differences)), len(differences))
-        rows.append([Cell(name), pairs, mean_cell(differences), Cell(f"{share:.2f}", share)])
+        rows.append(
+            [Cell(name), pairs, mean_cell(differences, span=POINTS), Cell(f"{share:.2f}", share)]
+        )
     return (
         Table(
-            f"Differences of average success to {reference} on the same seeds, with 95 % "
-            "intervals (Student's t).",
+            f"Differences of average success to {reference} on the same seeds, with {INTERVALS}.",
             ["method", "same seeds", "difference (points)", "probability of improvement"],
             rows,
         )
@@ -220,19 +246,24 @@ def runs_table(runs: Sequence[Summary], names: Sequence[str]) -> Table:
     for name, run in zip(names, runs, strict=True):
         average, (low, high) = 100 * run.average_success, run.average_success_ci95
         success = with_interval(number(average), number(100 * low), number(100 * high))
-        forgetting, minutes = 100 * run.forgetting.just_learned_all, run.seconds.total / 60
+        minutes = run.seconds.total / 60
         rows.append(
             [
                 Cell(name),
                 Cell(run.method),
                 Cell(str(run.seed), run.seed),
                 Cell(success, average),
-                Cell(number(forgetting), forgetting),
+                _forgetting_cell(run),
                 Cell(number(minutes), minutes),
             ]
         )
     columns = ["run", "method", "seed", "average success (%)", "forgetting (points)", "minutes"]
     return Table("The runs, with Wilson's 95 % intervals over their rollouts.", columns, rows)
+
+
+def _forgetting_cell(run: Summary) -> Cell:
+    points = 100 * run.forgetting.just_learned_all
+    return Cell("") if at_once(run) else Cell(number(points), points)
 
 
 def final_success(runs: Sequence[Summary], names: Sequence[str]) -> Table:
@@ -241,7 +272,7 @@ def final_success(runs: Sequence[Summary], names: Sequence[str]) -> Table:
     rows = []
     for name, run in zip(names, runs, strict=True):
         end = dict(zip(run.tasks, run.success[-1], strict=True))
-        rows.append([Cell(name), *(rate_cell(end.get(task)) for task in tasks)])
+        rows.append([Cell(name), *(rate_cell(end.get(task), run.n_rollouts) for task in tasks)])
     caption = "Success (%) of every task at the end of each run."
     return Table(caption, ["run", *tasks], rows, heat=True)
 
@@ -258,10 +289,14 @@ def differing_options(runs: Sequence[Summary], names: Sequence[str]) -> Table | 
 
 
 def _setting(run: Summary) -> dict[str, Any]:
-    """Return what decides a run's result, by the names of DECIDING; of demonstrations their sum."""
+    """Return what decides a run's result: DECIDING, of demonstrations their sum, what computed it,
+    and what its probes are of. None: not known, as of older runs.
+    """
     setting = {name: getattr(run, name) for name in DECIDING}
     sums = {t: one["sha256"] for t, one in run.demonstrations.items() if "sha256" in one}
-    return {**setting, "demonstrations": sums or None}  # None: not known, as of older runs
+    machine = {f"hardware.{name}": run.hardware.get(name) for name in ("precision", "device")}
+    probes = {"probe episodes": probe_episodes(run) or None}
+    return {**setting, "demonstrations": sums or None, **machine, **probes}
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+
+import numpy as np
 
 from reconverge.policy.images.distances import Distances
-from reconverge.policy.reports.rows.cells import Cell, Table, mean_cell
+from reconverge.policy.reports.rows.cells import INTERVALS, Cell, Table, change, mean_cell, number
 from reconverge.policy.reports.rows.groups import Groups
 from reconverge.policy.reports.rows.recovery import recovery_tables
 from reconverge.policy.runs.summary import Summary
@@ -39,7 +42,7 @@ def distance_tables(summary: Summary) -> list[Table]:
         f"Frechet distance in the features of {WORDS[found.features]} between {found.pictures} "
         "generated pictures and the test pictures of the task of each column, after learning the "
         f"task of each row. At the end {found.average:.2f} in the mean, "
-        f"{found.forgetting.just_learned_all:+.2f} since each task was learned."
+        f"{change(found.forgetting.just_learned_all, 2)} since each task was learned."
     )
     matrix = Table(caption, ["after learning", *summary.tasks], rows, sortable=False)
     return [matrix, *(replace(t, caption=RECOVERY) for t in recovery_tables(found.recovery))]
@@ -53,17 +56,16 @@ def distances_by_method(groups: Groups) -> Table | None:
         if not found:
             continue
         features |= {WORDS[each.features] for each in found}
-        average = mean_cell([each.average for each in found], 1.0, "{:.2f}".format)
-        growth = mean_cell(
-            [each.forgetting.just_learned_all for each in found], 1.0, "{:.2f}".format
-        )
+        two = partial(number, decimals=2)
+        average = mean_cell([each.average for each in found], 1.0, two, (0.0, np.inf))
+        growth = mean_cell([each.forgetting.just_learned_all for each in found], 1.0, two)
         rows.append([Cell(name), Cell(str(len(found)), len(found)), average, growth])
     if not rows:
         return None
     caption = (
         f"Frechet distance in the features of {' and '.join(sorted(features))}: mean of all "
         "tasks after the last one, and how much it has grown since each was learned. Means over "
-        "seeds, with 95 % intervals (Student's t)."
+        f"seeds, with {INTERVALS}."
     )
     return Table(caption, ["method", "seeds", "distance", "growth"], rows)
 

@@ -15,6 +15,8 @@ Groups = dict[str, list[Summary]]
 SETTING = ("tasks", "updates_per_task", "n_rollouts", "evaluation_seeds", "network")
 METHOD = ("method", "fisher", "replay")
 """Groups of options that make one method; the others must be equal."""
+ALL_AT_ONCE = ("multitask",)
+"""Methods that learn all tasks from the first update on."""
 WORDS = {
     "er": "ER",
     "agem": "A-GEM",
@@ -60,6 +62,11 @@ def find_reference(groups: Groups, name: str | None = None) -> str:
     if name not in groups:
         raise unknown("reference", name, groups)
     return name
+
+
+def at_once(summary: Summary) -> bool:
+    """Say whether a run learned all tasks at once: it has forgotten none and come back to none."""
+    return summary.method in ALL_AT_ONCE
 
 
 def words(name: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from reconverge.policy.reports.rows.cells import Cell, Table, rate_cell
+from reconverge.policy.reports.rows.groups import at_once
 from reconverge.policy.runs.metrics import FRACTIONS
 from reconverge.policy.runs.summary import ProbeCurve, Summary, TaskRecovery, lowest_shares
 
@@ -24,6 +26,20 @@ CAPTIONS: dict[Measure, str] = {
     "probe at a share of the earlier one's success just after it was learned, whatever came before "
     "or after. ?: not probed, or not recorded. One number a seed.",
 }
+
+
+def probe_episodes(*runs: Summary) -> list[int]:
+    """Return the numbers of episodes of the runs' probes of earlier tasks, each once."""
+    return sorted({curve.n_rollouts for run in runs for curve in run.probes})
+
+
+def of_episodes(*runs: Summary) -> str:
+    """Say of how many episodes, or pictures, probes are; nothing where that is not known."""
+    counts = probe_episodes(*runs)
+    if not counts:
+        return ""
+    one = "probed picture" if runs[0].judge else "probe episode"
+    return f"of {' or '.join(map(str, counts))} {one}{'' if counts == [1] else 's'}"
 
 
 def updates_cell(entry: TaskRecovery, measure: Measure = "updates") -> Cell:
@@ -67,12 +83,16 @@ def slowest_table(entries: Sequence[TaskRecovery]) -> Table:
     )
 
 
-def recovery_tables(entries: Sequence[TaskRecovery]) -> list[Table]:
-    """Return the table of a run; before it, where it has many rows, the slowest tasks alone."""
+def recovery_tables(entries: Sequence[TaskRecovery], episodes: str = "") -> list[Table]:
+    """Return the table of a run; before it, where it has many rows, the slowest tasks alone.
+
+    `episodes` are the words of `of_episodes`.
+    """
     if not entries:
         return []
     table = recovery_table(entries)
-    return [table] if len(table.rows) <= FEW else [slowest_table(entries), table]
+    tables = [table] if len(table.rows) <= FEW else [slowest_table(entries), table]
+    return [replace(table, caption=_with_episodes(table.caption, episodes)) for table in tables]
 
 
 def lowest_table(probes: Sequence[ProbeCurve]) -> Table | None:
@@ -84,9 +104,10 @@ def lowest_table(probes: Sequence[ProbeCurve]) -> Table | None:
     if not found:
         return None
     tasks, transitions = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
+    counts = " or ".join(map(str, sorted({curve.n_rollouts for curve in probes})))
     return Table(
-        "Lowest probe of the task of each row while learning the task of each column, in % of the "
-        "best success measured of it before. *: below 90 %.",
+        f"Lowest probe (n = {counts}) of the task of each row while learning the task of each "
+        "column, in % of the best success measured of it before. *: below 90 %.",
         ["task", *transitions],
         [
             [Cell(task), *(_share_cell(found.get((task, later))) for later in transitions)]
@@ -114,7 +135,13 @@ def recovery_by_method(groups: Mapping[str, Sequence[Summary]], measure: Measure
                     rows.append([Cell(name), Cell(task), Cell(f"{100 * target:.0f} %"), *cells])
     later = [f"while {task}" for task in tasks[1:]]
     columns = ["method", "task", "of its success", *later]
-    return Table(CAPTIONS[measure], columns, rows) if rows else None
+    episodes = of_episodes(*(run for runs in groups.values() for run in runs))
+    caption = _with_episodes(CAPTIONS[measure], episodes)
+    return Table(caption, columns, rows) if rows else None
+
+
+def _with_episodes(caption: str, episodes: str) -> str:
+    return f"{caption} Rates are {episodes}." if episodes else caption
 
 
 def first_task_returns(
@@ -174,6 +201,6 @@ def _over_seeds(
 def _by_place(run: Summary) -> ByPlace:
     """Sort what a run tells of recovery: of fifty tasks there are thousands of entries."""
     found: dict[Place, list[TaskRecovery]] = {}
-    for entry in run.recovery:
+    for entry in () if at_once(run) else run.recovery:
         found.setdefault((entry.task, entry.while_learning, entry.target), []).append(entry)
     return found

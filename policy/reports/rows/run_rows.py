@@ -7,15 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reconverge.policy.reports.rows.cells import Cell, Table, number, rate_cell
-from reconverge.policy.reports.rows.recovery import updates_cell
+from reconverge.policy.reports.rows.cells import (
+    Cell,
+    Table,
+    change,
+    decimals_of,
+    interval_cell,
+    number,
+    rate_cell,
+)
+from reconverge.policy.reports.rows.groups import at_once
+from reconverge.policy.reports.rows.recovery import of_episodes, updates_cell
 from reconverge.policy.reports.run import ReplayQuality
 from reconverge.policy.runs import metrics
-from reconverge.policy.runs.summary import Libero, Rates, Summary, TaskRecovery
+from reconverge.policy.runs.summary import Rates, Summary
 
 SLOWEST = "slowest return to 90 %"
 LOWEST = "lowest probe"
 FWT = "LIBERO's FWT"
+WILSON = "Wilson's 95 % intervals"
 
 
 @dataclass(frozen=True)
@@ -25,10 +35,31 @@ class Headline:
     note: str
 
 
+def evaluated(summary: Summary) -> str:
+    """Say what a task was evaluated with, and whether settings were chosen on the same episodes."""
+    chosen = summary.evaluation_seeds == "selection"
+    note = " (selection episodes: settings were chosen on them)" if chosen else ""
+    return f"{_evaluations(summary.n_rollouts, _one(summary))} a task{note}"
+
+
 def headlines(summary: Summary) -> list[Headline]:
     """Return what the run comes to, with 95 % intervals."""
     average, interval = 100 * summary.average_success, _interval(summary.average_success_ci95)
-    found = [Headline("average success", f"{number(average)} %", interval)]
+    minutes = {
+        name: f"{getattr(summary.seconds, name) / 60:.1f}"
+        for name in ("training", "evaluation", "total")
+    }
+    note = f"training {minutes['training']}, evaluation {minutes['evaluation']} minutes"
+    return [
+        Headline("average success", f"{number(average)} %", interval),
+        *([] if at_once(summary) else _in_turn(summary)),
+        Headline("time", f"{minutes['total']} minutes", note),
+    ]
+
+
+def _in_turn(summary: Summary) -> list[Headline]:
+    """Return what comes of learning one task after the other."""
+    found = []
     R, K = metrics.success_matrix(summary.success), len(summary.tasks)
     rates = np.concatenate([np.diag(R)[:-1], R[-1, :-1]]).tolist()
     for label, value, terms, sign in (
@@ -41,22 +72,21 @@ def headlines(summary: Summary) -> list[Headline]:
         bounds = metrics.combination_interval(weights, rates, [summary.n_rollouts] * len(rates))
         found.append(Headline(label, f"{number(100 * value)} points", _interval(bounds)))
     if summary.recovery:
-        found.append(_slowest(summary.recovery))
+        found.append(_slowest(summary))
     if low := summary.lowest_share:
         where = f"{low.task} while learning {low.while_learning}, after {low.update} updates"
-        found.append(Headline(LOWEST, f"{number(100 * low.share)} %", f"of its best: {where}"))
+        note = _with_episodes(f"of its best: {where}", summary)
+        found.append(Headline(LOWEST, f"{number(100 * low.share)} %", note))
     if summary.libero and (summary.libero.fwt, summary.libero.nbt) != (None, None):
-        found.append(_libero(summary.libero))
-    minutes = {
-        name: f"{getattr(summary.seconds, name) / 60:.1f}"
-        for name in ("training", "evaluation", "total")
-    }
-    note = f"training {minutes['training']}, evaluation {minutes['evaluation']} minutes"
-    return [*found, Headline("time", f"{minutes['total']} minutes", note)]
+        found.append(_libero(summary))
+    return found
 
 
-def _libero(measured: Libero) -> Headline:
-    rates = {"NBT": (measured.nbt, "points"), "AUC": (measured.auc, "%")}
+def _libero(summary: Summary) -> Headline:
+    measured = summary.libero
+    assert measured is not None
+    nbt = metrics.nbt(metrics.success_matrix(summary.success))  # older files have another mean
+    rates = {"NBT": (nbt, "points"), "AUC": (measured.auc, "%")}
     note = [
         f"{name} {number(100 * v)} {unit}" for name, (v, unit) in rates.items() if v is not None
     ]
@@ -65,41 +95,71 @@ def _libero(measured: Libero) -> Headline:
     return Headline(FWT, f"{number(100 * measured.fwt)} %", ", ".join(note))
 
 
-def _slowest(entries: Sequence[TaskRecovery]) -> Headline:
-    known = [e for e in entries if e.target == 0.9 and (e.updates, e.censored_at) != (None, None)]
+def _slowest(summary: Summary) -> Headline:
+    entries = [entry for entry in summary.recovery if entry.target == 0.9]
+    known = [e for e in entries if (e.updates, e.censored_at) != (None, None)]
     if not known:
         return Headline(SLOWEST, "unknown", "no task had a success to come back to")
     slowest = max(known, key=lambda entry: updates_cell(entry).value or 0.0)
     if slowest.updates == 0:
-        return Headline(SLOWEST, "none fell", "no probe found a task below 90 % of its success")
+        note = "no probe found a task below 90 % of its success"
+        return Headline(SLOWEST, "none fell", _with_episodes(note, summary))
     note = f"of {slowest.task} while learning {slowest.while_learning}"
-    return Headline(SLOWEST, f"{updates_cell(slowest).text} updates", note)
+    text = f"{updates_cell(slowest).text} updates"
+    return Headline(SLOWEST, text, _with_episodes(note, summary))
 
 
-def success_by_task(caption: str, tasks: Sequence[str], success: Rates, n_rollouts: int) -> Table:
+def _with_episodes(note: str, summary: Summary) -> str:
+    episodes = of_episodes(summary)
+    return f"{note}, {episodes}" if episodes else note
+
+
+def task_table(summary: Summary) -> Table:
+    """One row a task: as `success_by_task`; of tasks learned at once the end alone."""
+    s, caption = summary, "Success of every task"
+    if not at_once(s):
+        return success_by_task(caption, s.tasks, s.success, s.n_rollouts, _one(s))
+    rows = [
+        [Cell(f"{i + 1} {task}", i), interval_cell(rate, s.n_rollouts)]
+        for i, (task, rate) in enumerate(zip(s.tasks, s.success[-1], strict=True))
+    ]
+    caption = f"{caption}: {_evaluations(s.n_rollouts, _one(s))} each, {WILSON}."
+    return Table(caption, ["task", "at the end (%)"], rows)
+
+
+def success_by_task(
+    caption: str, tasks: Sequence[str], success: Rates, n_rollouts: int, of: str = "rollout"
+) -> Table:
     """One row a task of those learned so far: just learned, and after the last of them."""
     rows = []
     for i, task in enumerate(tasks):
         learned, last = success[i][i], success[len(tasks) - 1][i]
-        change = None if learned is None or last is None else 100 * (last - learned)
-        text = "" if change is None else f"{change:+.0f}" if change else "0"
-        cells = [rate_cell(learned, n_rollouts), rate_cell(last, n_rollouts), Cell(text, change)]
-        rows.append([Cell(f"{i + 1} {task}", i), *cells])
+        gained = None if learned is None or last is None else 100 * (last - learned)
+        text = "" if gained is None else change(gained, decimals_of(n_rollouts))
+        cells = [interval_cell(learned, n_rollouts), interval_cell(last, n_rollouts)]
+        rows.append([Cell(f"{i + 1} {task}", i), *cells, Cell(text, gained)])
     columns = ["task", "just learned (%)", "after the last task (%)", "change (points)"]
-    rollouts = "1 rollout" if n_rollouts == 1 else f"{n_rollouts} rollouts"
-    return Table(f"{caption}: {rollouts} each, Wilson's 95 % intervals.", columns, rows)
+    return Table(f"{caption}: {_evaluations(n_rollouts, of)} each, {WILSON}.", columns, rows)
 
 
 def success_matrix(summary: Summary) -> Table:
-    rows = [
-        [Cell(f"{i + 1} {task}"), *map(rate_cell, row)]
-        for i, (task, row) in enumerate(zip(summary.tasks, summary.success, strict=True))
+    """One row a task learned; of tasks learned at once one an evaluation."""
+    together, updates = at_once(summary), summary.updates_per_task
+    heads = [
+        f"{updates * (i + 1)} updates" if together else f"{i + 1} {task}"
+        for i, task in enumerate(summary.tasks)
     ]
+    rows = [
+        [Cell(head), *(rate_cell(rate, summary.n_rollouts) for rate in row)]
+        for head, row in zip(heads, summary.success, strict=True)
+    ]
+    after = "the updates" if together else "learning the task"
     caption = (
-        "Success (%) of the task of each column after learning the task of each row; "
+        f"Success (%) of the task of each column after {after} of each row; "
         "empty where not measured."
     )
-    return Table(caption, ["after learning", *summary.tasks], rows, sortable=False, heat=True)
+    columns = ["after" if together else "after learning", *summary.tasks]
+    return Table(caption, columns, rows, sortable=False, heat=True)
 
 
 def replay_distances(replay: Sequence[ReplayQuality]) -> Table:
@@ -116,6 +176,14 @@ def replay_distances(replay: Sequence[ReplayQuality]) -> Table:
         ["task", "generated", "real", "ratio"],
         rows,
     )
+
+
+def _one(summary: Summary) -> str:
+    return "generated picture" if summary.judge else "rollout"
+
+
+def _evaluations(n: int, one: str) -> str:
+    return f"{n} {one}{'' if n == 1 else 's'}"
 
 
 def _interval(bounds: Sequence[float]) -> str:

@@ -16,7 +16,7 @@ from reconverge.files import write_text
 from reconverge.policy.reports.charts import results as charts
 from reconverge.policy.reports.charts.style import write_png
 from reconverge.policy.reports.render import comma_separated, markdown
-from reconverge.policy.reports.rows.cells import PERCENT, UNBOUNDED, Cell, Table, mean_cell
+from reconverge.policy.reports.rows.cells import INTERVALS, PERCENT, POINTS, Cell, Table, mean_cell
 from reconverge.policy.reports.rows.groups import group, words
 from reconverge.policy.runs.summary import Summary, read_summary
 
@@ -50,6 +50,11 @@ class Measure:
     of: Callable[[Summary], float]
     unit: str  # "%" or "points"
     better: str  # "more" or "less"
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """What there can be, in the unit."""
+        return PERCENT if self.unit == "%" else POINTS
 
 
 MEASURES = {
@@ -179,17 +184,15 @@ def stress_table(settings: Sequence[Setting]) -> Table:
             seeds = len(setting.held)
             what = [setting.name, setting.penalty, str(seeds), f"{name} ({measure.unit})"]
             without, held = (
-                mean_cell(
-                    [measure.of(run) for run in runs],
-                    span=PERCENT if measure.unit == "%" else UNBOUNDED,
-                )
+                mean_cell([measure.of(run) for run in runs], span=measure.span)
                 for runs in (setting.without, setting.held)
             )
-            difference = mean_cell(list(setting.differences(measure.of)))
+            widest = measure.span[1] - measure.span[0]
+            difference = mean_cell(list(setting.differences(measure.of)), span=(-widest, widest))
             rows.append([*map(Cell, what), without, held, difference])
     sides = ["without the penalty", "with the penalty", "difference (points)"]
     return Table(
-        "Means over seeds, with 95 % intervals (Student's t); differences are paired by seed, "
+        f"Means over seeds, with {INTERVALS}; differences are paired by seed, "
         "dip and loss are of the probes that both runs of a pair have.",
         ["setting", "penalty", "seeds", "measure", *sides],
         rows,

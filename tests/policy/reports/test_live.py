@@ -45,7 +45,7 @@ def test_print_summary_shows_the_matrix_recovery_and_headlines():
     assert ["lift", "can", "20", "20", "20"] in rows
     assert ["lift", "square", "> 20", "> 20", "> 20"] in rows
     assert ["lift", "0*", "0*"] in rows
-    assert "lowest probe 0.0 % (of its best: lift while learning can, after 2 updates)" in text
+    assert "lowest probe 0.0 % (of its best: lift while learning can, after 2 updates, of 2" in text
     assert "average success 75.0 % (95 % interval 46.8 to 91.1)" in text
     assert "forgetting 8.3 points (95 % interval " in text
     assert "LIBERO's FWT not measured (NBT 12.5 points, see evaluation.probe_current)" in text

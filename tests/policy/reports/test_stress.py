@@ -42,12 +42,12 @@ def test_write_stress_pairs_by_seed(write, tmp_path):
         "2",
     ]
     assert success["without the penalty"] == "75.0 (11.5 to 100.0)"
-    assert success["difference (points)"] == "10.0 (10.0 to 10.0)"
+    assert success["difference (points)"] == "10.0 (all alike)"
     # The probe at 200 updates is no longer early.
-    assert rows["dip (points)"]["without the penalty"] == "50.0 (50.0 to 50.0)"
-    assert rows["dip (points)"]["difference (points)"] == "-20.0 (-20.0 to -20.0)"
-    assert rows["loss while learning (points)"]["without the penalty"] == "50.0 (50.0 to 50.0)"
-    assert rows["just learned (%)"]["with the penalty"] == "100.0 (100.0 to 100.0)"
+    assert rows["dip (points)"]["without the penalty"] == "50.0 (all alike)"
+    assert rows["dip (points)"]["difference (points)"] == "-20.0 (all alike)"
+    assert rows["loss while learning (points)"]["without the penalty"] == "50.0 (all alike)"
+    assert rows["just learned (%)"]["with the penalty"] == "100.0 (all alike)"
     assert "| 75.0 (11.5 to 100.0) |" in text
     assert (tmp_path / "out" / "stress.md").read_text() == text
     assert iio.imread(tmp_path / "out" / "stress.png").std() > 0
@@ -127,3 +127,14 @@ def test_read_settings_refuses_a_pair_without_a_probe_in_common(write):
     write("hard", "r", summary(0, "none"))
     with pytest.raises(ReconvergeError, match=r"hard: seed 0: no probe of the run with rank-1"):
         read_settings(write("hard", "t", held))
+
+
+def test_intervals_stay_within_what_there_can_be(write, tmp_path):
+    for seed, low in ((0, 0.1), (1, 0.5)):
+        write("hard", f"r{seed}", summary(seed, "none", low=low))
+        folder = write("hard", f"t{seed}", summary(seed, "rank1", low=0.6 - low))
+    write_stress([folder], tmp_path / "out")
+    with (tmp_path / "out" / "stress.csv").open() as file:
+        dip = {row["measure"]: row for row in csv.DictReader(file)}["dip (points)"]
+    assert dip["without the penalty"] == "70.0 (-100.0 to 100.0)"
+    assert dip["difference (points)"] == "0.0 (-200.0 to 200.0)"
