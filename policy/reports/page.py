@@ -21,17 +21,19 @@ from reconverge.policy.reports.charts.frontier import frontier
 from reconverge.policy.reports.charts.style import heat_css, svg
 from reconverge.policy.reports.rows import comparison
 from reconverge.policy.reports.rows.distance_rows import distance_tables
-from reconverge.policy.reports.rows.groups import group
+from reconverge.policy.reports.rows.groups import at_once, group
 from reconverge.policy.reports.rows.recovery import (
     first_task_returns,
     lowest_table,
+    of_episodes,
     recovery_tables,
 )
 from reconverge.policy.reports.rows.run_rows import (
+    evaluated,
     headlines,
     replay_distances,
-    success_by_task,
     success_matrix,
+    task_table,
 )
 from reconverge.policy.reports.run import Run, read_run, success_curves
 from reconverge.policy.runs import metrics
@@ -67,6 +69,7 @@ def _run_context(run: Run) -> dict[str, Any]:
     s, replay = run.summary, run.replay
     updates, n = s.updates_per_task, s.n_rollouts
     curves = success_curves(s.tasks, s.success, n, [*s.probes, *s.learning], updates)
+    episodes = of_episodes(s)
     losses = training_charts.losses(run.updates, run.generator_updates, updates)
     return {
         "title": f"{s.method} on {_tasks(s.tasks)}",
@@ -74,11 +77,14 @@ def _run_context(run: Run) -> dict[str, Any]:
         "summary": s,
         "seconds": asdict(s.seconds),
         "headlines": headlines(s),
-        "by_task": success_by_task("Success of every task", s.tasks, s.success, n),
+        "evaluated": evaluated(s),
+        "at_once": at_once(s),
+        "probe_episodes": episodes,
+        "by_task": task_table(s),
         "matrix": success_matrix(s),
         "success": svg(charts.success(curves, len(s.tasks), updates)),
         "lowest": lowest_table(s.probes),
-        "recovery": recovery_tables(s.recovery),
+        "recovery": [] if at_once(s) else recovery_tables(s.recovery, episodes),
         "losses": svg(losses) if run.updates else None,
         "distances": replay_distances(replay) if replay else None,
         "nearest": svg(training_charts.nearest(replay)) if replay else None,
@@ -94,6 +100,7 @@ def _comparison_context(runs: Sequence[Run]) -> dict[str, Any]:
     names, summaries = _names(runs), [run.summary for run in runs]
     context: dict[str, Any] = {
         "title": f"{len(runs)} runs of {_tasks(summaries[0].tasks)}",
+        "evaluated": "; ".join(dict.fromkeys(map(evaluated, summaries))),
         "runs": comparison.runs_table(summaries, names),
         "final": comparison.final_success(summaries, names),
         "differences": comparison.differing_options(summaries, names),

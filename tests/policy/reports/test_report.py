@@ -123,7 +123,7 @@ def test_write_report_holds_the_numbers(run):
     assert "95 % interval 59.1 to 88.2" in page  # of 23 of 30
     assert "&gt; 10" in page  # lift never came back while square was learned
     assert (
-        "of its best: lift while learning square, after 2 updates" in page
+        "of its best: lift while learning square, after 2 updates, of 4 probe episodes" in page
     )  # lift at the first probe of that transition
     assert "1,234,567 parameters" in page
     assert "probe_rollouts: 4" in page
@@ -227,6 +227,8 @@ def test_write_report_compares_several_runs(tmp_path, run):
     write_report(runs, tmp_path / "out" / "report.html")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "3 runs of lift, can, square" in page
+    assert "<p>10 rollouts a task.</p>" in page
+    assert "whose memory is not recorded, or that keep all data as a reference" in page
     assert "Student" in page
     assert "to trust region, rank-1 Fisher" in page
     assert page.count('role="img"') == 2 * 3
@@ -241,12 +243,15 @@ def test_write_report_of_seeds_of_one_method_has_means_and_no_differences(tmp_pa
 
 
 def test_write_report_of_different_settings_has_no_means(tmp_path, run):
-    other = make_run(tmp_path / "other", updates_per_task=30)
+    changes = {"updates_per_task": 30, "evaluation_seeds": "selection"}
+    other = make_run(tmp_path / "other", **changes)
     write_report([run, other], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert (
         "No means over seeds and no differences: runs differ in updates_per_task: 20 and 30" in page
     )
+    chosen = "10 rollouts a task (selection episodes: settings were chosen on them)"
+    assert f"<p>10 rollouts a task; {chosen}.</p>" in page
     assert "Student" not in page
 
 
