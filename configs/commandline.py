@@ -35,7 +35,7 @@ from reconverge.files import remove_empty
 from reconverge.options import check_options, help_lines, with_paths_expanded
 from reconverge.paths import expanded
 from reconverge.plugins import load_plugins
-from reconverge.process import INTERRUPTED, comes_of_interrupt, interruptible
+from reconverge.process import INTERRUPTED, comes_of_interrupt, interruptible, printing, report
 
 ERROR = 2
 MULTIRUN = {"-m", "--multirun"}
@@ -150,7 +150,7 @@ def front_door() -> Iterator[None]:
     Everything else is a bug and keeps its traceback.
     """
     try:
-        with interruptible():
+        with printing(), interruptible():
             load_plugins()
             yield
     except Exception as error:
@@ -177,11 +177,6 @@ def path(typed: str) -> Path:
     if not typed:
         raise ReconvergeError("a path is empty; give one, or leave it out")
     return Path(expanded(typed))
-
-
-def report(error: BaseException) -> None:
-    """Print one line on stderr."""
-    print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
 
 
 def help_text(command: Command, arguments: Sequence[str] = ()) -> str:

@@ -31,6 +31,14 @@ from reconverge.datasets.pixels import PICTURES, array_of, picture_name
 from reconverge.datasets.sums import METADATA, sum_rows
 
 
+def check_name(path: Path, name: str) -> None:
+    """Refuse an impossible name, and one that a terminal would act on."""
+    if not name.strip(".") or name == METADATA or not name.isprintable():
+        raise StoreError(
+            f"{path}: the name {name!r} is not allowed; choose one of letters and digits"
+        )
+
+
 def check_names(
     path: Path,
     attributes: Iterable[str],
@@ -41,10 +49,7 @@ def check_names(
     SCALAR_TYPES.
     """
     for name in (*steps, *(scalars or {})):
-        if not name.strip(".") or name == METADATA or not name.isprintable():
-            raise StoreError(
-                f"{path}: the name {name!r} is not allowed; choose one of letters and digits"
-            )
+        check_name(path, name)
     taken = sorted({*SCHEMA, "checksum"} & set(attributes))
     taken += [name for name in steps if name in RESERVED or "/" in name or steps.count(name) > 1]
     taken += [name for name in scalars or {} if name == "episode_ends" or "/" in name]
@@ -131,11 +136,13 @@ def check_finite(where: str, values: np.ndarray, start: int = 0) -> None:
 def check_rows(
     path: Path, arrays: Mapping[str, zarr.Array], lengths: Mapping[str, int]
 ) -> dict[str, int]:
-    """Read the first `lengths` rows of every array; refuse lost, damaged and infinite ones.
+    """Read the first `lengths` rows of every array; refuse lost, damaged and infinite ones, and
+    impossible names.
 
     Returns the CRC-32 of the rows by array.
     """
     for name, array in arrays.items():
+        check_name(path, name)
         check_length(path, array, lengths[name], ENDS)
     found = dict.fromkeys(arrays, 0)
     for name, array in arrays.items():

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from reconverge.errors import ReconvergeError, unknown
-from reconverge.process import interruptible
+from reconverge.process import interruptible, printing, report
 
 COMMANDS = {
     "train": ("policy.train", "learn tasks one after another"),
@@ -38,20 +38,32 @@ COMMANDS = {
 def main() -> None:
     """Run the sub-command that `sys.argv` names; exit code 2 and one line if there is none."""
     arguments = sys.argv[1:]
-    if set(arguments) <= {"benchmark", "-h", "--help"}:
-        print(help_text())
-    elif arguments == ["--version"]:
-        print(version("reconverge"))
-    else:
-        try:
+    try:
+        with printing():
+            said = answer(arguments)
+            if said is not None:
+                print(said)
+                return
             command, rest = find_command(arguments)
-        except ReconvergeError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
-        # hydra and argparse take the program's name from here.
-        sys.argv[:] = [f"reconverge {command}", *rest]
-        with interruptible():  # imports take a while
-            import_module(f"reconverge.{COMMANDS[command][0]}").main()
+    except BrokenPipeError:  # nobody reads on, as after `| head -1`
+        raise SystemExit(2) from None
+    except OSError as error:
+        report(ReconvergeError(f"stdout: {error.strerror}; print to another place"))
+        raise SystemExit(2) from None
+    except ReconvergeError as error:
+        report(error)
+        raise SystemExit(2) from None
+    # hydra and argparse take the program's name from here.
+    sys.argv[:] = [f"reconverge {command}", *rest]
+    with interruptible():  # imports take a while
+        import_module(f"reconverge.{COMMANDS[command][0]}").main()
+
+
+def answer(arguments: list[str]) -> str | None:
+    """Return what is asked for without a sub-command: the help or the version; None for neither."""
+    if set(arguments) <= {"benchmark", "-h", "--help"}:
+        return help_text()
+    return version("reconverge") if arguments == ["--version"] else None
 
 
 def find_command(arguments: list[str]) -> tuple[str, list[str]]:

@@ -1,4 +1,6 @@
-"""What a process of ours does at its ends: Ctrl-C, and environment variables that would stop it."""
+"""What a process of ours does at its ends: Ctrl-C, what it prints, and environment variables that
+would stop it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,15 @@ import signal
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
+
+from reconverge.errors import printable
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C (SIGINT) or SIGTERM."""
@@ -51,6 +57,40 @@ def interruptible() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Print escapes for what the streams cannot encode, and in warnings for what a terminal would
+    act on.
+
+    What was printed is written out at the end: OSError where it cannot be.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda *of, **more: printable(plain(*of, **more))
+    try:
+        yield
+        print(end="", flush=True)
+    finally:
+        warnings.formatwarning = plain
+        _drop_unwritten()
+
+
+def _drop_unwritten() -> None:
+    """Let go of what stdout does not take, which Python would try to write again at exit."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def report(error: BaseException) -> None:
+    """Print one line on stderr."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    print(f"error: {printable(said)}", file=sys.stderr)
 
 
 def end_at_once_while_imported() -> None:

@@ -1,9 +1,11 @@
 """The command `reconverge`: its sub-commands, its help, and the front doors behind them."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,41 @@ def test_module_is_the_command(tmp_path):
     )
     assert done.stdout.startswith("usage: reconverge COMMAND")
     assert done.stdout.endswith("set()\n")
+
+
+def code_and_errors(arguments, stdout, buffered):
+    """The exit code of `reconverge` where stdout is this, and what it said on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "reconverge", *arguments],
+        env={**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_main_ends_quietly_where_nobody_reads_on(arguments, buffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert code_and_errors(arguments, writer, buffered) == (2, "")
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("buffered", [True, False])
+def test_main_says_in_one_line_that_stdout_is_full(buffered):
+    with open("/dev/full", "w") as full:
+        code, said = code_and_errors(["--help"], full, buffered)
+    assert code == 2
+    assert said == "error: stdout: No space left on device; print to another place\n"
+
+
+def test_main_repeats_no_escapes_of_an_unknown_command(monkeypatch, capsys):
+    code, printed = call(["--\x9b2J"], monkeypatch, capsys)
+    assert code == 2
+    assert printed.err.removesuffix("\n").isprintable()

@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import sys
+from io import BytesIO, TextIOWrapper
 
 import pytest
 import torch
@@ -615,8 +616,21 @@ def test_an_interrupt_is_130_and_an_empty_error_still_says_something(monkeypatch
         monkeypatch.setattr(train, "execute", fail)
         assert call(train.main, [], monkeypatch) == code
         assert capsys.readouterr().err == said
-    commandline.report(ValueError("two\nlines"))
-    assert capsys.readouterr().err == "error: two lines\n"
+
+
+def test_a_name_that_the_terminal_has_no_letters_for_is_printed(monkeypatch):
+    """After all the work: `--output cmpé` where PYTHONIOENCODING is ascii."""
+    stdout = TextIOWrapper(BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with commandline.front_door():
+        print("everything is in cmpé")
+    assert stdout.buffer.getvalue() == b"everything is in cmp\\xe9\n"
+
+
+def test_an_error_holds_nothing_that_a_terminal_acts_on(capsys):
+    with pytest.raises(SystemExit), commandline.front_door():
+        raise ReconvergeError("data/\x1b[2Jx is missing")
+    assert capsys.readouterr().err == "error: data/\\x1b[2Jx is missing\n"
 
 
 def test_collect_refuses_bad_values(fails):

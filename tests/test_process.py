@@ -1,4 +1,4 @@
-"""Ctrl-C, and environment variables that would stop MuJoCo or numba."""
+"""Ctrl-C, what is printed, and environment variables that would stop MuJoCo or numba."""
 
 import ctypes.util
 import os
@@ -8,16 +8,23 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from reconverge.process import (
     INTERRUPTED,
     SET_ASIDE,
     interruptible,
     make_usable,
+    printing,
+    report,
 )
+from reconverge.progress import progress_bar
 from support import ROOT
 
 
@@ -179,3 +186,55 @@ def test_help_needs_no_opengl_and_no_home(tmp_path, given):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "episodes: 200" in done.stdout
+
+
+def test_printing_writes_what_a_stream_cannot_encode_as_escapes(monkeypatch):
+    out, err = (TextIOWrapper(BytesIO(), encoding="ascii") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    table = Table(title="cmpé")
+    table.add_column("größe")
+    with printing():
+        print("cmpé")
+        Console().print(table)
+        for _ in progress_bar("größe", "Schritte", over=range(2)):
+            print("né", file=sys.stderr)
+    err.flush()
+    assert out.buffer.getvalue().startswith(b"cmp\\xe9\n")
+    assert b"gr\\xf6\\xdfe" in out.buffer.getvalue()
+    assert b"n\\xe9" in err.buffer.getvalue()
+    assert b"2/2" in err.buffer.getvalue()
+
+
+def test_printing_shows_a_warning_without_what_a_terminal_would_act_on():
+    plain = warnings.formatwarning
+    with printing():
+        said = warnings.formatwarning("left out: \x1b]0;mine\x07", UserWarning, "x.py", 1)
+    assert said == "x.py:1: UserWarning: left out: \\x1b]0;mine\\x07\n"
+    assert warnings.formatwarning is plain
+
+
+def test_report_is_one_line_that_a_terminal_only_shows(capsys):
+    report(ValueError("two\nlines, \x1b[2J, \x9b2J, \udcff and é"))
+    assert capsys.readouterr().err == "error: two lines, \\x1b[2J, \\x9b2J, \\udcff and é\n"
+    report(ValueError())
+    assert capsys.readouterr().err == "error: ValueError\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_printing_says_at_its_end_what_could_not_be_written():
+    """Else Python would say it at exit, with a code of its own."""
+    code = (
+        "from reconverge.process import printing\n"
+        "try:\n"
+        "    with printing():\n"
+        "        print('whole')\n"
+        "except OSError:\n"
+        "    raise SystemExit(2)"
+    )
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, stdout=full, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (2, b"")

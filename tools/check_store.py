@@ -20,7 +20,7 @@ from reconverge.datasets.store import DemonstrationStore, StoreError
 from reconverge.envs.suites import in_frame
 from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS
-from reconverge.errors import ReconvergeError
+from reconverge.errors import ReconvergeError, printable
 from reconverge.options import option
 from reconverge.policy.demonstrations.fit import (
     bounds_of,
@@ -67,7 +67,7 @@ def run(options: CheckStoreOptions) -> None:
     wrong = [path for path in find_stores(options.store) if not report(console, path, options)]
     if wrong:
         console.print(
-            f"[red]something is wrong with {escape(', '.join(map(str, wrong)))}[/red]",
+            f"[red]something is wrong with {_plain(', '.join(map(str, wrong)))}[/red]",
             soft_wrap=True,
         )
         raise SystemExit(EXIT_CODE)
@@ -151,12 +151,12 @@ def play(store: DemonstrationStore, count: int, workers: int | None) -> Finding:
 
 def summary(title: str, found: list[Finding]) -> Table:
     """Return a table with one row a check."""
-    table = Table(title=escape(title))
+    table = Table(title=_plain(title))
     for column in ("check", "", "found"):
         table.add_column(column, overflow="fold")
     for finding in found:
         table.add_row(
-            finding.check, "[red]wrong[/red]" if finding.wrong else "", escape(finding.text)
+            finding.check, "[red]wrong[/red]" if finding.wrong else "", _plain(finding.text)
         )
     return table
 
@@ -171,9 +171,17 @@ def dimension_table(described: list[Dimension]) -> Table:
     for d in described:
         bounds = "-" if d.bounds is None else f"{d.bounds[0]:.3g}..{d.bounds[1]:.3g}"
         table.add_row(
-            d.name, *(f"{value:.2g}" for value in (d.least, d.most, d.mean)), bounds, _remark(d)
+            _plain(d.name),
+            *(f"{value:.2g}" for value in (d.least, d.most, d.mean)),
+            bounds,
+            _remark(d),
         )
     return table
+
+
+def _plain(text: str) -> str:
+    """Return a text that neither rich nor a terminal takes for more than that."""
+    return escape(printable(text))
 
 
 def _remark(d: Dimension) -> str:

@@ -730,6 +730,13 @@ def test_open_of_diffusion_policys_directory_takes_an_action_of_one_number(versi
     assert check_actions(store).text == "in [-1, 1]"
 
 
+def test_open_refuses_the_name_of_an_array_that_a_terminal_would_act_on(version_2):
+    path, arrays = version_2
+    write_version_2_array(path / "data" / "\x1b[2Jx", arrays["state"], 40, compress=True)
+    with pytest.raises(StoreError, match=r"the name 'data/\\x1b\[2Jx' is not allowed; choose"):
+        DemonstrationStore.open(path)
+
+
 def test_open_of_diffusion_policys_directory_keeps_both_of_two_arrays_of_a_camera(version_2):
     path, arrays = version_2
     for name, brighter in (("top_image", 0), ("top_rgb", 1)):

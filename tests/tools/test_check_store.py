@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from rich.console import Console
 
+from reconverge.datasets.checks import Dimension
 from reconverge.datasets.store import DemonstrationStore, Episode
 from reconverge.envs.catalog import TASKS
 from reconverge.tools import check_store
@@ -55,6 +57,28 @@ def test_check_store_names_a_folder_with_brackets(tmp_path, monkeypatch, capsys)
     code, out, err = check(monkeypatch, capsys, f"store='{path}'")
     assert (code, err) == (1, "")
     assert "q [/b].zarr" in "".join(out.split("\n")).replace("  ", " ")
+
+
+def test_check_store_shows_no_escapes_of_a_stranger(tmp_path, monkeypatch, capsys):
+    """A terminal would act on those of a folder's name and of an array that is not declared."""
+    path = tmp_path / "q\x1b]0;mine\x07.zarr"
+    DemonstrationStore.create(path, {"state": 2}, 2, {})
+    code, out, err = check(monkeypatch, capsys, f"store={tmp_path}")
+    assert (code, err) == (1, "")
+    assert "q\\x1b]0;mine\\x07.zarr" in "".join(out.split("\n")).replace("  ", " ")
+    (path / "data" / "state").rename(path / "data" / "\x1b[2Jx")
+    code, stray, _ = check(monkeypatch, capsys, f"store={tmp_path}")
+    assert code == 1
+    assert out.isprintable()
+    assert stray.isprintable()
+
+
+def test_dimension_table_shows_names_as_they_are(capsys):
+    rows = [Dimension(name, 0.0, 1.0, 0.5, None, 0, 0.0) for name in ("[red]", "\x1b[2J")]
+    Console().print(check_store.dimension_table(rows))
+    said = capsys.readouterr().out
+    assert "[red]" in said
+    assert "\\x1b[2J" in said
 
 
 def test_check_store_says_what_playback_lacks(tmp_path, monkeypatch, capsys):
