@@ -83,6 +83,43 @@ def _packable(key: str, value: Any, wanted: tuple[int, ...] | None) -> Any:
     return array.tobytes()
 
 
+def _decoded(body: bytes) -> dict[str, Any]:
+    """Return the reply that these bytes are; PolicyError if no policy server sends such."""
+    try:
+        reply = msgpack.unpackb(body)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise _stranger(error) from error
+    kind = reply.get("type") if isinstance(reply, dict) else None
+    said = reply.get("message") if kind in ("error", "failure") else ""
+    if not isinstance(kind, str) or not isinstance(said, str):
+        raise _stranger("it is no reply")
+    return reply
+
+
+def _chunk(actions: Any) -> list[np.ndarray]:
+    """Return the actions [Da] of a plan; PolicyError if they are none."""
+    try:
+        chunk = np.asarray(actions, np.float32)
+    except (TypeError, ValueError) as error:
+        raise _stranger(error) from error
+    if chunk.ndim != 2 or not chunk.size:
+        raise _stranger(f"actions of shape {chunk.shape}")
+    return list(chunk)
+
+
+def _shapes(contract: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each picture; PolicyError if the contract cannot be read."""
+    pictures = contract.get("pictures", ())  # older servers have none
+    try:
+        return {each["key"]: (each["height"], each["width"], 3) for each in pictures}
+    except (KeyError, TypeError) as error:
+        raise _stranger(f"pictures: {error}") from error
+
+
+def _stranger(said: object) -> PolicyError:
+    return PolicyError(f"no policy server is there, by what it says ({said}); correct the address")
+
+
 class PolicyClient:
     """One connection, one episode at a time.
 
@@ -111,11 +148,8 @@ class PolicyClient:
             if secret:
                 self.request({"type": "hello", "secret": secret.strip()})
             self.contract = self.request({"type": "contract"})
-            self._shapes = {
-                each["key"]: (each["height"], each["width"], 3)
-                for each in self.contract.get("pictures", ())  # older servers have none
-            }
-        except PolicyError:
+            self._shapes = _shapes(self.contract)
+        except BaseException:
             self.close()
             raise
 
@@ -133,7 +167,7 @@ class PolicyClient:
         kind = "observe" if self._actions else "act"
         reply = self.request({"type": kind, "observation": listed})
         if kind == "act":
-            self._actions = list(np.asarray(reply["actions"], np.float32))
+            self._actions = _chunk(reply.get("actions"))
         return self._actions.pop(0)
 
     def statistics(self) -> dict[str, Any]:
@@ -146,7 +180,9 @@ class PolicyClient:
         try:
             self._socket.sendall(sent)
             (size,) = HEADER.unpack(self._read(HEADER.size))
-            reply = msgpack.unpackb(self._read(size))
+            if size > MAX_BYTES:
+                raise _stranger(f"a reply of {size} bytes")
+            reply = _decoded(self._read(size))
         except OSError as error:
             raise PolicyError(f"no reply ({error}); connect again") from error
         finally:  # also at Ctrl-C: a late reply must not be taken for that of the next request

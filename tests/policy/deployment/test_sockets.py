@@ -245,6 +245,62 @@ def test_request_gives_up_on_a_silent_server():
     assert msgpack.unpackb(request[4:]) == {"type": "contract"}
 
 
+@contextmanager
+def answering(*replies):
+    """A server of anything: it gives each request the next of these replies, and fails unless the
+    client then closes; yields the port.
+    """
+
+    def answer():
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(10)
+            for reply in replies:
+                connection.recv(1000)
+                connection.sendall(reply)
+            with suppress(ConnectionError):  # what it has not read is lost
+                rest(connection)
+            closed.append(True)
+
+    closed = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(20)
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        framed(b"\xc1"),
+        framed(b""),
+        framed(b"\x81\xa4type"),
+        framed([1]),
+        framed({}),
+        framed({"type": None}),
+        framed({"type": "error"}),
+        framed({"type": "failure", "message": 5}),
+        framed({"type": "contract", "pictures": 5}),
+        framed({"type": "contract", "pictures": [{"key": "a"}]}),
+        framed({"type": "contract", "pictures": [{"key": [], "height": 1, "width": 1}]}),
+    ],
+)
+def test_client_of_another_server_says_so_and_closes(reply):
+    with answering(reply) as port, pytest.raises(PolicyError, match="no policy server is there"):
+        PolicyClient(port=port)
+
+
+@pytest.mark.parametrize("actions", [None, [], 1, [1.0, 2.0], [[]], [["a"]], [[1], [1, 2]], {}])
+def test_act_takes_no_actions_of_another_form(actions):
+    replies = {"type": "contract"}, {"type": "actions", "actions": actions}
+    said = pytest.raises(PolicyError, match="no policy server is there")
+    with answering(*map(framed, replies)) as port, PolicyClient(port=port) as client, said:
+        client.act(MIDDLE)
+
+
 class Interruptible:
     """A socket whose reader is interrupted where `interrupted` is set."""
 
