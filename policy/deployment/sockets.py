@@ -8,7 +8,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -28,7 +28,7 @@ from reconverge.policy.deployment.session import Latency, RequestError, Session
 from reconverge.policy.model.policy import DiffusionPolicy
 
 GREETING = 10.0
-"""Seconds from connecting to the first message, which a server with a secret admits by."""
+"""Seconds from connecting to the first message, by which a client is admitted."""
 
 LINGER = 1.0
 """Seconds in which a client that is turned away can read why."""
@@ -36,8 +36,10 @@ LINGER = 1.0
 PAUSE = 0.5
 """Seconds until the next try to accept a client, where the system has no means."""
 
-REFUSALS = 64
-"""Clients that are turned away at the same time; more wait in the system's queue."""
+STRANGERS = 64
+"""Clients at the same time that are not admitted yet, or turned away; more wait in the system's
+queue.
+"""
 
 ROUNDS = 4
 """Of the event loop between two answers: what has come is read by then and asks for its turn."""
@@ -102,43 +104,67 @@ class Server:
         self._sight = sight
         self._limits, self._secret = limits, secret
         self._turn = asyncio.Lock()  # given in the order of asking
-        self._places = asyncio.Semaphore(limits.max_connections + REFUSALS)
-        self._clients = 0
+        self._strangers = asyncio.Semaphore(STRANGERS)
+        self._clients = 0  # that are admitted
 
     async def accept(self, listener: socket.socket) -> None:
         """Serve whoever connects, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
-                await self._places.acquire()
+                await self._strangers.acquire()
                 group.create_task(self._serve(await _accept(listener)))
 
     async def _serve(self, connection: socket.socket) -> None:
         """Talk with a client until one of the two ends it."""
-        full = self._clients >= self._limits.max_connections
-        self._clients += not full
-        try:
-            reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_BYTES // 2)
-            writer.transport.set_write_buffer_limits(MAX_BYTES)
+        with ExitStack() as place:
+            place.callback(self._strangers.release)
             try:
-                await (self._refuse if full else self._talk)(reader, writer)
-                await _part(reader, writer)
-            finally:
-                writer.transport.abort()
-        except (EOFError, OSError):
-            pass  # the client has gone, or says nothing
-        except Exception:
-            traceback.print_exc()
-        finally:
-            self._clients -= not full
-            self._places.release()
+                await self._attend(connection, place)
+            except (EOFError, OSError):
+                pass  # the client has gone, or says nothing
+            except Exception:
+                traceback.print_exc()
 
-    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Say in the client's protocol, as far as it shows soon, that there is no place."""
-        said = (
+    async def _attend(self, connection: socket.socket, place: ExitStack) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_BYTES // 2)
+        writer.transport.set_write_buffer_limits(MAX_BYTES)
+        try:
+            if self._is_full():
+                await self._refuse(reader, writer)
+            else:
+                await self._talk(reader, writer, place)
+            await _part(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    def _is_full(self) -> bool:
+        return self._clients >= self._limits.max_connections
+
+    def _admit(self, place: ExitStack) -> bool:
+        """Whether a client gets one of the places, for its own among the strangers."""
+        if self._is_full():
+            return False
+        place.close()
+        self._clients += 1
+        place.callback(self._leave)
+        return True
+
+    def _leave(self) -> None:
+        self._clients -= 1
+
+    def _full(self) -> str:
+        return (
             f"all {self._limits.max_connections} connections of this server are taken; "
             "try again later, or raise its max_connections="
         )
-        head = b""
+
+    def _busy(self, place: ExitStack) -> tuple[int, str] | None:
+        """Return the answer to a handshake where there is no place; else it has one by then."""
+        return None if self._admit(place) else (HTTPStatus.SERVICE_UNAVAILABLE, f"{self._full()}\n")
+
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Say in the client's protocol, as far as it shows soon, that there is no place."""
+        said, head = self._full(), b""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
                 head = await reader.readexactly(HEADER.size)
@@ -149,15 +175,17 @@ class Server:
         else:
             Frames(reader, writer, head).end("error", said)
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, place: ExitStack
+    ) -> None:
         """Answer a client until it must be disconnected; EOFError when it goes."""
         async with asyncio.timeout(self._patience(admitted=False)):
-            met = await self._meet(reader, writer)
+            met = await self._meet(reader, writer, place)
         if met is None:
             return
         channel, session = met
         try:
-            await self._converse(channel, session)
+            await self._converse(channel, session, place)
         except RequestError as error:
             self._latency.refused += 1
             channel.end("error", str(error))
@@ -171,7 +199,7 @@ class Server:
             channel.end("failure", said)
 
     async def _meet(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, place: ExitStack
     ) -> tuple[Frames, Session] | tuple[WebSocket, OpenpiSession] | None:
         """Tell the protocol by the first bytes; None if a websocket's handshake fails."""
         head = await reader.readexactly(HEADER.size)
@@ -181,23 +209,30 @@ class Server:
             )
             return Frames(reader, writer, head), session
         channel = WebSocket(reader, writer, head)
-        if not await channel.open(lambda request: _health(request) or self._unadmitted(request)):
+        if not await channel.open(
+            lambda request: _health(request) or self._unadmitted(request) or self._busy(place)
+        ):
             return None
         openpi = OpenpiSession(self._policy, self._contract, self._latency, self._sight)
         await channel.send(openpi.metadata())
         return channel, openpi
 
     async def _converse(
-        self, channel: Frames | WebSocket, session: Session | OpenpiSession
+        self, channel: Frames | WebSocket, session: Session | OpenpiSession, place: ExitStack
     ) -> None:
         """Answer messages one by one; returns once the client is not admitted."""
+        admitted = isinstance(session, OpenpiSession)  # by its handshake
         while True:
-            async with asyncio.timeout(self._patience(session.admitted)):
+            async with asyncio.timeout(self._patience(admitted)):
                 body = await channel.receive()
             async with self._turn:
                 reply = session.answer(body)
                 for _ in range(ROUNDS):
                     await asyncio.sleep(0)
+            if session.admitted and not admitted:
+                admitted = self._admit(place)
+                if not admitted:
+                    return channel.end("error", self._full())
             async with asyncio.timeout(self._limits.idle_timeout):
                 await channel.send(reply)
             if not session.admitted:

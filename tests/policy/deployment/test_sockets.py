@@ -510,6 +510,26 @@ def test_full_server_says_so(source):
             pytest.fail("no place")
 
 
+def test_silent_connections_take_no_place_of_those_who_ask(source):
+    with serving(source, max_connections=2) as port, ExitStack() as stack:
+        silent = [stack.enter_context(connect(port)) for _ in range(8)]
+        time.sleep(0.5)
+        with PolicyClient(port=port) as one, PolicyClient(port=port) as two:
+            one.reset(0)
+            two.reset(0)
+            silent[0].sendall(framed(RESET))
+            assert b"all 2 connections of this server are taken" in rest(silent[0])
+
+
+def test_those_without_the_secret_take_no_place(source, monkeypatch):
+    monkeypatch.delenv("RECONVERGE_SECRET", raising=False)
+    with serving(source, max_connections=1, secret=SECRET) as port, connect(port) as stranger:
+        stranger.sendall(framed({"type": "hello", "secret": SECRET})[:-1])
+        time.sleep(0.5)
+        with PolicyClient(port=port, secret=SECRET) as client:
+            client.reset(0)
+
+
 def test_many_idle_connections_leave_room(source):
     with serving(source, max_connections=100, idle_timeout=0.5) as port, ExitStack() as stack:
         for _ in range(400):
