@@ -20,11 +20,6 @@ class ReconvergeError(ValueError):
     """
 
 
-def printable(text: str) -> str:
-    """Return a text with escapes for what a terminal would act on, but for the ends of lines."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-
-
 def one_line(error: Exception) -> str:
     """Return the type and the message of an error in a line of at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:200]

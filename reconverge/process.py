@@ -18,8 +18,6 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from reconverge.errors import printable
-
 INTERRUPTED = 130
 """The exit code after Ctrl-C (SIGINT) or SIGTERM."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -85,6 +83,11 @@ def _drop_unwritten() -> None:
         print(end="", flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what a terminal would act on, but for the ends of lines."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def report(error: BaseException) -> None:

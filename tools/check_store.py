@@ -20,7 +20,7 @@ from reconverge.datasets.store import DemonstrationStore, StoreError
 from reconverge.envs.suites import in_frame
 from reconverge.envs.vector import VectorEnv
 from reconverge.envs.workers import MOST_WORKERS
-from reconverge.errors import ReconvergeError, printable
+from reconverge.errors import ReconvergeError
 from reconverge.options import option
 from reconverge.policy.demonstrations.fit import (
     bounds_of,
@@ -31,6 +31,7 @@ from reconverge.policy.demonstrations.fit import (
 )
 from reconverge.policy.demonstrations.playback import play_episodes
 from reconverge.policy.runs.metrics import wilson
+from reconverge.process import printable
 
 SLOTS = 20  # episodes that are played back at the same time
 EXIT_CODE = 1  # if a store should not be used as it is
