@@ -156,10 +156,12 @@ def recovery(
     returns: Mapping[str, Sequence[Sequence[int | None]]],
     tasks: Sequence[str],
     updates_per_task: int,
+    seeds: Mapping[str, int] | None = None,
 ) -> Chart:
     """Updates until the first task was back at 90 % at every transition: a mark a run, a bar at
-    their median; triangles where it never came back.
+    their median, of two middle ones the upper; triangles where it never came back.
 
+    `seeds` counts every method's runs, also those that were not probed.
     After figure 2(b) of Wang et al. 2026, arXiv 2602.02417.
     """
     never = 2.5 * updates_per_task
@@ -171,7 +173,8 @@ def recovery(
         for i, (name, transitions) in enumerate(returns.items()):
             color, center = COLORS[i % len(COLORS)], (i + 0.5) * width - 0.4
             own = BACK[i % len(BACK)]
-            axes.plot([], [], own, color=color, markersize=5, label=name)
+            label = f"{name} ({_seeds(transitions, (seeds or {}).get(name, 0))})"
+            axes.plot([], [], own, color=color, markersize=5, label=label)
             for x, found in zip(np.arange(len(transitions)) + center, transitions, strict=True):
                 heights = sorted(never if value is None else value for value in found)
                 spread = width * 0.2 * (np.arange(len(heights)) - (len(heights) - 1) / 2)
@@ -180,7 +183,7 @@ def recovery(
                     axes.plot(x + shift, height, mark, color=color, alpha=0.75, markersize=5)
                 if heights:
                     ends = (x - 0.42 * width, x + 0.42 * width)
-                    axes.hlines(np.median(heights), *ends, color=color, linewidth=2)
+                    axes.hlines(heights[len(heights) // 2], *ends, color=color, linewidth=2)
         for transition in range(1, len(tasks) - 1):
             axes.axvline(transition - 0.5, color=INK, alpha=0.15, linewidth=0.8)
         axes.axhline(updates_per_task, **TRANSITION)
@@ -198,6 +201,14 @@ def recovery(
 
     alt = f"Updates until {tasks[0]} was back at 90 %; the table has the numbers."
     return Chart("recovery", alt, draw)
+
+
+def _seeds(transitions: Sequence[Sequence[int | None]], runs: int) -> str:
+    """Say how many of a method's `runs` have marks."""
+    probed = max(len(found) for found in transitions)
+    if probed < runs:
+        return f"{probed} of {runs} seeds"
+    return "1 seed" if probed == 1 else f"{probed} seeds"
 
 
 def differences(

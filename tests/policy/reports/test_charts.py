@@ -77,8 +77,19 @@ def test_recovery_marks_every_run_and_joins_none():
     assert sorted(marks) == [("^", 250.0), ("o", 0), ("o", 10), ("o", 20), ("s", 5)]
     assert all(len(set(line.get_xdata())) == 1 for line in lines if line.get_linestyle() == "-")
     medians = [segment[0][1] for bars in axes.collections for segment in bars.get_segments()]
-    assert medians == [5, 135, 5]
+    assert medians == [10, 250, 5]  # each of a run: no mean of two, and none with "not back"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["b", "c"]
+
+
+def test_recovery_says_how_many_seeds_were_probed():
+    returns = {"replay": [[0, 10], [20]], "ewc": [[5], [7]]}
+    seeds = {"replay": 6, "ewc": 1}
+    for known, expected in (
+        (seeds, ["replay (2 of 6 seeds)", "ewc (1 seed)"]),
+        (None, ["replay (2 seeds)", "ewc (1 seed)"]),
+    ):
+        (axes,) = drawn(charts.recovery(returns, ["a", "b", "c"], 100, known))
+        assert axes.get_legend_handles_labels()[1] == expected
 
 
 def test_differences_draw_seeds_means_and_intervals():
