@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from reconverge.policy.reports.charts.style import COLORS, INK, Chart
+from reconverge.policy.reports.charts.style import COLORS, INK, Chart, label_powers
 
 PANELS: dict[str, dict[str, str]] = {
     "cosine with the meta-gradient": {
@@ -78,6 +78,7 @@ def alignment(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Chart:
         for axes, title in zip(panels, PANELS, strict=True):
             if "error" in title:
                 axes.set_yscale("log")
+                label_powers(axes.yaxis)
                 continue
             axes.axhline(0, color=INK, alpha=0.6, linewidth=0.8)
             axes.set_ylim(-1.05, 1.05)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reconverge.policy.reports.charts.style import COLORS, MARKS, Chart
+from reconverge.policy.reports.charts.style import COLORS, MARKS, Chart, label_powers
 
 NOTHING = 1e-3  # MB: where a method stands that keeps nothing, on the logarithmic axis
 
@@ -53,6 +53,7 @@ def frontier(groups: Mapping[str, Sequence[Cost]]) -> Chart:
 
 def _label_megabytes(axes: Axes) -> None:
     axes.set_xscale("log")
+    label_powers(axes.xaxis)
     low, high = axes.get_xlim()
     if low <= NOTHING:
         powers = [power for power in range(-2, 6) if 10.0**power < high]

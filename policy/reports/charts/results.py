@@ -225,8 +225,7 @@ def differences(
         lines += (
             [(setting, penalty)] if (setting, "") in lines else [(setting, ""), (setting, penalty)]
         )
-    plain = [(penalty or setting).replace("$", r"\$") for setting, penalty in lines]
-    labels = [textwrap.fill(text, 48) for text in plain]
+    labels = [textwrap.fill(penalty or setting, 48) for setting, penalty in lines]
 
     def draw(figure: Figure, narrow: bool) -> None:
         height = 1.2 + 0.17 * sum(1 + label.count("\n") for label in labels) + 0.05 * len(labels)

@@ -17,7 +17,9 @@ import matplotlib
 from cycler import cycler
 from markupsafe import Markup
 from matplotlib import colormaps
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation
 
 from reconverge.files import replacing
 
@@ -42,6 +44,7 @@ STYLE: Any = {
     "grid.color": INK,
     "legend.fontsize": SMALL,
     "legend.frameon": False,
+    "text.parse_math": False,  # a name may have dollars; see Powers
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "reconverge",
     **dict.fromkeys(
@@ -49,6 +52,24 @@ STYLE: Any = {
     ),
 }
 TRANSITION: Any = {"color": INK, "alpha": 0.5, "linewidth": 0.8, "linestyle": "--"}
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class Powers(LogFormatterSciNotation):
+    """Labels of a logarithmic axis as plain text, where matplotlib's are mathtext."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        found = re.search(r"(?:(\d+)\\times)?10\^\{(.+?)\}", super().__call__(x, pos))
+        if not found:
+            return ""
+        power = f"10{found[2].translate(SUPERSCRIPTS)}"
+        return f"{found[1]}·{power}" if found[1] else power
+
+
+def label_powers(axis: Axis) -> None:
+    """Label a logarithmic axis, once its scale is set, without mathtext."""
+    axis.set_major_formatter(Powers())
+    axis.set_minor_formatter(Powers(labelOnlyBase=False))
 
 
 @dataclass(frozen=True)

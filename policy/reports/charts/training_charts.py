@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from reconverge.policy.reports.charts.style import INK, TRANSITION, Chart
+from reconverge.policy.reports.charts.style import INK, TRANSITION, Chart, label_powers
 from reconverge.policy.reports.run import GeneratorUpdate, LoggedUpdate, ReplayQuality
 
 BINS = 300  # points of a loss curve
@@ -39,6 +39,7 @@ def losses(
             for transition in range(panel.span, end, panel.span):
                 axes.axvline(transition, **TRANSITION)
             axes.set(yscale="log", xlim=(0, end), xlabel=panel.x_label, ylabel=panel.y_label)
+            label_powers(axes.yaxis)
             axes.set_title(panel.title)
             if len(panel.series) > 1:
                 axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)

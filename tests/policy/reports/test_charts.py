@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 
 from reconverge.policy.reports.charts import results as charts
 from reconverge.policy.reports.charts.frontier import Cost, frontier
-from reconverge.policy.reports.charts.style import COLORS, STYLE
-from reconverge.policy.reports.run import success_curves
+from reconverge.policy.reports.charts.style import COLORS, STYLE, svg, write_png
+from reconverge.policy.reports.charts.training_charts import losses
+from reconverge.policy.reports.run import LoggedUpdate, success_curves
 from reconverge.policy.runs.summary import ProbeCurve, probe_curves, success_rows
 from support.summaries import NAMES, finished
 
@@ -119,3 +120,30 @@ def test_a_dozen_methods_look_different():
     assert len(looks(axes.get_lines()) - {(c, "None") for c in COLORS}) == 12
     (axes,) = drawn(charts.recovery({name: [[3]] for name in names}, ["a", "b"], 20))
     assert len({look for look in looks(axes.get_lines()) if look[1] != "None"}) == 12
+
+
+def test_names_with_dollars_are_drawn_as_they_are(tmp_path):
+    """As mathtext this one ends in a traceback."""
+    name = "$x_{$"
+    for i, chart in enumerate(
+        (
+            charts.success(success_curves([name], [[1.0]], 4, [], 20), 1, 20),
+            charts.averages({name: [[1.0, 0.5]]}, [name, "b"]),
+            charts.recovery({name: [[3]]}, [name, "b"], 20),
+            frontier({name: [Cost(0.5, 1.0, 2.0)]}),
+            charts.differences({"dip": {(name, "rank 1"): np.array([1.0, 3.0])}}, {"dip": "less"}),
+        )
+    ):
+        write_png(chart, tmp_path / f"{i}.png")
+        assert name in svg(chart).wide
+        assert "mathdefault" not in svg(chart).wide
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(1e-4, 1.0, ["10⁻³", "10⁻²", "10⁻¹"]), (2e-2, 6e-2, ["3·10⁻²", "4·10⁻²"])],
+)
+def test_a_loss_is_labelled_in_powers_of_ten(low, high, expected):
+    updates = [LoggedUpdate(0, 10, low), LoggedUpdate(0, 20, high)]
+    page = svg(losses(updates, [], 20)).wide
+    assert all(f">{label}<" in page for label in expected)
