@@ -12,6 +12,12 @@ from matplotlib.figure import Figure
 
 from reconverge.policy.reports.charts.style import COLORS, MARKS, Chart, label_powers
 
+MEAN: Any = {  # hollow, as two methods may have the same
+    "markersize": 7,
+    "markeredgewidth": 1.5,
+    "markerfacecolor": "none",
+    "linestyle": "",
+}
 NOTHING = 1e-3  # MB: where a method stands that keeps nothing, on the logarithmic axis
 
 
@@ -35,11 +41,18 @@ def frontier(groups: Mapping[str, Sequence[Cost]]) -> Chart:
         memory, time = figure.subplots(2, 1) if narrow else figure.subplots(1, 2, sharey=True)
         for i, (name, costs) in enumerate(groups.items()):
             style: Any = {"color": COLORS[i % len(COLORS)], "marker": MARKS[i % len(MARKS)]}
+            memory.plot([], [], label=name, **MEAN, **style)
             kept = [c for c in costs if c.megabytes is not None]
             _place(memory, [max(c.megabytes or 0.0, NOTHING) for c in kept], kept, **style)
             timed = [c for c in costs if c.cpu_seconds is not None]
-            _place(time, [c.cpu_seconds or 0.0 for c in timed], timed, name, **style)
-        _label_megabytes(memory)
+            _place(time, [c.cpu_seconds or 0.0 for c in timed], timed, **style)
+        costs = [cost for found in groups.values() for cost in found]
+        if any(cost.megabytes is not None for cost in costs):
+            _label_megabytes(memory)
+        else:
+            _say_nothing_recorded(memory)
+        if all(cost.cpu_seconds is None for cost in costs):
+            _say_nothing_recorded(time)
         memory.set(xlabel="MB kept of past tasks", ylabel="average success at the end (%)")
         time.set(xlabel="processor seconds of training")
         figure.legend(loc="outside upper left", ncols=1 if narrow else 3)
@@ -63,12 +76,15 @@ def _label_megabytes(axes: Axes) -> None:
     axes.set_xlim(low, high)
 
 
-def _place(
-    axes: Axes, x: Sequence[float], costs: Sequence[Cost], label: str | None = None, **look: Any
-) -> None:
+def _say_nothing_recorded(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
+
+
+def _place(axes: Axes, x: Sequence[float], costs: Sequence[Cost], **look: Any) -> None:
     """Mark every run faintly, and the mean of all."""
     if not x:
         return
     y = [100 * cost.success for cost in costs]
     axes.plot(x, y, alpha=0.35, markersize=4, linestyle="", **look)
-    axes.plot(np.mean(x), np.mean(y), markersize=7, linestyle="", label=label, **look)
+    axes.plot(np.mean(x), np.mean(y), **MEAN, **look)

@@ -122,6 +122,30 @@ def test_a_dozen_methods_look_different():
     assert len({look for look in looks(axes.get_lines()) if look[1] != "None"}) == 12
 
 
+@pytest.mark.parametrize(
+    ("cost", "silent"),
+    [
+        (Cost(0.5, 1.0, None), [False, True]),
+        (Cost(0.5, None, 2.0), [True, False]),
+        (Cost(0.5, None, None), [True, True]),
+    ],
+)
+def test_frontier_names_every_method_and_says_what_was_not_recorded(cost, silent):
+    panels = drawn(frontier({"old": [cost]}))
+    labels = [label for axes in panels for label in axes.get_legend_handles_labels()[1]]
+    assert labels == ["old"]
+    said = [[text.get_text() for text in axes.texts] for axes in panels]
+    assert said == [["not recorded"] * none for none in silent]
+    assert [not len(axes.get_xticks()) for axes in panels] == silent
+
+
+def test_frontier_hides_no_mean_behind_another():
+    same = [Cost(0.5, 1.0, 2.0)]
+    for axes in drawn(frontier({"finetune": same, "l2": same})):
+        means = [line for line in axes.get_lines() if line.get_alpha() is None]
+        assert {line.get_markerfacecolor() for line in means} == {"none"}
+
+
 def test_names_with_dollars_are_drawn_as_they_are(tmp_path):
     """As mathtext this one ends in a traceback."""
     name = "$x_{$"
