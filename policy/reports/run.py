@@ -83,12 +83,28 @@ class Run:
 
 
 class Point(NamedTuple):
-    """A success rate and its 95 % interval, after `update` updates of the whole run."""
+    """A success rate and its 95 % interval, after `update` of the `updates` of the task `task`."""
 
+    task: int
     update: int
+    updates: int
     rate: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One task's success along a run.
+
+    All points of `line` are of the first `line_episodes`: those that are probed, or all where there
+    are no probes. `evaluations` are of all `episodes`.
+    """
+
+    line: list[Point]
+    evaluations: list[Point]
+    line_episodes: int
+    episodes: int
 
 
 def finished_runs(paths: Sequence[Path]) -> list[Path]:
@@ -148,23 +164,39 @@ def success_curves(
     n_rollouts: int,
     probes: Sequence[ProbeCurve],
     updates_per_task: int,
-) -> dict[str, list[Point]]:
-    """Return every task's success along the run: evaluations after each task, probes in between."""
-    curves: dict[str, list[Point]] = {task: [] for task in tasks}
-    for i, row in enumerate(success):
-        for task, rate in zip(tasks, row, strict=True):
-            if rate is not None:
-                curves[task].append(_point((i + 1) * updates_per_task, rate, n_rollouts))
-    for curve in probes:
-        start = tasks.index(curve.while_learning) * updates_per_task
-        for update, rate in zip(curve.updates, curve.success, strict=True):
-            if update < updates_per_task:
-                curves[curve.task].append(_point(start + update, rate, curve.n_rollouts))
-    return {task: sorted(points) for task, points in curves.items() if points}
+) -> dict[str, Curve]:
+    """Return every task's success along the run: evaluations after each task, probes in between.
+
+    A run that went on with more updates took fewer for the tasks before: as many as the last probe.
+    """
+    last = {curve.while_learning: curve.updates[-1] for curve in probes}
+    updates = [last.get(task, updates_per_task) for task in tasks]
+    found = {}
+    for k, task in enumerate(tasks):
+        rates = {(i, updates[i]): row[k] for i, row in enumerate(success) if row[k] is not None}
+        evaluations = _points(rates, updates, n_rollouts)
+        own = [curve for curve in probes if curve.task == task]
+        if own:
+            n, probed = own[0].n_rollouts, {(k, updates[k]): own[0].just_learned}
+            for curve in own:
+                later = tasks.index(curve.while_learning)
+                places = [(later, update) for update in curve.updates]
+                probed |= dict(zip(places, curve.success, strict=True))
+            found[task] = Curve(_points(probed, updates, n), evaluations, n, n_rollouts)
+        elif evaluations:
+            found[task] = Curve(evaluations, evaluations, n_rollouts, n_rollouts)
+    return found
 
 
-def _point(update: int, rate: float, n: int) -> Point:
-    return Point(update, rate, *wilson(round(rate * n), n))
+def _points(
+    rates: Mapping[tuple[int, int], float | None], updates: Sequence[int], n: int
+) -> list[Point]:
+    """Return the points of rates of `n` episodes, by task and update, in their order."""
+    known = sorted((place, rate) for place, rate in rates.items() if rate is not None)
+    return [
+        Point(task, update, updates[task], rate, *wilson(round(rate * n), n))
+        for (task, update), rate in known
+    ]
 
 
 def _read_metrics(path: Path) -> tuple[list[LoggedUpdate], list[GeneratorUpdate]]:

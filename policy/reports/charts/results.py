@@ -20,10 +20,11 @@ from reconverge.policy.reports.charts.style import (
     heat_colors,
 )
 from reconverge.policy.reports.rows.cells import mean_interval
-from reconverge.policy.reports.run import Point
+from reconverge.policy.reports.run import Curve, Point
 from reconverge.policy.runs.summary import Rates
 
 NEVER, BACK = "^", "osDPX*p"  # marks of what did not come back, and of each method's that did
+CHARACTER = 0.09  # inches: of a title, rather more than less
 FEW = 5  # fewer tasks have room for their names
 NOTE = (
     "with the penalty less without it (points); dots are seeds, diamonds their means with 95 % "
@@ -31,38 +32,39 @@ NOTE = (
 )
 
 
-def success(curves: Mapping[str, Sequence[Point]], tasks: int, updates_per_task: int) -> Chart:
+def success(curves: Mapping[str, Curve], tasks: int, updates_per_task: int) -> Chart:
     """A panel a task learned so far: success in %, with its interval, along the run.
 
-    The updates of each of `tasks` run on a logarithmic scale, as recovery does. All panels share
-    the axis of success, which begins at 0 or, where every interval ends above 40 or 60 %, there.
+    A line joins rates of the same episodes; where those are the few that are probed, evaluations of
+    all are hollow marks. The updates of each of `tasks` run on a logarithmic scale, as recovery
+    does. All panels share the axis of success, which begins at 0 or, where every interval ends
+    above 40 or 60 %, there.
     """
-    lowest = 100 * min(point.low for points in curves.values() for point in points)
+    points = [point for c in curves.values() for point in (*c.line, *c.evaluations)]
+    lowest = 100 * min(point.low for point in points)
     floor = next((start for start in (60, 40) if lowest > start), 0)
+    apart = any(c.line_episodes < c.episodes for c in curves.values())
+    updates = [updates_per_task] * tasks
+    for point in points:
+        updates[point.task] = point.updates
 
     def draw(figure: Figure, narrow: bool) -> None:
         figure.set_figheight(0.9 + (1.0 if tasks < FEW else 0.65) * len(curves))
         panels = figure.subplots(len(curves), 1, squeeze=False)[:, 0]
-        for i, (axes, (task, points)) in enumerate(zip(panels, curves.items(), strict=True)):
+        for i, (axes, (task, curve)) in enumerate(zip(panels, curves.items(), strict=True)):
             axes.axvspan(i, i + 1, color=INK, alpha=0.07, linewidth=0)
             for transition in range(i + 1, tasks):
                 axes.axvline(transition, **TRANSITION)
-            x = [_position(point.update, updates_per_task) for point in points]
-            rates, low, high = 100 * np.array(points).T[1:]
-            axes.fill_between(x, low, high, color="C0", alpha=0.2, linewidth=0)
-            axes.vlines(x[-1], low[-1], high[-1], color="C0", alpha=0.5, clip_on=False)
-            axes.plot(x, rates, "o-", color="C0", markersize=3, linewidth=1.4, clip_on=False)
-            end = {"xytext": (6, 0), "textcoords": "offset points", "annotation_clip": False}
-            axes.annotate(f"{rates[-1]:.0f} %", (x[-1], rates[-1]), va="center", **end)
+            _draw_curve(axes, curve, apart)
             axes.set(ylim=(floor, 100 + 0.04 * (100 - floor)), xlim=(0, tasks))
             ticks = [floor, (floor + 100) / 2, 100]
             axes.set_yticks(ticks)
             axes.hlines(ticks[1:], i, tasks, color=INK, alpha=0.15, linewidth=0.8)
             axes.grid(visible=False)
-            title = f"{i + 1} {task}"
-            axes.set_title(title if i else f"{title}: success (%)", x=i / tasks)
-            if narrow and i > tasks / 2:
-                axes.set_title("")
+            title = f"{i + 1} {task}" if i else f"1 {task}: success (%)"
+            if CHARACTER * len(title) < figure.get_figwidth() * (1 - i / tasks):
+                axes.set_title(title, x=i / tasks)
+            else:  # it would run into the last rate
                 axes.set_title(title, loc="right")
             axes.spines.left.set_position(("data", i))
             axes.get_yticklabels()[0].set_verticalalignment("bottom")
@@ -70,27 +72,55 @@ def success(curves: Mapping[str, Sequence[Point]], tasks: int, updates_per_task:
             axes.set_xticks([])  # but of the last: many tasks have many, which take long to place
         panels[-1].tick_params(axis="x", length=0)
         names = [f"learning {task}" for task in curves] if tasks < FEW else []
-        _label_updates(panels[-1], names, tasks, updates_per_task, narrow)
+        _label_updates(panels[-1], names, updates, narrow)
+        if apart:
+            marks = {line.get_label(): line for axes in panels for line in axes.get_lines()}
+            shown = {name: mark for name, mark in marks.items() if not name.startswith("_")}
+            figure.legend(shown.values(), shown, loc="outside upper right", ncols=2)
 
-    last = ", ".join(f"{task} {100 * points[-1].rate:.0f} %" for task, points in curves.items())
+    last = ", ".join(
+        f"{task} {100 * curve.evaluations[-1].rate:.0f} %" for task, curve in curves.items()
+    )
     alt = f"Success of every task against gradient updates. At the end: {last}."
     return Chart("success", alt, draw)
 
 
-def _position(update: int, updates_per_task: int) -> float:
-    """Place an update of the run: one unit a task, and a logarithmic scale within it."""
-    task, within = divmod(update, updates_per_task)
-    return task + float(np.log1p(within) / np.log1p(updates_per_task))
+def _draw_curve(axes: Axes, curve: Curve, apart: bool) -> None:
+    """Draw the line of a task and its band, what it ends at, and its evaluations, if `apart`."""
+    probed = curve.line_episodes < curve.episodes
+    x = [_position(point) for point in curve.line]
+    rates, low, high = 100 * np.array(curve.line).T[3:]
+    axes.fill_between(x, low, high, color="C0", alpha=0.2, linewidth=0)
+    style = {"color": "C0", "markersize": 3, "linewidth": 1.4, "clip_on": False}
+    label = f"first {curve.line_episodes} episodes" if probed else None
+    axes.plot(x, rates, "-" if apart and not probed else "o-", **style, label=label)
+    ends = [_position(point) for point in curve.evaluations]
+    rates, low, high = 100 * np.array(curve.evaluations).T[3:]
+    if apart:
+        style |= {"markersize": 6, "markerfacecolor": "none"}
+        axes.plot(ends, rates, "D", **style, label=f"all {curve.episodes} episodes")
+    axes.vlines(ends[-1], low[-1], high[-1], color="C0", alpha=0.5, clip_on=False)
+    end = {"xytext": (7, 0), "textcoords": "offset points", "annotation_clip": False}
+    axes.annotate(f"{rates[-1]:.0f} %", (ends[-1], rates[-1]), va="center", **end)
 
 
-def _label_updates(
-    axes: Axes, names: Sequence[str], tasks: int, updates_per_task: int, narrow: bool
-) -> None:
-    decades = [10**power for power in range(1, 7) if 1.5 * 10**power < updates_per_task]
+def _position(point: Point) -> float:
+    """Place a point of a run: one unit a task, and a logarithmic scale within it."""
+    return point.task + _share(point.update, point.updates)
+
+
+def _share(update: int, updates: int) -> float:
+    return float(np.log1p(update) / np.log1p(updates))
+
+
+def _label_updates(axes: Axes, names: Sequence[str], updates: Sequence[int], narrow: bool) -> None:
+    """Label the axis of tasks, of which each was learned for its own number of updates."""
+    tasks = len(updates)
     marks = {
-        _position(task * updates_per_task + update, updates_per_task): f"{update:,}"
-        for task in range(tasks)
-        for update in decades
+        task + _share(10**power, own): f"{10**power:,}"
+        for task, own in enumerate(updates)
+        for power in range(1, 7)
+        if 1.5 * 10**power < own
     }
     room = tasks < FEW and not narrow
     axes.set_xticks(list(marks), list(marks.values()) if room else [""] * len(marks), minor=True)

@@ -4,6 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from reconverge.policy.reports.charts import results as charts
 from reconverge.policy.reports.charts.frontier import Cost, frontier
@@ -21,6 +22,11 @@ def drawn(chart):
     return figure.axes
 
 
+def series(axes):
+    """What the chart draws of a task: its line, then its evaluations where they are apart."""
+    return [line for line in axes.get_lines() if line.get_linestyle() != "--"]
+
+
 def curves():
     progress = finished()
     rows, probes = success_rows(progress, 3), probe_curves(progress, NAMES)
@@ -34,18 +40,69 @@ def test_success_goes_through_probes_and_evaluations():
         "2 can",
         "3 square",
     ]
-    lift, can, square = (axes.get_lines()[-1].get_xydata().tolist() for axes in panels)
-    # The probe at update 20, a task's last, gives way to the evaluation there.
-    assert [y for _, y in lift] == [100, 0, 50, 50, 0, 75]
+    lift, can, square = ([line.get_xydata().tolist() for line in series(axes)] for axes in panels)
+    # The line goes through the first two episodes throughout, of which lift had both at update 20.
+    (lift, ends), (can, _), (_, square) = lift, can, square
+    assert [y for _, y in lift] == [100, 0, 50, 100, 0, 50]
+    assert ends == [[1, 100], [2, 50], [3, 75]]
     early = [np.log1p(update) / np.log1p(20) for update in (2, 4)]
     assert [x for x, _ in lift] == pytest.approx(
         [1, 1 + early[0], 1 + early[1], 2, 2 + early[0], 3]
     )
-    assert can == [[2, 50], [pytest.approx(2 + early[0]), 100], [3, 50]]
+    assert can == [[2, 100], [pytest.approx(2 + early[0]), 100], [3, 50]]
     assert square == [[3, 100]]
     dashed = [line for line in panels[0].get_lines() if line.get_linestyle() == "--"]
     assert [line.get_xdata()[0] for line in dashed] == [1, 2]
     assert {axes.get_ylim()[0] for axes in panels} == {0}
+
+
+def test_success_tells_probes_and_evaluations_apart():
+    found = curves()
+    panels = drawn(charts.success(found, 3, 20))
+    looks = [[(line.get_marker(), line.get_label()[:5]) for line in series(a)] for a in panels]
+    assert looks[:2] == 2 * [[("o", "first"), ("D", "all 4")]]
+    assert [mark for mark, _ in looks[2]] == ["None", "D"]  # square was not probed
+    legend = panels[0].figure.legends[0]
+    assert [t.get_text() for t in legend.get_texts()] == ["first 2 episodes", "all 4 episodes"]
+    ends = [axes.texts[0].get_text() for axes in panels]
+    assert ends == ["75 %", "50 %", "100 %"]
+    assert "lift 75 %" in charts.success(found, 3, 20).alt
+
+
+def test_success_of_evaluations_alone_has_one_kind_of_mark():
+    panels = drawn(charts.success(success_curves(["a"], [[1.0]], 4, [], 20), 1, 20))
+    assert [line.get_marker() for line in series(panels[0])] == ["o"]
+    assert not panels[0].figure.legends
+
+
+def test_success_of_a_run_that_went_on_places_updates_by_each_tasks_own():
+    """The second task was learned for 20 updates, the third for 40."""
+    probes = [
+        ProbeCurve("a", "b", 4, 1.0, [10, 20], [0.5, 0.75]),
+        ProbeCurve("a", "c", 4, 1.0, [10, 40], [0.5, 1.0]),
+        ProbeCurve("b", "c", 4, 1.0, [10, 40], [0.5, 1.0]),
+    ]
+    rows = [[1.0, None, None], [0.75, 1.0, None], [1.0, 1.0, 1.0]]
+    panels = drawn(charts.success(success_curves(["a", "b", "c"], rows, 4, probes, 40), 3, 40))
+    x = series(panels[0])[0].get_xdata().tolist()
+    within = [np.log1p(10) / np.log1p(updates) for updates in (20, 40)]
+    assert x == pytest.approx([1, 1 + within[0], 2, 2 + within[1], 3])
+    marks = panels[-1].xaxis.get_ticklocs(minor=True).tolist()
+    assert marks[1:] == pytest.approx([1 + within[0], 2 + within[1]])
+
+
+def test_success_of_many_tasks_keeps_titles_and_rates_apart(tmp_path):
+    names = [f"pick-up-the-thing-{i}" for i in range(20)]
+    rows = [[1.0] * (i + 1) + [None] * (19 - i) for i in range(20)]
+    titles = tuple(f"{i} pick" for i in range(1, 21))
+    chart = charts.success(success_curves(names, rows, 25, [], 20), 20, 20)
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        chart.draw(figure, False)
+        figure.savefig(tmp_path / "success.png")
+        for axes in figure.axes:
+            (title,) = [text for text in axes.findobj(Text) if text.get_text().startswith(titles)]
+            assert title.get_window_extent().x1 < axes.get_window_extent().x1 + 1
 
 
 def test_success_marks_updates_below_the_last_panel_only():
@@ -59,7 +116,7 @@ def test_success_marks_updates_below_the_last_panel_only():
 def test_success_begins_where_the_current_task_was_probed():
     learning = ProbeCurve("b", "b", 4, 1.0, [10, 20], [0.25, 1.0])
     found = success_curves(["a", "b"], [[1.0, None], [0.75, 1.0]], 4, [learning], 20)
-    b = drawn(charts.success(found, 2, 20))[1].get_lines()[-1].get_xydata().tolist()
+    b = series(drawn(charts.success(found, 2, 20))[1])[-1].get_xydata().tolist()
     assert b == [[pytest.approx(1 + np.log1p(10) / np.log1p(20)), 25], [2, 100]]
 
 

@@ -17,7 +17,7 @@ from reconverge.policy import train
 from reconverge.policy.continual.loop import Probe, Progress
 from reconverge.policy.reports import illustrate
 from reconverge.policy.reports.page import write_report
-from reconverge.policy.reports.run import read_run, success_curves
+from reconverge.policy.reports.run import success_curves
 from reconverge.policy.runs.execution import FinishedRun, reporting
 from reconverge.policy.runs.summary import ProbeCurve, read_summary, summarize
 from reconverge.tools import report as tool
@@ -144,27 +144,19 @@ def test_write_report_needs_no_network(run):
     assert "default-src 'none'" in page
 
 
-def test_success_curves_hold_evaluations_and_probes_with_their_own_intervals(run):
-    s = read_run(run).summary
-    lift = success_curves(s.tasks, s.success, s.n_rollouts, s.probes, s.updates_per_task)["lift"]
-    assert [(point.update, point.rate) for point in lift] == [
-        (20, 1.0),
-        (22, 0.25),
-        (30, 1.0),
-        (40, 0.5),
-        (42, 0.0),
-        (50, 0.5),
-        (60, 0.8),
-    ]
-    # Wilson's interval of 1 of 4.
-    assert (lift[1].low, lift[1].high) == pytest.approx((0.0456, 0.6994), abs=1e-4)
-
-
-def test_success_curves_leave_the_end_of_a_task_to_its_evaluation():
+def test_success_curves_hold_probes_and_evaluations_apart():
+    """The line goes through the first two of four episodes, after every task too."""
     probes = [ProbeCurve("a", "b", 2, 1.0, [2, 20], [0.0, 0.5])]
-    curves = success_curves(["a", "b"], [[1.0, None], [0.75, 1.0]], 4, probes, 20)
-    assert [(p.update, p.rate) for p in curves["a"]] == [(20, 1.0), (22, 0.0), (40, 0.75)]
-    assert [(p.update, p.rate) for p in curves["b"]] == [(40, 1.0)]
+    curves = success_curves(["a", "b"], [[0.5, None], [0.75, 1.0]], 4, probes, 20)
+    a, b = curves["a"], curves["b"]
+    assert [point[:4] for point in a.line] == [(0, 20, 20, 1.0), (1, 2, 20, 0.0), (1, 20, 20, 0.5)]
+    assert [point[:4] for point in a.evaluations] == [(0, 20, 20, 0.5), (1, 20, 20, 0.75)]
+    assert (a.line_episodes, a.episodes) == (2, 4)
+    # Wilson's interval of 1 of 2, and of 3 of 4.
+    assert (a.line[2].low, a.line[2].high) == pytest.approx((0.0945, 0.9055), abs=1e-4)
+    assert a.evaluations[1][4:] == pytest.approx((0.3006, 0.9544), abs=1e-4)
+    assert b.line == b.evaluations
+    assert (b.line_episodes, b.episodes) == (4, 4)
 
 
 def test_main_reports_a_summary_alone_and_says_what_is_missing(tmp_path, monkeypatch, capsys):
