@@ -64,8 +64,8 @@ class RunRecord:
         path = folder / METRICS_FILE
         _drop_lines_after(path, progress)
         self._lines = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
-        step = progress.task * updates_per_task + progress.update
-        self._loggers = make_loggers(logger, folder, facts, step)
+        self._learned = _updates_learned(path)
+        self._loggers = make_loggers(logger, folder, facts, self._step(progress))
         self._bar: tqdm | None = None
 
     def updated(self, progress: Progress, metrics: dict[str, float]) -> None:
@@ -91,7 +91,7 @@ class RunRecord:
         learned = progress.task - 1
         bar = self._bar_for(f"replay generator of {self.names[learned]}", updates, update - 1)
         bar.update()
-        if update % LOG_EVERY == 0:
+        if update % LOG_EVERY == 0 or update == updates:
             bar.set_postfix(loss=f"{loss:.2g}", refresh=False)
             self._write("generator", learned, self._updates, generator_update=update, loss=loss)
             for logger in self._loggers:
@@ -144,7 +144,12 @@ class RunRecord:
 
     def _log(self, progress: Progress, values: dict[str, float]) -> None:
         for logger in self._loggers:
-            logger.log(values, progress.task * self._updates + progress.update, "update")
+            logger.log(values, self._step(progress), "update")
+
+    def _step(self, progress: Progress) -> int:
+        """Return the updates of the whole run: an earlier task may have had fewer than this one."""
+        before = (self._learned.get(task, self._updates) for task in range(progress.task))
+        return sum(before) + progress.update
 
     def _write(self, kind: str, task: int, update: int, **values: Any) -> None:
         where = {"kind": kind, "task": self.names[task], "task_index": task, "update": update}
@@ -198,6 +203,13 @@ def _drop_lines_after(path: Path, progress: Progress) -> None:
         if _was_before(entry, progress):
             kept.append(line)
     write_text(path, "".join(kept))
+
+
+def _updates_learned(path: Path) -> dict[int, int]:
+    """Return the updates that metrics.jsonl tells of every task that has ended."""
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    entries = [json.loads(line) for line in lines]
+    return {e["task_index"]: e["update"] for e in entries if e["kind"] == "evaluation"}
 
 
 def _was_before(entry: dict[str, Any], progress: Progress) -> bool:

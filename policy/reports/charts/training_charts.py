@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ class Panel(NamedTuple):
     title: str
     x_label: str
     y_label: str
-    span: int  # updates between transitions
+    transitions: list[int]  # updates at which a task begins
     series: dict[str, list[tuple[int, float]]]
 
 
@@ -36,7 +37,7 @@ def losses(
             for name, points in panel.series.items():
                 axes.plot(*_binned(points), linewidth=1.2, label=name)
             end = max(x for points in panel.series.values() for x, _ in points)
-            for transition in range(panel.span, end, panel.span):
+            for transition in panel.transitions:
                 axes.axvline(transition, **TRANSITION)
             axes.set(yscale="log", xlim=(0, end), xlabel=panel.x_label, ylabel=panel.y_label)
             label_powers(axes.yaxis)
@@ -52,13 +53,14 @@ def _loss_panels(
     updates: Sequence[LoggedUpdate], generator: Sequence[GeneratorUpdate], updates_per_task: int
 ) -> list[Panel]:
     found = []
+    starts = _starts([(line.task_index, line.update) for line in updates], updates_per_task)
     for title, y_label, names in (
         ("policy's loss", "mean squared error", ("loss", "distillation", "replayed")),
         ("trust region", "penalty", ("penalty", "trust_region")),
     ):
         series = {
             name.replace("_", " "): [
-                (line.task_index * updates_per_task + line.update, getattr(line, name))
+                (starts[line.task_index] + line.update, getattr(line, name))
                 for line in updates
                 if getattr(line, name) > 0
             ]
@@ -66,13 +68,25 @@ def _loss_panels(
         }
         series = {name: points for name, points in series.items() if points}
         if series:
-            found.append(Panel(title, "gradient updates", y_label, updates_per_task, series))
+            found.append(Panel(title, "gradient updates", y_label, starts[1:], series))
     if generator:
-        span = max(line.generator_update for line in generator)
-        points = [(line.task_index * span + line.generator_update, line.loss) for line in generator]
+        places = [(line.task_index, line.generator_update) for line in generator]
+        starts = _starts(places, max(update for _, update in places))
+        points = [
+            (starts[line.task_index] + line.generator_update, line.loss) for line in generator
+        ]
         labels = ("replay generator's loss", "updates of the generator", "mean squared error")
-        found.append(Panel(*labels, span, {"loss": points}))
+        found.append(Panel(*labels, starts[1:], {"loss": points}))
     return found
+
+
+def _starts(places: Sequence[tuple[int, int]], updates_per_task: int) -> list[int]:
+    """Return the update at which every task begins, by the last of each task in `places`."""
+    last: dict[int, int] = {}
+    for task, update in places:
+        last[task] = max(update, last.get(task, 0))
+    tasks = range(max(last, default=0))
+    return list(accumulate((last.get(task, updates_per_task) for task in tasks), initial=0))
 
 
 def _binned(points: Sequence[tuple[int, float]]) -> np.ndarray:

@@ -10,7 +10,7 @@ from reconverge.policy.reports.charts import results as charts
 from reconverge.policy.reports.charts.frontier import Cost, frontier
 from reconverge.policy.reports.charts.style import COLORS, STYLE, svg, write_png
 from reconverge.policy.reports.charts.training_charts import losses
-from reconverge.policy.reports.run import LoggedUpdate, success_curves
+from reconverge.policy.reports.run import GeneratorUpdate, LoggedUpdate, success_curves
 from reconverge.policy.runs.summary import ProbeCurve, probe_curves, success_rows
 from support.summaries import NAMES, finished
 
@@ -228,3 +228,15 @@ def test_a_loss_is_labelled_in_powers_of_ten(low, high, expected):
     updates = [LoggedUpdate(0, 10, low), LoggedUpdate(0, 20, high)]
     page = svg(losses(updates, [], 20)).wide
     assert all(f">{label}<" in page for label in expected)
+
+
+def test_losses_of_a_run_that_went_on_begin_where_the_task_before_ended():
+    """Two tasks of 20 updates, then one of 40; generators of 15 and of 25."""
+    last = {0: (10, 20), 1: (10, 20), 2: (10, 40)}
+    updates = [LoggedUpdate(task, at, 0.5) for task, found in last.items() for at in found]
+    generator = [GeneratorUpdate(task, at, 0.5) for task, at in ((0, 15), (1, 10), (1, 25))]
+    policy, second = drawn(losses(updates, generator, 40))
+    assert policy.get_lines()[0].get_xdata().tolist() == [10, 20, 30, 40, 50, 80]
+    assert second.get_lines()[0].get_xdata().tolist() == [15, 25, 40]
+    begins = [[line.get_xdata()[0] for line in axes.get_lines()[1:]] for axes in (policy, second)]
+    assert begins == [[20, 40], [15]]

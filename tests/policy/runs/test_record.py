@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from reconverge.policy.continual.loop import Probe, Progress
 from reconverge.policy.runs import checkpoint
@@ -71,6 +72,28 @@ def test_run_record_of_a_resumed_run_has_every_line_once(tmp_path):
         ("evaluation", "can", "lift"),
         ("evaluation", "can", "can"),
     ]
+
+
+@pytest.mark.parametrize(("updates", "logged"), [(5, [5]), (25, [10, 20, 25])])
+def test_generator_updated_writes_every_tenth_update_and_the_last(tmp_path, updates, logged):
+    progress = Progress(task=1, successes=[[[True]]])
+    record = make_record(tmp_path, progress)
+    for update in range(1, updates + 1):
+        record.generator_updated(progress, update, updates, 0.25)
+    record.close()
+    assert [line["generator_update"] for line in lines(tmp_path)] == logged
+
+
+def test_steps_of_a_run_that_went_on_count_what_earlier_tasks_had(tmp_path):
+    """The first task had 8 updates, as metrics.jsonl tells, where this one has 20."""
+    line = {"kind": "evaluation", "task": "lift", "task_index": 0, "update": 8}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    progress = Progress(task=1, update=UPDATES, successes=[[[True]]])
+    record = make_record(tmp_path, progress)
+    record.updated(progress, {"loss": 0.5})
+    record.close()
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in found.Scalars("train/loss")] == [8 + UPDATES]
 
 
 def test_a_finished_run_that_is_resumed_keeps_its_time_and_memory(tmp_path):
