@@ -21,6 +21,8 @@ from reconverge.errors import ReconvergeError, one_line
 SCHEMA_VERSION = 1
 CHUNK_STEPS = SHARD_STEPS = 8_000  # zarr takes as long for a small chunk as for a large one
 SLAB_BYTES = 2**26  # that are read at a time of an array without shards
+MAX_BYTES = 2**31  # of a row, and of a chunk outside a shard: each is read whole
+MAX_LOST = 100_000  # chunks without a file of an array in zarr v2
 SCHEMA = (
     "schema_version",
     "episodes",
@@ -146,11 +148,18 @@ def _links(folder: Path | str) -> Iterator[str]:
 
 
 def _check_chunks(path: Path, array: zarr.Array) -> None:
-    """Refuse folders in place of chunks; warn of missing chunks, which zarr v2 allows."""
-    grid = itertools.product(
-        *(range(-(-n // k)) for n, k in zip(array.shape, array.chunks, strict=True))
-    )
-    files = [path / array.path / array.metadata.encode_chunk_key(place) for place in grid]
+    """Refuse folders in place of chunks, and shapes with far more chunks than there are files; warn
+    of missing chunks, which zarr v2 allows.
+    """
+    grid = [-(-n // max(k, 1)) for n, k in zip(array.shape, array.chunks, strict=True)]
+    there = sum(len(files) for _, _, files in os.walk(path / array.path))
+    if math.prod(grid) - there > MAX_LOST:
+        raise StoreError(
+            f"{path}: {array.path} has {math.prod(grid)} chunks by its shape {array.shape}, and "
+            f"{there} files; {RESTORE}"
+        )
+    places = itertools.product(*map(range, grid)) if math.prod(grid) else ()
+    files = [path / array.path / array.metadata.encode_chunk_key(place) for place in places]
     for file in files:
         if file.is_dir():
             raise StoreError(f"{path}: {file.relative_to(path)} is no file; {RESTORE}")
@@ -222,7 +231,19 @@ def find_array(path: Path, group: zarr.Group, name: str, column: Column | None) 
             f"{path}: {name} has {found[0]} rows of shape {found[1]}, not {expected}; "
             f"{remedy(path)}"
         )
+    _check_size(path, array)
     return array
+
+
+def _check_size(path: Path, array: zarr.Array) -> None:
+    """Refuse what would take all memory: rows, and chunks outside shards, above MAX_BYTES."""
+    sizes = {"rows": array.shape[1:], "chunks": () if array.shards else array.chunks}
+    for what, shape in sizes.items():
+        if math.prod(shape) * array.dtype.itemsize > MAX_BYTES:
+            raise StoreError(
+                f"{path}: {array.path} has {what} of shape {shape}, more than {MAX_BYTES >> 30} "
+                f"GiB each; {RESTORE}"
+            )
 
 
 def _slab_steps(array: zarr.Array) -> int:

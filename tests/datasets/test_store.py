@@ -780,6 +780,24 @@ def test_open_of_diffusion_policys_directory_validates_and_never_writes(version_
         DemonstrationStore.open(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"shape": [10**5 + 9, 2], "chunks": [1, 2]}, r"100009 chunks by its .* 5 files;"),
+        ({"shape": [150, 10**15]}, r"has rows of shape \(1000000000000000,\), more than 2 GiB"),
+        ({"chunks": [10**15, 2]}, r"has chunks of shape \(1000000000000000, 2\), more than 2 GiB"),
+        ({"chunks": [0, 2]}, r"data/action rows .*: truncated or edited \(ZeroDivisionError"),
+    ],
+)
+def test_open_of_diffusion_policys_directory_refuses_what_takes_all_memory(
+    version_2, changes, said
+):
+    file = version_2[0] / "data/action/.zarray"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(StoreError, match=said):
+        DemonstrationStore.open(version_2[0])
+
+
 def test_create_as_documented_in_the_howto(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "howto" / "data.md").read_text()
