@@ -1,5 +1,6 @@
 """What the episodes of a file have in common: which of its arrays a store can have."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -13,8 +14,11 @@ from reconverge.datasets.formats.arrays import (
     is_rgb,
     refuse,
 )
+from reconverge.datasets.formats.hdf5.contents import MAX_ARRAY_BYTES
 
 Kind = tuple[np.dtype, tuple[int, ...]]  # type and shape of an array
+
+MAX_EPISODE_BYTES = 2 * MAX_ARRAY_BYTES
 
 
 class Layout(NamedTuple):
@@ -78,8 +82,22 @@ def survey(
             obstacles[name] = obstacle
         fields[name] = field
     refuse(source, obstacles, leave_out)
+    _check_sizes(source, {field.path for field in fields.values()}, episodes)
     reasons = {"not one row a step": behind, "pictures": unseen}
     return fields, [f"left out {', '.join(some)}: {why}" for why, some in reasons.items() if some]
+
+
+def _check_sizes(
+    source: str, paths: Collection[str], episodes: Mapping[str, Mapping[str, Kind]]
+) -> None:
+    """Refuse an episode whose arrays at these paths are too large together, before any is read."""
+    for label, arrays in episodes.items():
+        sizes = [arrays[path][0].itemsize * math.prod(arrays[path][1]) for path in paths]
+        if sum(sizes) > MAX_EPISODE_BYTES:
+            raise ConversionError(
+                f"{source}: {label} has {sum(sizes) / 2**30:.3g} GiB in its arrays, at most "
+                f"{MAX_EPISODE_BYTES >> 30} can be read; leave some out with leave_out="
+            )
 
 
 def without_steps(source: str, labels: list[str], kept: list[str]) -> list[str]:

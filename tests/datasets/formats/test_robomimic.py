@@ -600,3 +600,15 @@ def test_read_robomimic_takes_an_edit_that_was_meant(store, tmp_path):
         del actions.attrs["reconverge_crc32"]
     (episode, _), *_ = read_robomimic(path).episodes
     assert (episode.action == 0.25).all()
+
+
+def test_read_robomimic_refuses_arrays_that_are_too_large_together_before_it_reads_one(source):
+    with h5py.File(source, "r+") as file:
+        for name, length in zip(IN_ORDER, (4, 1, 7), strict=True):
+            for i in range(3):  # of which nothing is written
+                file[f"data/{name}"].create_dataset(f"obs/x{i}", (length, 6 * 10**7), "f4")
+    with pytest.raises(
+        ConversionError, match=r"demo_10 has 4\.69 GiB in its arrays, at most 4 can"
+    ):
+        read_robomimic(source)
+    assert "x1" not in read_robomimic(source, leave_out=["x1"]).observation_sizes

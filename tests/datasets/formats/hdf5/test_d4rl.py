@@ -80,3 +80,12 @@ def test_read_d4rl_says_in_one_line_what_is_wrong(tmp_path, changes, said):
     with pytest.raises(ConversionError) as raised:
         read_d4rl(tmp_path / "a.hdf5")
     assert said in str(raised.value)
+
+
+def test_read_d4rl_refuses_arrays_that_are_too_large_together_before_it_reads_one(tmp_path):
+    make_d4rl(tmp_path / "hopper.hdf5")
+    with h5py.File(tmp_path / "hopper.hdf5", "r+") as file:
+        for i in range(3):  # of which nothing is written
+            file.create_dataset(f"infos/x{i}", (9, 5 * 10**7), "f4")
+    with pytest.raises(ConversionError, match=r"the file has 5\.03 GiB in its arrays, at most 4"):
+        read_d4rl(tmp_path / "hopper.hdf5")
