@@ -151,6 +151,8 @@ class Summary:
             raise ReconvergeError(f"{where}: updates_per_task and n_rollouts must be at least 1")
         if len(summary.average_success_ci95) != 2:
             raise ReconvergeError(f"{where}: average_success_ci95 must be two numbers")
+        if wrong := [name for name in summary.tasks if {"/", "\\", "\0"} & {*name}]:
+            raise ReconvergeError(f"{where}: tasks: {wrong[0]!r:.80} is no name; restore it")
         curves = [*summary.probes, *summary.learning]
         for curve in curves:
             if (

@@ -160,6 +160,8 @@ def test_from_json_returns_what_to_json_wrote():
         ({"success": [[1.5, None], [1.0, 1.0]]}, "success holds 1.5: must be 0 to 1"),
         ({"success": [["a", None], [1.0, 1.0]]}, r"success\[0\]\[0\]: must be a number, got 'a'"),
         ({"tasks": []}, "success must have 0 rows"),
+        ({"tasks": ["a", "/home/b"]}, "summary.json: tasks: '/home/b' is no name; restore it"),
+        ({"tasks": ["../../a", "b"]}, "summary.json: tasks: '../../a' is no name; restore it"),
         ({"tasks": ["x", "y"]}, "a while learning b is not of its tasks x, y"),
         ({"average_success": float("nan")}, "average_success holds nan: must be 0 to 1"),
         ({"n_rollouts": 0}, "updates_per_task and n_rollouts must be at least 1"),
