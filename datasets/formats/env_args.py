@@ -16,7 +16,7 @@ def parse_env_args(where: str, text: Any) -> dict[str, Any]:
     """Read the dictionary of a file's `env_args`. Raises ConversionError if it is none."""
     try:
         env_args = json.loads(text)
-    except (TypeError, json.JSONDecodeError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConversionError(
             f"{where}: env_args is not JSON ({error}); restore the file"
         ) from error

@@ -53,11 +53,5 @@ def read_episode_attributes(folder: Path | zipfile.Path, count: int) -> Iterator
             names = set(file.namelist())
             for i in range(count):
                 yield json.loads(file.read(f"{i}.json")) if f"{i}.json" in names else {}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        OSError,
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, RecursionError, OSError) as error:
         raise ConversionError(f"{path}: truncated or edited ({error}); restore a copy") from error

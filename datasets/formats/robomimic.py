@@ -198,7 +198,7 @@ def _libero(stated: Mapping[str, Any], env_args: Mapping[str, Any]) -> dict[str,
     try:
         problem = json.loads(stated.get("problem_info", "{}"))
         found["language_instruction"] = "".join(problem["language_instruction"]).strip('" ')
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass  # not LIBERO's
     return found
 
@@ -241,7 +241,7 @@ def _object(source: str, text: Any) -> dict[str, Any]:
     """Read a JSON object that we wrote."""
     try:
         return dict(json.loads(text))
-    except (TypeError, ValueError) as error:  # dict() raises both for JSON that is no object
+    except (TypeError, ValueError, RecursionError) as error:  # the first two are dict()'s as well
         raise ConversionError(
             f"{source}: attribute {OUR_RECORD} was edited ({error}); {RESTORE}"
         ) from error

@@ -52,7 +52,7 @@ def _is_store(path: Path) -> bool:
         return path.suffix == ".zarr" and not path.exists()
     try:
         attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True
     return any(name in attributes for name in (*SCHEMA, "checksum"))
 

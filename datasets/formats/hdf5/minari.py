@@ -78,7 +78,7 @@ def _described(path: Path) -> dict[str, Any]:
         metadata = dict(json.loads(path.read_text("utf-8")))
         spec = metadata.get("env_spec")
         task = (json.loads(spec) if isinstance(spec, str) else spec or {}).get("id")
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
     return {"minari": metadata, **({"task": task} if task else {})}
 

@@ -179,7 +179,7 @@ def _json(path: Path, name: str) -> dict[str, Any]:
         )
     try:
         value = json.loads((path / name).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConversionError(
             f"{path}: {name} is truncated or edited ({error}); {RESTORE}"
         ) from error
@@ -286,7 +286,7 @@ def _episode_rows(path: Path) -> list[dict[str, Any]]:
         return [row for file in files for row in _described(path, file)]
     except ConversionError:
         raise
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         raise ConversionError(
             f"{path}: {place} is truncated or edited ({one_line(error)}); {RESTORE}"
         ) from error

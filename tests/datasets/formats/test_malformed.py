@@ -1,15 +1,21 @@
 """Broken files and impossible options: one clear line each, and nothing left behind."""
 
+import zipfile
+
+import h5py
 import pytest
 from omegaconf import OmegaConf
 
 from reconverge.configs.store import writable
+from reconverge.datasets.sums import ATTACHED
 from reconverge.errors import ReconvergeError
 from reconverge.options import check_options
 from reconverge.tools import convert
 from support.broken import CASES, STORE_CASES
 from support.foreign import make_robomimic
+from support.lerobot import make_foreign
 
+NESTED = "[" * 20_000
 DEFAULTS = writable(OmegaConf.structured(convert.ConvertOptions))  # hydra's compose is slow
 
 
@@ -51,6 +57,41 @@ def test_convert_of_a_broken_file_says_one_line_and_leaves_nothing(refused, tmp_
     make, said = CASES[name]
     target = "out/made.hdf5" if name in STORE_CASES else "out/made.zarr"
     assert said in refused(make(tmp_path), target=target)
+
+
+def with_attribute(path, place, name):
+    with h5py.File(make_robomimic(path), "r+") as file:
+        file[place].attrs[name] = NESTED
+    return path
+
+
+def with_file(path, name):
+    make_foreign(path)
+    (path / name).write_text(NESTED)
+    return path
+
+
+def with_episode_attributes(path):
+    make_foreign(path)
+    with zipfile.ZipFile(path / "meta" / ATTACHED, "w") as file:
+        file.writestr("0.json", NESTED)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda f: with_file(f / "a", "meta/info.json"), "meta/info.json is truncated or edited"),
+        (lambda f: with_file(f / "a", "meta/episodes.jsonl"), "episodes.jsonl is truncated or ed"),
+        (lambda f: with_episode_attributes(f / "a"), "truncated or edited"),
+        (lambda f: with_attribute(f / "a.hdf5", "data", "env_args"), "env_args is not JSON"),
+        (lambda f: with_attribute(f / "a.hdf5", "data", "reconverge"), "reconverge was edited"),
+        (lambda f: with_attribute(f / "a.hdf5", "data/demo_0", "scalars"), "was edited"),
+    ],
+    ids=range(6),
+)
+def test_convert_of_json_nested_without_end_says_one_line(refused, tmp_path, make, said):
+    assert said in refused(make(tmp_path))
 
 
 @pytest.mark.parametrize(
