@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from reconverge.envs.catalog import get_task, task_sequence
 from reconverge.envs.render.sight import Sight
@@ -31,8 +28,6 @@ from reconverge.schema import read_record
 
 TASK_ROWS = 32
 """Tasks that a policy has room for, a multiple of it for more: no shape tells of tasks to come."""
-TENSOR_COST = 1000
-"""Numbers in whose memory a tensor without any fits, with its module."""
 OF_ONE_TASK = ("single", "packnet")
 """Methods whose earlier tasks use other weights than those of a checkpoint, or a part of them."""
 OF_ALL_TASKS = ("multitask",)
@@ -171,8 +166,8 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
         )
     spec = PolicySpec.from_json(manifest.get("policy"), file)
     try:
-        with _no_larger(spec, checkpoint.weights):
-            policy = make_policy(spec, make_normalizer(spec, []).to(place))
+        _check_size(spec, checkpoint.weights)
+        policy = make_policy(spec, make_normalizer(spec, []).to(place))
         policy.load_state_dict(checkpoint.weights)
         tasks = tuple(spec.task(name) for name in spec.tasks)
     except (torch.OutOfMemoryError, torch.AcceleratorError):
@@ -197,31 +192,13 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
     return LoadedPolicy(folder, policy.eval(), spec, tasks, learned)
 
 
-@contextmanager
-def _no_larger(spec: PolicySpec, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Raise ValueError before a policy is built that is far larger than its weights.
-
-    A network asks for memory, and takes it when it fills it: after it has registered the parameter.
-    """
-    left = most = 2 * sum(w.numel() + TENSOR_COST for w in weights.values())  # some are replaced
-    thread = get_ident()  # others may build theirs meanwhile
-
-    def spend(count: int) -> None:
-        nonlocal left
-        left -= count
-        if left < 0:
-            raise ValueError(f"it has more than {most} numbers, twice those of the weights")
-
-    def register(_module: object, _name: str, parameter: Tensor) -> None:
-        if get_ident() == thread:
-            spend(parameter.numel() + TENSOR_COST)
-
-    spend(_rows(spec) * max(spec.observation_size, spec.action_size))
-    hook = register_module_parameter_registration_hook(register)
-    try:
-        yield
-    finally:
-        hook.remove()
+def _check_size(spec: PolicySpec, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for a policy that is larger than its weights, before it takes memory."""
+    with torch.device("meta"):  # shapes without memory
+        described = make_policy(spec, make_normalizer(spec, [])).state_dict()
+    needed, given = (sum(t.numel() for t in held.values()) for held in (described, weights))
+    if needed > given:
+        raise ValueError(f"it has {needed} numbers, the weights {given}")
 
 
 def seen_by(options: dict[str, Any]) -> dict[str, Any]:

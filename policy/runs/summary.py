@@ -151,8 +151,9 @@ class Summary:
             raise ReconvergeError(f"{where}: updates_per_task and n_rollouts must be at least 1")
         if len(summary.average_success_ci95) != 2:
             raise ReconvergeError(f"{where}: average_success_ci95 must be two numbers")
-        if wrong := [name for name in summary.tasks if {"/", "\\", "\0"} & {*name}]:
-            raise ReconvergeError(f"{where}: tasks: {wrong[0]!r:.80} is no name; restore it")
+        for name in summary.tasks:
+            if {"/", "\\", "\0"} & {*name}:
+                raise ReconvergeError(f"{where}: tasks: {name!r:.80} is no name; restore it")
         curves = [*summary.probes, *summary.learning]
         for curve in curves:
             if (
@@ -212,8 +213,7 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
     curves, learning = probe_curves(progress, names), learning_curves(progress, names)
     areas = learning_areas(learning, names)
     lowest = min(lowest_shares(curves), key=lambda found: found.share, default=None)
-    complete = len(progress.successes) == len(names)
-    interval = metrics.average_success_interval(matrix, n_rollouts) if complete else None
+    interval = metrics.average_success_interval(matrix, n_rollouts)
     return {
         "tasks": list(names),
         "n_rollouts": n_rollouts,

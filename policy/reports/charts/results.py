@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ def _draw_curve(axes: Axes, curve: Curve, apart: bool) -> None:
     x = [_position(point) for point in curve.line]
     rates, low, high = 100 * np.array(curve.line).T[3:]
     axes.fill_between(x, low, high, color="C0", alpha=0.2, linewidth=0)
-    style = {"color": "C0", "markersize": 3, "linewidth": 1.4, "clip_on": False}
+    style: dict[str, Any] = {"color": "C0", "markersize": 3, "linewidth": 1.4, "clip_on": False}
     label = f"first {curve.line_episodes} episodes" if probed else None
     axes.plot(x, rates, "-" if apart and not probed else "o-", **style, label=label)
     ends = [_position(point) for point in curve.evaluations]
@@ -100,8 +101,14 @@ def _draw_curve(axes: Axes, curve: Curve, apart: bool) -> None:
         style |= {"markersize": 6, "markerfacecolor": "none"}
         axes.plot(ends, rates, "D", **style, label=f"all {curve.episodes} episodes")
     axes.vlines(ends[-1], low[-1], high[-1], color="C0", alpha=0.5, clip_on=False)
-    end = {"xytext": (7, 0), "textcoords": "offset points", "annotation_clip": False}
-    axes.annotate(f"{rates[-1]:.0f} %", (ends[-1], rates[-1]), va="center", **end)
+    axes.annotate(
+        f"{rates[-1]:.0f} %",
+        (ends[-1], rates[-1]),
+        xytext=(7, 0),
+        textcoords="offset points",
+        annotation_clip=False,
+        va="center",
+    )
 
 
 def _position(point: Point) -> float:
