@@ -153,6 +153,8 @@ def front_door() -> Iterator[None]:
         with printing(), interruptible():
             load_plugins()
             yield
+    except BrokenPipeError:  # nobody reads on, as after `| head -1`
+        raise SystemExit(ERROR) from None
     except Exception as error:
         mended = mendable(error)
         if mended is None:

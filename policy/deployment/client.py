@@ -167,7 +167,11 @@ class PolicyClient:
         kind = "observe" if self._actions else "act"
         reply = self.request({"type": kind, "observation": listed})
         if kind == "act":
-            self._actions = _chunk(reply.get("actions"))
+            try:
+                self._actions = _chunk(reply.get("actions"))
+            except PolicyError:
+                self.close()
+                raise
         return self._actions.pop(0)
 
     def statistics(self) -> dict[str, Any]:

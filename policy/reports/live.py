@@ -13,6 +13,7 @@ from reconverge.policy.reports.charts.style import write_png
 from reconverge.policy.reports.render import print_table
 from reconverge.policy.reports.rows import recovery, run_rows
 from reconverge.policy.reports.rows.distance_rows import distance_tables
+from reconverge.policy.reports.rows.groups import at_once
 from reconverge.policy.reports.run import success_curves
 from reconverge.policy.runs.summary import Summary, learning_curves, probe_curves, success_rows
 
@@ -44,10 +45,13 @@ def print_task(console: Console, progress: Progress, names: Sequence[str]) -> No
 def print_summary(console: Console, summary: Summary) -> None:
     """Print the success matrix, recovery, and the headlines."""
     print_table(console, run_rows.success_matrix(summary))
-    if lowest := recovery.lowest_table(summary.probes):
-        print_table(console, lowest)
-    for table in recovery.recovery_tables(summary.recovery)[:1]:
-        print_table(console, table)
+    if not at_once(summary):
+        lowest = recovery.lowest_table(summary.probes)
+        for table in [
+            *([lowest] if lowest else []),
+            *recovery.recovery_tables(summary.recovery)[:1],
+        ]:
+            print_table(console, table)
     for table in distance_tables(summary)[:1]:
         print_table(console, table)
     for headline in run_rows.headlines(summary):

@@ -113,11 +113,12 @@ def _comparison_context(runs: Sequence[Run]) -> dict[str, Any]:
     tasks, updates = summaries[0].tasks, summaries[0].updates_per_task
     averages = {name: [_averages(run) for run in found] for name, found in groups.items()}
     returns = first_task_returns(groups)
+    seeds = {name: len(found) for name, found in groups.items()}
     return context | {
         "tables": comparison.comparison_tables(groups),
         "averages": svg(charts.averages(averages, tasks)),
         "frontier": svg(frontier(comparison.costs(groups))),
-        "recovery_chart": svg(charts.recovery(returns, tasks, updates)) if returns else None,
+        "recovery_chart": svg(charts.recovery(returns, tasks, updates, seeds)) if returns else None,
     }
 
 

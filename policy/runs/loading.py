@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from reconverge.envs.catalog import get_task, task_sequence
 from reconverge.envs.render.sight import Sight
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError, one_line, unknown
-from reconverge.options import choose
+from reconverge.options import check_options, choose
 from reconverge.policy.model.actor import ROWS, PolicyActor
 from reconverge.policy.model.batch import widened
 from reconverge.policy.model.diffusion import Diffusion, DiffusionOptions
@@ -28,6 +30,8 @@ from reconverge.schema import read_record
 
 TASK_ROWS = 32
 """Tasks that a policy has room for, a multiple of it for more: no shape tells of tasks to come."""
+SPARE_NUMBERS = 2**28
+"""That a policy may have while it is built, beyond its weights: encoders drop layers."""
 OF_ONE_TASK = ("single", "packnet")
 """Methods whose earlier tasks use other weights than those of a checkpoint, or a part of them."""
 OF_ALL_TASKS = ("multitask",)
@@ -166,8 +170,9 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
         )
     spec = PolicySpec.from_json(manifest.get("policy"), file)
     try:
-        _check_size(spec, checkpoint.weights)
-        policy = make_policy(spec, make_normalizer(spec, []).to(place))
+        check_options(choose("network", NETWORKS, spec.network))  # so many layers take memory, too
+        with _no_larger(checkpoint.weights):
+            policy = make_policy(spec, make_normalizer(spec, []).to(place))
         policy.load_state_dict(checkpoint.weights)
         tasks = tuple(spec.task(name) for name in spec.tasks)
     except (torch.OutOfMemoryError, torch.AcceleratorError):
@@ -192,13 +197,26 @@ def load_policy(path: Path | str | None, device: str = "cpu") -> LoadedPolicy:
     return LoadedPolicy(folder, policy.eval(), spec, tasks, learned)
 
 
-def _check_size(spec: PolicySpec, weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for a policy that is larger than its weights, before it takes memory."""
-    with torch.device("meta"):  # shapes without memory
-        described = make_policy(spec, make_normalizer(spec, [])).state_dict()
-    needed, given = (sum(t.numel() for t in held.values()) for held in (described, weights))
-    if needed > given:
-        raise ValueError(f"it has {needed} numbers, the weights {given}")
+@contextmanager
+def _no_larger(weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Raise ValueError where a policy is built that is far larger than its weights.
+
+    A module registers a parameter before it is filled, and so before it takes memory. (The device
+    "meta" would tell all shapes, but imports for a second.)
+    """
+    left = most = 2 * sum(held.numel() for held in weights.values()) + SPARE_NUMBERS
+
+    def count(_module: object, _name: str, parameter: Tensor) -> None:
+        nonlocal left
+        left -= parameter.numel()
+        if left < 0:
+            raise ValueError(f"it has more than {most} numbers, far more than the weights")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def seen_by(options: dict[str, Any]) -> dict[str, Any]:

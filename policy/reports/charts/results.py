@@ -193,7 +193,7 @@ def recovery(
     returns: Mapping[str, Sequence[Sequence[int | None]]],
     tasks: Sequence[str],
     updates_per_task: int,
-    seeds: Mapping[str, int] | None = None,
+    seeds: Mapping[str, int],
 ) -> Chart:
     """Updates until the first task was back at 90 % at every transition: a mark a run, a bar at
     their median, of two middle ones the upper; triangles where it never came back.
@@ -210,7 +210,7 @@ def recovery(
         for i, (name, transitions) in enumerate(returns.items()):
             color, center = COLORS[i % len(COLORS)], (i + 0.5) * width - 0.4
             own = BACK[i % len(BACK)]
-            label = f"{name} ({_seeds(transitions, (seeds or {}).get(name, 0))})"
+            label = f"{name} ({_seeds(transitions, seeds[name])})"
             axes.plot([], [], own, color=color, markersize=5, label=label)
             for x, found in zip(np.arange(len(transitions)) + center, transitions, strict=True):
                 heights = sorted(never if value is None else value for value in found)

@@ -105,7 +105,8 @@ def write_comparison(paths: Sequence[Path], output: Path, reference: str | None 
     write_text(output / "comparison.md", text)
     (output / "recovery.png").unlink(missing_ok=True)
     if returns := first_task_returns(groups):
-        chart = charts.recovery(returns, first.tasks, first.updates_per_task)
+        seeds = {name: len(found) for name, found in groups.items()}
+        chart = charts.recovery(returns, first.tasks, first.updates_per_task, seeds)
         write_png(chart, output / "recovery.png")
     write_png(frontier(costs(groups)), output / "frontier.png")
     return text

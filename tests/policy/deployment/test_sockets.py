@@ -297,8 +297,11 @@ def test_client_of_another_server_says_so_and_closes(reply):
 def test_act_takes_no_actions_of_another_form(actions):
     replies = {"type": "contract"}, {"type": "actions", "actions": actions}
     said = pytest.raises(PolicyError, match="no policy server is there")
-    with answering(*map(framed, replies)) as port, PolicyClient(port=port) as client, said:
-        client.act(MIDDLE)
+    with answering(*map(framed, replies)) as port, PolicyClient(port=port) as client:
+        with said:
+            client.act(MIDDLE)
+        with pytest.raises(PolicyError, match="connect again"):
+            client.statistics()
 
 
 class Interruptible:

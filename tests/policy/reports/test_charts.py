@@ -127,7 +127,7 @@ def test_success_zooms_in_where_every_interval_is_high():
 
 def test_recovery_marks_every_run_and_joins_none():
     returns = {"replay": [[0, 10], [None, 20]], "ewc": [[5], []]}
-    (axes,) = drawn(charts.recovery(returns, ["a", "b", "c"], 100))
+    (axes,) = drawn(charts.recovery(returns, ["a", "b", "c"], 100, dict.fromkeys(returns, 3)))
     lines = [line for line in axes.get_lines() if len(line.get_xdata())]
     marks = [
         (line.get_marker(), line.get_ydata()[0]) for line in lines if line.get_marker() != "None"
@@ -142,12 +142,8 @@ def test_recovery_marks_every_run_and_joins_none():
 def test_recovery_says_how_many_seeds_were_probed():
     returns = {"replay": [[0, 10], [20]], "ewc": [[5], [7]]}
     seeds = {"replay": 6, "ewc": 1}
-    for known, expected in (
-        (seeds, ["replay (2 of 6 seeds)", "ewc (1 seed)"]),
-        (None, ["replay (2 seeds)", "ewc (1 seed)"]),
-    ):
-        (axes,) = drawn(charts.recovery(returns, ["a", "b", "c"], 100, known))
-        assert axes.get_legend_handles_labels()[1] == expected
+    (axes,) = drawn(charts.recovery(returns, ["a", "b", "c"], 100, seeds))
+    assert axes.get_legend_handles_labels()[1] == ["replay (2 of 6 seeds)", "ewc (1 seed)"]
 
 
 def test_differences_draw_seeds_means_and_intervals():
@@ -175,7 +171,9 @@ def test_a_dozen_methods_look_different():
     assert len(looks(memory.get_lines())) == 12
     (axes,) = drawn(charts.averages({name: [[1.0, 0.5]] for name in names}, ["a", "b"]))
     assert len(looks(axes.get_lines()) - {(c, "None") for c in COLORS}) == 12
-    (axes,) = drawn(charts.recovery({name: [[3]] for name in names}, ["a", "b"], 20))
+    (axes,) = drawn(
+        charts.recovery({name: [[3]] for name in names}, ["a", "b"], 20, dict.fromkeys(names, 1))
+    )
     assert len({look for look in looks(axes.get_lines()) if look[1] != "None"}) == 12
 
 
@@ -210,7 +208,7 @@ def test_names_with_dollars_are_drawn_as_they_are(tmp_path):
         (
             charts.success(success_curves([name], [[1.0]], 4, [], 20), 1, 20),
             charts.averages({name: [[1.0, 0.5]]}, [name, "b"]),
-            charts.recovery({name: [[3]]}, [name, "b"], 20),
+            charts.recovery({name: [[3]]}, [name, "b"], 20, {name: 1}),
             frontier({name: [Cost(0.5, 1.0, 2.0)]}),
             charts.differences({"dip": {(name, "rank 1"): np.array([1.0, 3.0])}}, {"dip": "less"}),
         )

@@ -141,7 +141,7 @@ def test_owned_says_where_it_cannot_write(tmp_path):
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda text: text.replace("batch_size: 256", "batch_size: 128", 1),
+        lambda text: text.replace("batch_size: 128", "batch_size: 256", 1),
         lambda text: text + "x: 1\n",
         lambda text: text.replace("# sha256", "# SHA256", 1),
         lambda text: "",
@@ -151,7 +151,7 @@ def test_recorded_options_refuses_an_edited_file(tmp_path, edit):
     record_options(make_options(), tmp_path)
     path = tmp_path / "config.yaml"
     before = path.read_text()
-    assert recorded_options(tmp_path).batch_size == 256
+    assert recorded_options(tmp_path).batch_size == 128
     path.write_text(edit(before))
     assert path.read_text() != before
     with pytest.raises(ReconvergeError, match="is not as it was written; restore it"):

@@ -133,7 +133,7 @@ def test_go_on_with_a_finished_run_refuses_what_it_did_not_learn_with(tmp_path):
     options = make_options()
     finished = Progress(task=2, successes=[[[True]], [[True], [False]]])
     begun, other = make_begun(options, finished, tmp_path), replace(options, batch_size=8)
-    with pytest.raises(ReconvergeError, match=r"batch_size=8: all tasks are learned, with 256"):
+    with pytest.raises(ReconvergeError, match=r"batch_size=8: all tasks are learned, with 128"):
         go_on(begun, spec_of(other), make_facts(), other, "report")
     slots = replace(options, evaluation=replace(options.evaluation, slots=3))  # decides nothing
     assert go_on(begun, spec_of(slots), make_facts(), slots, "report")[1]["changes"] == []
