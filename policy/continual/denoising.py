@@ -109,6 +109,7 @@ class Purpose(IntEnum):
     ALL_TASKS = 5  # samples of all tasks, for references
     METRIC = 6  # Fisher of the mixture of replayed samples, of centre=replayed
     MEMORY = 7  # which demonstrations of a task are kept
+    SEGMENT = 8  # which samples are kept of a task that nobody announced
 
 
 def random_stream(device: torch.device, *key: int) -> torch.Generator:

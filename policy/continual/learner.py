@@ -123,6 +123,13 @@ class Learner:
 
     def begin_task(self, task: int, updates: int, *, continued: bool = False) -> None:
         """Start `task`: fresh optimiser, previous model frozen as the teacher, replay drawn."""
+        self._begin(task, updates, continued)
+
+    def begin_open_task(self, task: int, *, continued: bool = False) -> None:
+        """Start `task` where nobody knows how many updates it will have."""
+        self._begin(task, None, continued)
+
+    def _begin(self, task: int, updates: int | None, continued: bool) -> None:
         self.task = task
         if continued:
             self.optimization.updates = updates
@@ -131,9 +138,9 @@ class Learner:
             self.teacher.load_state_dict(self.optimization.average.state_dict())
         self._old = self._draw_replay()
         if self.region is not None:
-            rates = self.optimization.options.rates(self.optimization.updates)
+            way = self.optimization.options.way(self.optimization.updates)
             stream = self.stream(Purpose.METRIC)
-            self.region.begin_task(self.teacher, self._old, stream, rates, self.task)
+            self.region.begin_task(self.teacher, self._old, stream, way, self.task)
 
     @property
     def starts_from_earlier_task(self) -> bool:

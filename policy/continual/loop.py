@@ -73,6 +73,9 @@ class Progress:
     evaluation_seconds: float = 0.0
     cpu_seconds: float = 0.0  # of training, over all threads: what a busy machine does not change
     distances: list[Distance] = field(default_factory=list)  # where something is generated
+    elapsed_seconds: float = 0.0  # up to the newest checkpoint, in all processes of the run
+    peak_memory_mib: int = 0
+    boundaries: list[list[int]] = field(default_factory=list)  # task, update: where they were found
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Progress:
@@ -207,6 +210,8 @@ def _learn_task(
             stream = random_stream(torch.device("cpu"), *key)
             metrics = method.update(source.sample(settings.batch_size, stream))
         progress.update += 1
+        if metrics.pop("boundary", 0.0):
+            progress.boundaries.append([progress.task, progress.update])
         observer.updated(progress, metrics)
         if progress.update < updates:
             with _Clock(progress, "evaluation_seconds"):

@@ -24,7 +24,10 @@ SHARE = 1 / 15  # of a task's updates, where that is fewer
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """AdamW with a linear warm-up and a cosine decay to zero over the updates of one task."""
+    """AdamW with a linear warm-up and a cosine decay to zero over the updates of one task.
+
+    Where it is not known how many updates a task has (None), nothing decays.
+    """
 
     learning_rate: float = option(2e-3, "peak of the learning rate, after the warm-up", at_least=0)
     warmup: int = option(50, "updates of linear warm-up at the start of each task", at_least=0)
@@ -45,14 +48,21 @@ class OptimizerOptions:
         choices=PRECISIONS,
     )
 
-    def rate(self, update: int, updates: int) -> float:
+    def rate(self, update: int, updates: int | None) -> float:
         """Return the learning rate of update 0, 1, ..., updates - 1."""
-        warm = min(1.0, (update + 1) / max(1, self.warmup))
-        return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * update / updates))
+        rate = self.learning_rate * min(1.0, (update + 1) / max(1, self.warmup))
+        if updates is None:
+            return rate
+        return rate * 0.5 * (1.0 + math.cos(math.pi * update / updates))
 
-    def rates(self, updates: int) -> list[float]:
-        """Return the learning rates of all updates of a task."""
-        return [self.rate(update, updates) for update in range(updates)]
+    def way(self, updates: int | None) -> float:
+        """Return the sum of the learning rates of a task, each times what is left of the task.
+
+        Where its length is not known, of all that the moving average looks back on.
+        """
+        if updates is None:
+            return self.learning_rate / (1.0 - self.ema_decay)
+        return sum(self.rate(i, updates) * (1 - i / updates) for i in range(updates))
 
 
 def precision_on(device: torch.device, wanted: str) -> str:
@@ -91,8 +101,8 @@ class Optimization(Generic[Model]):
             self.vector.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
         )
 
-    def begin(self, updates: int, settled: bool = False) -> None:
-        """Start a task.
+    def begin(self, updates: int | None, settled: bool = False) -> None:
+        """Start a task of so many updates, where that is known.
 
         `settled`: the average is a policy worth keeping, so it follows slowly from the first update
         on. What the first few updates do to earlier tasks is undone before it enters the average.
@@ -100,7 +110,8 @@ class Optimization(Generic[Model]):
         self.updates, self.update = updates, 0
         self.vector.copy_(self.average_vector)
         self._renew({})
-        self._ema.updates = self._ema.counter(min(SETTLED, SHARE * updates)) if settled else 0
+        span = SETTLED if updates is None else min(SETTLED, SHARE * updates)
+        self._ema.updates = self._ema.counter(span) if settled else 0
 
     def step(self, loss: Tensor) -> float:
         """Take one update down the gradient of `loss`; return its learning rate.
@@ -153,7 +164,7 @@ class Optimization(Generic[Model]):
     def state_dict(self) -> dict[str, Tensor]:
         moments = self._adam.state.get(self._parameter, {})  # none before the first update
         state = {f"adam.{key}": value.clone() for key, value in moments.items()}
-        counters = torch.tensor([self.updates, self.update, self._ema.updates])
+        counters = torch.tensor([self.updates or 0, self.update, self._ema.updates])
         return state | {
             "model": self.vector.clone(),
             "average": self.average_vector.clone(),
@@ -163,7 +174,7 @@ class Optimization(Generic[Model]):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.average_vector.copy_(state["average"])
         updates, update, count = state["counters"].tolist()
-        self.begin(updates)
+        self.begin(updates or None)
         self.vector.copy_(state["model"])
         self.update, self._ema.updates = update, count
         self._renew(

@@ -5,7 +5,7 @@ Wang et al. 2026, arXiv 2602.02417, eq. 6 and 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -139,23 +139,22 @@ class TrustRegion:
         before: Denoiser,
         replayed: Source | None,
         stream: torch.Generator,
-        rates: Sequence[float],
+        way: float,
         past: int,
     ) -> None:
         """Take the metric at the model before the task, where `centre` is "replayed".
 
-        `rates` are the learning rates of the task's updates, `past` the number of past tasks.
+        `way` is the optimiser's over the task, `past` the number of past tasks.
         """
         if self.centre != "replayed" or replayed is None:
             return
         self.form = self.fisher.form()
         self.form.add(self._estimate(before, replayed, stream))
         if self.share is not None:
-            self.strength = self.strength_of(self.form, rates, past)
+            self.strength = self.strength_of(self.form, way, past)
 
-    def strength_of(self, form: QuadraticForm, rates: Sequence[float], past: int) -> float:
+    def strength_of(self, form: QuadraticForm, way: float, past: int) -> float:
         """Return the strength by which `form` holds what `past` tasks take of the parameters."""
-        way = sum(rate * (1 - i / len(rates)) for i, rate in enumerate(rates))
         held = MOST_HELD * (1 - (1 - (self.share or 0.0) / MOST_HELD) ** past)
         return step_that_holds(form, held) / max(way, 1e-30)
 
@@ -186,7 +185,7 @@ class TrustRegion:
         return self.fisher.estimate(loss, parameters, [s.tensors for s in drawn])
 
     def hold(
-        self, theta: Float[Tensor, P], rate: float, update: int, updates: int
+        self, theta: Float[Tensor, P], rate: float, update: int, updates: int | None
     ) -> dict[str, float]:
         """Correct theta in place after the `update`-th step of a task, taken at `rate`.
 
@@ -200,9 +199,11 @@ class TrustRegion:
         value = self.form.shrink(theta, PENALTY_EVERY * rate * strength)
         return {"penalty": 0.5 * strength * value, "strength": strength}
 
-    def strength_at(self, update: int, updates: int) -> float:
+    def strength_at(self, update: int, updates: int | None) -> float:
         """Return the strength that every past task has after `update` of a task's `updates`."""
-        falling = 1.0 - update / updates if self.centre in ("before_task", "replayed") else 1.0
+        falling = 1.0
+        if self.centre in ("before_task", "replayed") and updates is not None:
+            falling = 1.0 - update / updates
         return self.strength * falling / self.shared_by(len(self.form))
 
     def shared_by(self, past: int) -> int:

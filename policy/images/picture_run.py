@@ -35,7 +35,7 @@ from reconverge.policy.images.picture_options import ImageOptions, deciding
 from reconverge.policy.images.sample_sheets import SampleSheets
 from reconverge.policy.runs import checkpoint
 from reconverge.policy.runs.configuration import check_run_options
-from reconverge.policy.runs.execution import facts_of, loop_settings, resumable, seconds_of
+from reconverge.policy.runs.execution import facts_of, loop_settings, resumable
 from reconverge.policy.runs.folder import flat, record_options
 from reconverge.policy.runs.loading import find_device
 from reconverge.policy.runs.provenance import command
@@ -102,6 +102,7 @@ def _learn_all(
         facts,
         progress,
         sheets,
+        started,
         options.logger,
     )
     try:
@@ -112,8 +113,7 @@ def _learn_all(
         record.close()
         raise
     distances = summarize_distances(progress, run.spec.tasks, options.features, options.evaluation)
-    seconds = seconds_of(progress, started)
-    return record.finish(progress, seconds, run.method.memory_bytes, distances=distances)
+    return record.finish(progress, run.method.memory_bytes, distances=distances)
 
 
 def _features_and_moments(

@@ -64,6 +64,10 @@ def read_learned(run: Path) -> LearnedRun:
 def _read_policies(run: Path) -> LearnedRun:
     """Return policies and windows of the run's demonstrations."""
     options = recorded_options(run)
+    if options.boundaries != "told":
+        raise ReconvergeError(
+            f"{run}: boundaries={options.boundaries}: its replay knows no tasks to be compared with"
+        )
     names = task_labels(options)
     found = _learned(run, names)
     tasks, folder = check_train_options(options), Path(options.demonstrations.path)

@@ -1,6 +1,6 @@
 """The steps of a finished run against MAML's meta-gradient, at every checkpoint and earlier task.
 
-`policy.continual.alignment` has the mathematics; here the run's policies, windows and replay are
+`policy.reports.alignment` has the mathematics; here the run's policies, windows and replay are
 put into it.
 """
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from reconverge.errors import ReconvergeError
-from reconverge.policy.continual.alignment import Loss, OldTask, align, cosine, error, gradient
 from reconverge.policy.continual.denoising import (
     Denoiser,
     NoisySample,
@@ -29,6 +28,7 @@ from reconverge.policy.continual.kfac import Kfac
 from reconverge.policy.continual.parameter_vector import concatenate, split
 from reconverge.policy.continual.quadratic import QuadraticForm
 from reconverge.policy.continual.region import AROUND_THE_POLICY_BEFORE
+from reconverge.policy.reports.alignment import Loss, OldTask, align, cosine, error, gradient
 from reconverge.policy.reports.learned_run import LearnedRun, read_learned
 from reconverge.policy.runs import checkpoint
 from reconverge.progress import progress_bar
@@ -147,8 +147,8 @@ def _strength(learned: LearnedRun, tasks: int, form: QuadraticForm, entries: int
         return 0.0
     strength = region.strength
     if region.share is not None:
-        rates = options.optimizer.rates(options.updates_per_task)
-        strength = region.strength_of(form, rates, tasks)
+        way = options.optimizer.way(options.updates_per_task)
+        strength = region.strength_of(form, way, tasks)
     each = strength / region.shared_by(tasks)
     return 0.5 * entries * each / options.method.distillation_weight
 

@@ -22,6 +22,7 @@ from reconverge.envs.seeds import REPLAY
 from reconverge.envs.task import Task
 from reconverge.errors import ReconvergeError
 from reconverge.files import write_json
+from reconverge.policy.continual.boundaries import Detecting
 from reconverge.policy.continual.denoising import Source
 from reconverge.policy.continual.learner import Method, Setting
 from reconverge.policy.continual.loop import JointSource
@@ -311,6 +312,8 @@ def make_method(
         seed=options.seed,
     )
     method: Method = options.method.build(setting)
+    if options.boundaries == "detected":
+        method = Detecting(method, setting)
     if method.uses_replay and spec.learns_to_see and options.replay.name != "demonstrations":
         raise ReconvergeError(
             f"replay={options.replay.name}: has no pictures, from which encoder="

@@ -228,6 +228,11 @@ class TrainOptions(RunOptions, PolicyOptions, SightOptions):
         ["lift", "can", "square"],
         f"tasks in the order of learning, {TASKS_MEANING}",
     )
+    boundaries: str = option(
+        "told",
+        "told: the method hears when a task begins, and its updates | detected: it has to notice",
+        choices=("told", "detected"),
+    )
     room_for: str | None = option(
         None,
         "suite whose tasks may come later (resume=): the policy is made wide enough for them, too",
@@ -316,6 +321,7 @@ def deciding(options: TrainOptions) -> dict[str, Any]:
     decided = {name: asdict(getattr(options, name)) for name in groups}
     del decided["demonstrations"]["path"], decided["demonstrations"]["collect"]
     single = {"batch_size": options.batch_size, "room_for": options.room_for}
+    single |= {} if options.boundaries == "told" else {"boundaries": options.boundaries}
     seeing = {} if options.seeing is None else {"sight": options.seeing}
     return decided | single | seeing | asdict(options.policy)
 

@@ -164,6 +164,7 @@ def _learn_all(
         facts,
         progress,
         reporter,
+        started,
         options.logger,
     )
     seeds = MEASUREMENT[options.evaluation.seeds]
@@ -177,9 +178,10 @@ def _learn_all(
         raise
     finally:
         evaluator.close()
-    summary = record.finish(progress, seconds_of(progress, started), method.memory_bytes)
+    summary = record.finish(progress, method.memory_bytes)
     generator = None
-    if replay and isinstance(replay.source, GeneratedReplay) and method.uses_replay:
+    knows_tasks = options.boundaries == "told"
+    if replay and isinstance(replay.source, GeneratedReplay) and method.uses_replay and knows_tasks:
         generator = replay.source.generator
     return FinishedRun(summary, tasks, method.model_of, generator, windows, seeds[:1])
 
@@ -230,16 +232,3 @@ def facts_of(
         "versions": versions(),
         "hardware": hardware() | {"device": device.type, "precision": precision},
     }
-
-
-def seconds_of(progress: Progress, started: float) -> dict[str, float]:
-    """Return the seconds of summary.json, of a run that `started` at a time.perf_counter()."""
-    seconds = {
-        "demonstrations": progress.demonstration_seconds,
-        "training": progress.training_seconds,
-        "evaluation": progress.evaluation_seconds,
-    }
-    # A resumed run did part of its work in other processes.
-    seconds["total"] = max(time.perf_counter() - started, sum(seconds.values()))
-    seconds["training_cpu"] = progress.cpu_seconds
-    return {name: round(value, 1) for name, value in seconds.items()}

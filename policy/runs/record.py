@@ -41,7 +41,8 @@ class RunRecord:
     `manifest` goes into every checkpoint, `facts` into summary.json, scalars to TensorBoard and to
     `logger`, a key of LOGGERS; `reporter` hears of every result. If the run is resumed, lines of
     metrics.jsonl that were written after `progress` are dropped. What a finished run that learns on
-    had ended with goes into `before/`.
+    had ended with goes into `before/`. `started` is the time.perf_counter() at which this process
+    began; what the run took before it is in `progress`.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class RunRecord:
         facts: dict[str, Any],
         progress: Progress,
         reporter: Reporter,
+        started: float,
         logger: str = "none",
     ):
         self.folder, self.names, self._updates = folder, names, updates_per_task
         self._weights, self._manifest, self._facts = weights, manifest, facts
-        self._reporter = reporter
+        self._reporter, self._started = reporter, started - progress.elapsed_seconds
         if progress.task < len(names):
             _set_aside(folder)
         path = folder / METRICS_FILE
@@ -73,6 +75,8 @@ class RunRecord:
             f"learning {self.names[progress.task]}", self._updates, progress.update - 1
         )
         bar.update()
+        if progress.boundaries[-1:] == [[progress.task, progress.update]]:
+            tqdm.write(f"a new task is noticed: update {progress.update} of {bar.desc}")
         if progress.update % LOG_EVERY and progress.update != self._updates:
             return
         shown = {name: f"{value:.2g}" for name, value in metrics.items() if name != "learning_rate"}
@@ -107,24 +111,19 @@ class RunRecord:
         self._reporter.task_ended(progress)
 
     def save(self, progress: Progress, state: dict[str, Tensor], ended: bool) -> None:
+        self._measure(progress)
         manifest = {**self._manifest, "progress": asdict(progress)}
         saved = checkpoint.Checkpoint(self._weights(), state, manifest)
         task = progress.task - 1 if ended else progress.task
         update = None if ended else progress.update
         checkpoint.save(self.folder / CHECKPOINTS, task, self.names[task], update, saved)
 
-    def finish(
-        self,
-        progress: Progress,
-        seconds: dict[str, float],
-        memory_bytes: int | None,
-        **further: Any,
-    ) -> Summary:
+    def finish(self, progress: Progress, memory_bytes: int | None, **further: Any) -> Summary:
         """Write summary.json, with `further` fields of Summary, report it and return it."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
+        self._measure(progress)
         measured = {
-            "seconds": seconds,
-            "peak_memory_mib": peak,
+            "seconds": _seconds(progress),
+            "peak_memory_mib": progress.peak_memory_mib,
             "memory_bytes": memory_bytes,
         }
         measured |= _measured_before(self.folder)
@@ -134,6 +133,12 @@ class RunRecord:
         self._reporter.finished(finished)
         self.close(complete=True)
         return finished
+
+    def _measure(self, progress: Progress) -> None:
+        """Bring the time and the memory of the run up to now."""
+        progress.elapsed_seconds = time.perf_counter() - self._started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # Linux counts in KiB
+        progress.peak_memory_mib = max(progress.peak_memory_mib, peak)
 
     def close(self, complete: bool = False) -> None:
         """Close all files; the run has ended if `complete`, or may be resumed."""
@@ -179,6 +184,18 @@ def _set_aside(folder: Path) -> None:
         if (folder / name).exists():
             rmtree(before / name, ignore_errors=True)  # a folder that an interrupted move left
             (folder / name).rename(before / name)
+
+
+def _seconds(progress: Progress) -> dict[str, float]:
+    """Return the seconds of summary.json."""
+    seconds = {
+        "demonstrations": progress.demonstration_seconds,
+        "training": progress.training_seconds,
+        "evaluation": progress.evaluation_seconds,
+    }
+    seconds["total"] = max(progress.elapsed_seconds, sum(seconds.values()))  # old checkpoints: 0
+    seconds["training_cpu"] = progress.cpu_seconds
+    return {name: round(value, 1) for name, value in seconds.items()}
 
 
 def _measured_before(folder: Path) -> dict[str, Any]:

@@ -92,8 +92,8 @@ class Seconds:
     training_cpu: float | None
 
 
-OF_PICTURES = ("judge", "distances")
-"""Fields of runs that learn to generate pictures."""
+OF_SOME_RUNS = ("judge", "distances", "boundaries")
+"""Fields of runs that learn to generate pictures, and of those that are told no boundaries."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,12 @@ class Summary:
     changes: list[dict[str, Any]] = field(default_factory=list)  # options, from which update on
     judge: dict[str, Any] = field(default_factory=dict)  # of generated pictures
     distances: dict[str, Any] | None = None  # `policy.images.distances.Distances`
+    boundaries: list[list[int]] = field(default_factory=list)  # found: task and update, 0 and 1...
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads; of a run that generates no pictures nothing of them."""
+        """Return what `from_json` reads; without what runs of its kind have not."""
         record = asdict(self)
-        return {name: record[name] for name in record if name not in OF_PICTURES or record[name]}
+        return {name: record[name] for name in record if name not in OF_SOME_RUNS or record[name]}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Summary:
@@ -231,6 +232,7 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
         },
         "backward_transfer": metrics.backward_transfer(matrix),
         "diverged_rollouts": progress.diverged,
+        "boundaries": progress.boundaries,
         "recovery": [asdict(entry) for entry in recovery_table(curves)],
         "probes": [asdict(curve) for curve in curves],
         "lowest_share": None if lowest is None else asdict(lowest),

@@ -5,6 +5,7 @@ In a process of its own: `python -m support.logged_run interrupted FOLDER LOGGER
 
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import torch
 
@@ -27,14 +28,16 @@ class Silent:
         self.heard.append(summary)
 
 
-def make_record(folder, progress, logger="none", *, facts=None, reporter=None):
+def make_record(folder, progress, logger="none", *, facts=None, reporter=None, started=None):
     """Open the record of a run of lift and can."""
     weights = {"w": torch.ones(1)}
     facts = facts or {"method": "replay", "options": {"batch_size": 8}}
     reporter = reporter or Silent()
     names, manifest = ["lift", "can"], {"policy": "tiny"}
+    started = perf_counter() if started is None else started
     return RunRecord(
-        folder, names, UPDATES, lambda: weights, manifest, facts, progress, reporter, logger
+        *(folder, names, UPDATES, lambda: weights, manifest),
+        *(facts, progress, reporter, started, logger),
     )
 
 

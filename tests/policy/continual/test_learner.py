@@ -216,7 +216,11 @@ def test_no_two_purposes_tasks_or_updates_share_a_random_stream(monkeypatch):
     progress = loop.Progress()
     loop.learn_tasks(method, tasks, lambda *_: [True], mock.Mock(), SETTINGS, progress)
     assert {key[0] for key in keys} == {3}
-    assert {key[2] for key in keys} == {*Purpose} - {Purpose.ALL_TASKS, Purpose.MEMORY}
+    assert {key[2] for key in keys} == {*Purpose} - {
+        Purpose.ALL_TASKS,
+        Purpose.MEMORY,
+        Purpose.SEGMENT,
+    }
     drawn = [(*key, 0)[:4] for key in keys]
     assert len(drawn) == len(set(drawn))
 

@@ -166,12 +166,12 @@ def test_begin_task_takes_the_metric_anew_on_replayed_samples(name):
     moved = theta + 0.1
     values = []
     for task in (0, 0, 1):
-        region.begin_task(policy, make_windows(task), random_stream(cpu, 1), [1.0], 1)
+        region.begin_task(policy, make_windows(task), random_stream(cpu, 1), 1.0, 1)
         assert len(region.form) == 1
         assert region.form.value(theta) == pytest.approx(0, abs=1e-9)
         values.append(region.form.value(moved))
     assert values[0] == values[1] != values[2]
-    region.begin_task(policy, None, random_stream(cpu, 1), [1.0], 1)
+    region.begin_task(policy, None, random_stream(cpu, 1), 1.0, 1)
     assert region.form.value(moved) == values[2]
 
 
@@ -179,10 +179,9 @@ def test_begin_task_takes_the_metric_anew_on_replayed_samples(name):
 def test_share_chooses_the_strength_by_the_effective_number_of_parameters(name):
     fisher = FISHERS[name](samples=100)
     region = TrustRegion(fisher, share=0.1, centre="replayed")
-    policy, rates = make_policy(seed=1), [0.0, 2e-3, 1e-3, 0.0]
+    policy, way = make_policy(seed=1), 2e-3
     stream = random_stream(torch.device("cpu"), 1)
-    region.begin_task(policy, make_windows(0), stream, rates, past=2)
-    way = 2e-3 * 0.75 + 1e-3 * 0.5  # the strength falls to zero by the last update
+    region.begin_task(policy, make_windows(0), stream, way, past=2)
     curvatures = region.form.spectrum()
     held = region.strength * way * curvatures
     expected = (1 - 0.8**2) / 2 * int((curvatures > 0).sum())
@@ -194,9 +193,9 @@ def test_share_chooses_the_strength_by_the_effective_number_of_parameters(name):
 def test_share_leaves_half_of_the_parameters_free(past, expected):
     region = TrustRegion(FISHERS["diagonal"](samples=100), share=0.1, centre="replayed")
     policy, stream = make_policy(seed=1), random_stream(torch.device("cpu"), 1)
-    region.begin_task(policy, make_windows(0), stream, [1e-3], past=1)
+    region.begin_task(policy, make_windows(0), stream, 1e-3, past=1)
     curvatures = region.form.spectrum()
-    held = region.strength_of(region.form, [1e-3], past) * 1e-3 * curvatures
+    held = region.strength_of(region.form, 1e-3, past) * 1e-3 * curvatures
     count = int((curvatures > 0).sum())
     assert float((held / (1 + held)).sum()) == pytest.approx(expected * count, rel=1e-3)
 

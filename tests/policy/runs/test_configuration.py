@@ -151,9 +151,11 @@ def test_deciding_holds_all_that_decides_a_result_as_json():
     decided = deciding(make_options())
     assert json.loads(json.dumps(decided)) == decided
     rest = {"env", "seed", "updates_per_task", "evaluation"}  # facts of their own in summary.json
+    rest |= {"boundaries"}  # where they are told, as in runs of before
     free = {"resume", "name", "sweep", "checkpoint_every", "report", "logger", "device", "workers"}
     sight = {"observations", "cameras", "picture_size", "encoder"}
     assert decided.keys() == {spec.name for spec in fields(TrainOptions)} - rest - free - sight
+    assert deciding(make_options(boundaries="detected"))["boundaries"] == "detected"
     seeing = deciding(make_options(observations="pixels"))
     assert seeing["sight"].keys() == sight
     elsewhere = DemonstrationOptions(path="elsewhere", collect=False)

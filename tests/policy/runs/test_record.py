@@ -1,7 +1,7 @@
 """What a run's record writes, and what a resumed one drops."""
 
 import json
-from dataclasses import asdict
+from time import perf_counter
 
 import pytest
 import torch
@@ -10,8 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from reconverge.policy.continual.loop import Probe, Progress
 from reconverge.policy.runs import checkpoint
 from support.logged_run import UPDATES, Silent, interrupted, make_record, resumed
-
-SECONDS = ("demonstrations", "training", "evaluation", "total", "training_cpu")
 
 
 def make_facts():
@@ -98,18 +96,29 @@ def test_steps_of_a_run_that_went_on_count_what_earlier_tasks_had(tmp_path):
 
 def test_a_finished_run_that_is_resumed_keeps_its_time_and_memory(tmp_path):
     progress = Progress(task=2, successes=[[[True]], [[True], [False]]])
-    whole = dict.fromkeys(SECONDS, 5.0)
     record = make_record(tmp_path, progress, facts=make_facts())
-    record.finish(progress, whole, 7)
+    first = record.finish(progress, 7)
+    progress.training_seconds, progress.peak_memory_mib = 1e6, 10**6
     again = make_record(tmp_path, progress, facts=make_facts())
-    summary = again.finish(progress, dict.fromkeys(SECONDS, 1.0), 7)
-    assert asdict(summary.seconds) == whole
+    assert again.finish(progress, 7) == first
+
+
+def test_a_resumed_run_adds_up_the_time_of_its_processes(tmp_path):
+    progress = Progress(elapsed_seconds=1000.0, peak_memory_mib=10**6)
+    progress.training_seconds, progress.successes = 900.0, [[[True]], [[True], [False]]]
+    record = make_record(tmp_path, progress, facts=make_facts(), started=perf_counter() - 50)
+    record.save(progress, {}, ended=False)
+    saved = checkpoint.load(tmp_path / "checkpoints" / "0_lift@0").manifest["progress"]
+    assert saved["elapsed_seconds"] == pytest.approx(1050, abs=10)
+    summary = record.finish(progress, 7)
+    assert summary.seconds.total == pytest.approx(1050, abs=10)
+    assert (summary.seconds.training, summary.peak_memory_mib) == (900.0, 10**6)
 
 
 def test_a_finished_run_that_learns_on_is_none_any_more(tmp_path):
     progress = Progress(task=2, successes=[[[True]], [[True], [False]]])
     record = make_record(tmp_path, progress, facts=make_facts())
-    record.finish(progress, dict.fromkeys(SECONDS, 5.0), 7)
+    record.finish(progress, 7)
     (tmp_path / "videos").mkdir()
     reopened = Progress(task=1, update=20, successes=[[[True]]])
     make_record(tmp_path, reopened, facts=make_facts()).close()
@@ -122,7 +131,7 @@ def test_a_finished_run_learns_on_after_an_interrupted_move(tmp_path):
     """What is in `before/` alone stays: it was moved there; what was made again replaces it."""
     progress = Progress(task=2, successes=[[[True]], [[True], [False]]])
     record = make_record(tmp_path, progress, facts=make_facts())
-    record.finish(progress, dict.fromkeys(SECONDS, 5.0), 7)
+    record.finish(progress, 7)
     for folder, made in ((tmp_path / "before", "old"), (tmp_path, "new")):
         (folder / "videos").mkdir(parents=True)
         (folder / "videos" / f"{made}.mp4").touch()
@@ -187,7 +196,7 @@ def test_task_ended_and_finish_tell_the_reporter(tmp_path):
     record = make_record(tmp_path, progress, facts=facts, reporter=reporter)
     record.task_ended(progress)
     progress.task, progress.successes = 2, [[[True, False]], [[True, True], [False, False]]]
-    summary = record.finish(progress, dict.fromkeys(SECONDS, 1.0), 12)
+    summary = record.finish(progress, 12)
     assert reporter.heard == [0, summary]
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written["success"] == [[0.5, None], [1.0, 0.0]]

@@ -5,7 +5,7 @@ exact.
 import pytest
 import torch
 
-from reconverge.policy.continual.alignment import (
+from reconverge.policy.reports.alignment import (
     OldTask,
     align,
     cosine,
