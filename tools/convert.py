@@ -32,6 +32,7 @@ from reconverge.options import option
 from reconverge.paths import check_output
 from reconverge.policy.demonstrations.fit import misfit
 from reconverge.policy.demonstrations.observing import observed
+from reconverge.process import printable
 from reconverge.progress import progress_bar
 
 
@@ -148,9 +149,9 @@ def run(options: ConvertOptions) -> None:
             counted = replace(demonstrations, episodes=episodes, attributes=attributes)
             kind.write(counted, target, **chosen)
     for line in _unfit(attributes, actions):
-        print(f"warning: {target}: {line}; training refuses it", file=sys.stderr)
+        print(f"warning: {target}: {printable(line)}; training refuses it", file=sys.stderr)
     for line in (*demonstrations.warnings, *_unknown(attributes)):
-        print(f"warning: {options.source}: {line}", file=sys.stderr)
+        print(f"warning: {options.source}: {printable(line)}", file=sys.stderr)
     print(f"{target}: {demonstrations.count} episodes as {name}")
 
 
