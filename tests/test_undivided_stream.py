@@ -29,7 +29,11 @@ def test_a_run_notices_the_next_task_and_says_so(tmp_path, demonstrations, monke
     assert (task, summary["options"]["boundaries"]) == (1, "detected")
     assert 1 <= update <= 10
     said = f"a new task is noticed: update {update} of learning push-wall"
-    assert said in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert said in printed
+    assert f"boundaries noticed 1 (update {update} of push-wall)" in printed
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["task"] for line in lines if line["kind"] == "generator"] == ["hammer"]
     with pytest.raises(ReconvergeError, match=r"boundaries=detected: its replay knows no tasks"):
         read_learned(run)
 
@@ -39,7 +43,11 @@ def test_a_run_notices_the_next_task_and_says_so(tmp_path, demonstrations, monke
     [
         (("env=hammer,push-wall", "boundaries=detected"), "add task_conditioning=none"),
         (("env=lift,can", *UNTOLD), "choose tasks whose declared bounds are the same"),
-        (("env=cw10", *UNTOLD, "method=packnet"), "this method must be told its tasks"),
+        (("env=cw10", *UNTOLD, "method=packnet"), "this method is not made for it"),
+        (
+            ("env=cw10", *UNTOLD, "observations=pixels", "encoder=resnet18"),
+            "choose a frozen encoder",
+        ),
         (("env=cw10", "boundaries=guessed"), "unknown boundaries 'guessed'"),
     ],
 )

@@ -31,7 +31,8 @@ class JumpDetector:
     """Page's one-sided cumulative sum of surprises (Page 1954, Biometrika 41).
 
     A surprise is how far the logarithm of a loss lies above its mean so far, in standard
-    deviations, less `DRIFT`. What surprises enters mean and spread no further than `DRIFT`.
+    deviations, less `DRIFT`; the sum never falls below 0. What surprises enters mean and spread no
+    further than `DRIFT`.
     """
 
     def __init__(self) -> None:
@@ -80,10 +81,10 @@ class Reservoir:
             self.kept = join([*held, _rows(batch, slice(room))])
         late = _rows(batch, slice(room, None))
         if len(late):
-            self._replace(late, self.added + min(room, len(batch)), stream)
+            self._exchange(late, self.added + min(room, len(batch)), stream)
         self.added += len(batch)
 
-    def _replace(self, batch: Batch, before: int, stream: torch.Generator) -> None:
+    def _exchange(self, batch: Batch, before: int, stream: torch.Generator) -> None:
         """Put windows that come after `before` others in places drawn at random, or nowhere."""
         number = torch.arange(len(batch), device=stream.device)
         drawn = torch.rand(len(batch), generator=stream, device=stream.device, dtype=torch.float64)
@@ -104,15 +105,21 @@ class Detecting:
 
     The inner learner is told of the boundaries found here, and of nothing else: neither which task
     a sample is of nor how many updates a task has, so that its learning rate, once warm, and its
-    penalty stay as they are, and the averaged weights do what a decay would. A segment ends with
-    what it kept of its own samples, in place of the task's demonstrations.
+    penalty stay as they are, and the averaged weights do what a decay would. After an update in
+    which a boundary is `noticed`, `end_segment` ends the segment, with what it kept of its own
+    windows in place of the task's demonstrations, and begins the next.
     """
 
     def __init__(self, learner: Method, setting: Setting):
+        if setting.denoiser.pixels:
+            raise ReconvergeError(
+                "boundaries=detected: the pictures of a task's windows do not fit into memory; "
+                "choose a frozen encoder, such as encoder=efficientnet_lite0"
+            )
         if type(learner) is not Learner:
             raise ReconvergeError(
-                "boundaries=detected: this method must be told its tasks; choose method=finetune, "
-                "l2, ewc, online_ewc, mas, replay or trust_region, or boundaries=told"
+                "boundaries=detected: this method is not made for it; choose method=finetune, l2, "
+                "ewc, online_ewc, mas, replay or trust_region, or boundaries=told"
             )
         if learner.replay and not isinstance(learner.replay.source, GeneratedReplay):
             raise ReconvergeError(
@@ -123,9 +130,12 @@ class Detecting:
             raise ReconvergeError(
                 "boundaries=detected: something tells the policy which task it sees; add "
                 "task_conditioning=none, and choose tasks whose declared bounds are the same, such "
-                "as those of Meta-World (env=cw10)"
+                "as those of Meta-World but soccer (env=cw10)"
             )
-        self.learner, self.most = learner, setting.tasks
+        self.learner = learner
+        # No more than have a row, and a place in the generator's batches.
+        self.most = min(len(setting.denoiser.normalizer.is_set), setting.batch_size)
+        self.noticed = False  # a boundary, in the last update
         self.detector = JumpDetector()
         self.segment, self.updates = 0, 0
         self._begin_segment()
@@ -164,17 +174,15 @@ class Detecting:
             self.learner.begin_open_task(0)
 
     def update(self, batch: Batch) -> Metrics:
-        """Take one optimiser step; where the batch reveals a boundary, end the segment after it."""
+        """Take one optimiser step."""
         batch = replace(batch, task=torch.full_like(batch.task, self.segment))
         metrics = self.learner.update(batch)
         self.updates += 1
-        found = self.detector.jumped(metrics["loss"]) and self.segment + 1 < self.most
-        metrics |= {"surprise": self.detector.sum, "boundary": float(found)}
-        if found:
-            self._end_segment()
-        else:
+        jumped = self.detector.jumped(metrics["loss"])
+        self.noticed = jumped and self.segment + 1 < self.most
+        if not self.noticed and (self.learner.replay or self.learner.region):
             self._keep(batch)
-        return metrics
+        return metrics | {"surprise": self.detector.sum}
 
     def end_task(self, data: Source) -> Iterator[GeneratorUpdate]:
         """Do nothing: that a task ends is not heard."""
@@ -187,11 +195,11 @@ class Detecting:
             stream = self.learner.stream(Purpose.SEGMENT, self.updates)
             self._kept.add(self._latest.popleft(), stream)
 
-    def _end_segment(self) -> None:
-        assert self._kept.kept is not None  # the detector settles for longer than LATEST
-        for _ in self.learner.end_task(self._kept.kept):
-            pass
-        self.segment += 1
+    def end_segment(self) -> Iterator[GeneratorUpdate]:
+        """End the segment and begin the next; yield the updates of its generator."""
+        if self._kept.kept is not None:
+            yield from self.learner.end_task(self._kept.kept)
+        self.segment, self.noticed = self.segment + 1, False
         self._begin_segment()
         self.learner.begin_open_task(self.segment)
 
@@ -202,8 +210,9 @@ class Detecting:
         return {f"{part}.{name}": getattr(parts[part], name) for part in parts for name in PARTS}
 
     def state_dict(self) -> dict[str, Tensor]:
-        counters = [self.segment, self.updates, self._kept.added, len(self._latest)]
-        own = {"counters": torch.tensor(counters), **self.detector.state_dict()}
+        counters = torch.tensor([self.segment, self.updates, self._kept.added])
+        lengths = torch.tensor([len(batch) for batch in self._latest], dtype=torch.int64)
+        own = {"counters": counters, "lengths": lengths, **self.detector.state_dict()}
         own |= {name: tensor.clone() for name, tensor in self._windows().items()}
         return self.learner.state_dict() | {f"segment/{name}": own[name] for name in own}
 
@@ -216,10 +225,10 @@ class Detecting:
             return [own[f"{part}.{name}"].to(device) for name in PARTS]
 
         self._begin_segment()
-        self.segment, self.updates, self._kept.added, latest = own["counters"].tolist()
+        self.segment, self.updates, self._kept.added = own["counters"].tolist()
         self.detector.load_state_dict(own)
         if self._kept.added:
             self._kept.kept = Batch(*windows("kept"))
-        if latest:
-            chunks = zip(*(part.chunk(latest) for part in windows("latest")), strict=True)
-            self._latest.extend(Batch(*chunk) for chunk in chunks)
+        if lengths := own["lengths"].tolist():
+            batches = zip(*(part.split(lengths) for part in windows("latest")), strict=True)
+            self._latest.extend(Batch(*batch) for batch in batches)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reconverge.errors import ReconvergeError
+from reconverge.policy.continual.boundaries import Detecting
 from reconverge.policy.continual.denoising import Batch, Purpose, Source, random_stream
 from reconverge.policy.continual.learner import Method
 from reconverge.policy.model.batch import join
@@ -73,7 +74,7 @@ class Progress:
     evaluation_seconds: float = 0.0
     cpu_seconds: float = 0.0  # of training, over all threads: what a busy machine does not change
     distances: list[Distance] = field(default_factory=list)  # where something is generated
-    elapsed_seconds: float = 0.0  # up to the newest checkpoint, in all processes of the run
+    elapsed_seconds: float = 0.0  # of the run, up to its newest checkpoint
     peak_memory_mib: int = 0
     boundaries: list[list[int]] = field(default_factory=list)  # task, update: where they were found
 
@@ -188,6 +189,14 @@ def _end_task(method: Method, source: Source, observer: Observer, progress: Prog
             observer.generator_updated(progress, update, updates, loss)
 
 
+def _end_segment(method: Detecting, observer: Observer, progress: Progress) -> None:
+    """End what the method takes for a task, at the boundary that it has noticed."""
+    progress.boundaries.append([progress.task, progress.update])
+    with _Clock(progress, "training_seconds"):
+        for update, updates, loss in method.end_segment():
+            observer.generator_updated(progress, update, updates, loss)
+
+
 def _learn_task(
     method: Method,
     source: Source,
@@ -210,8 +219,8 @@ def _learn_task(
             stream = random_stream(torch.device("cpu"), *key)
             metrics = method.update(source.sample(settings.batch_size, stream))
         progress.update += 1
-        if metrics.pop("boundary", 0.0):
-            progress.boundaries.append([progress.task, progress.update])
+        if isinstance(method, Detecting) and method.noticed:
+            _end_segment(method, observer, progress)
         observer.updated(progress, metrics)
         if progress.update < updates:
             with _Clock(progress, "evaluation_seconds"):

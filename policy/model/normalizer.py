@@ -58,6 +58,13 @@ class Normalizer(nn.Module):
             raise ValueError(f"task {task} already has other bounds: a row never changes once set")
         self.low[task], self.high[task], self.is_set[task] = row[0], row[1], True
 
+    def fill(self) -> None:
+        """Give every row that is not set the first row's bounds."""
+        free = ~self.is_set
+        for bound in (self.low, self.high):
+            bound[free] = bound[0].clone()
+        self.is_set.fill_(True)
+
     def normalize(
         self, x: Float[Tensor, "B *n D"], task: Int[Tensor, "B"]
     ) -> Float[Tensor, "B *n D"]:

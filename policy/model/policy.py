@@ -155,9 +155,9 @@ class DiffusionPolicy(nn.Module):
     @property
     def tells_tasks_apart(self) -> bool:
         """Whether the policy is told its task, be it by bounds or sizes alone."""
-        known = self.normalizer.is_set
-        rows = (self.normalizer.low, self.normalizer.high, self.action_mask)
-        return self.n_tasks > 0 or any(not (row[known] == row[0]).all() for row in rows)
+        known, bounds = self.normalizer.is_set, (self.normalizer.low, self.normalizer.high)
+        rows = (*(bound[known] for bound in bounds), self.action_mask)
+        return self.n_tasks > 0 or any(not (row == row[0]).all() for row in rows)
 
     def action_size_of(self, task: int) -> int:
         """Return the number of entries that an action of the task has."""

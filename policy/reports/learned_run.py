@@ -58,16 +58,17 @@ def read_learned(run: Path) -> LearnedRun:
             f"{run}: method={options.method.name} replay={options.replay.name} rehearses no "
             "earlier task by distillation"
         )
+    boundaries = getattr(options, "boundaries", "told")  # of pictures always
+    if boundaries != "told":
+        raise ReconvergeError(
+            f"{run}: boundaries={boundaries}: its replay knows no tasks to be compared with"
+        )
     return learned
 
 
 def _read_policies(run: Path) -> LearnedRun:
     """Return policies and windows of the run's demonstrations."""
     options = recorded_options(run)
-    if options.boundaries != "told":
-        raise ReconvergeError(
-            f"{run}: boundaries={options.boundaries}: its replay knows no tasks to be compared with"
-        )
     names = task_labels(options)
     found = _learned(run, names)
     tasks, folder = check_train_options(options), Path(options.demonstrations.path)

@@ -311,6 +311,8 @@ def make_method(
         tasks=len(spec.tasks),
         seed=options.seed,
     )
+    if options.boundaries == "detected":
+        policy.normalizer.fill()
     method: Method = options.method.build(setting)
     if options.boundaries == "detected":
         method = Detecting(method, setting)

@@ -178,10 +178,10 @@ def _learn_all(
         raise
     finally:
         evaluator.close()
-    summary = record.finish(progress, method.memory_bytes)
-    generator = None
-    knows_tasks = options.boundaries == "told"
-    if replay and isinstance(replay.source, GeneratedReplay) and method.uses_replay and knows_tasks:
+    told, generator = options.boundaries == "told", None
+    noticed = {} if told else {"boundaries": progress.boundaries}
+    summary = record.finish(progress, method.memory_bytes, **noticed)
+    if replay and isinstance(replay.source, GeneratedReplay) and method.uses_replay and told:
         generator = replay.source.generator
     return FinishedRun(summary, tasks, method.model_of, generator, windows, seeds[:1])
 

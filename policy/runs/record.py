@@ -92,7 +92,7 @@ class RunRecord:
             self._log(progress, {f"success/{name}": success})
 
     def generator_updated(self, progress: Progress, update: int, updates: int, loss: float) -> None:
-        learned = progress.task - 1
+        learned = max(0, progress.task - 1)  # 0: a boundary noticed within the first task
         bar = self._bar_for(f"replay generator of {self.names[learned]}", updates, update - 1)
         bar.update()
         if update % LOG_EVERY == 0 or update == updates:

@@ -205,8 +205,8 @@ def go_on(
     """
     _check_same(begun, spec, facts)
     progress, now = begun.progress, flat(options)
-    names = [name for name in now if name not in FREE_IN_A_SWEEP]
-    changed = {name: now[name] for name in names if begun.options.get(name) != now[name]}
+    names = [name for name in begun.options if name in now and name not in FREE_IN_A_SWEEP]
+    changed = {name: now[name] for name in names if begun.options[name] != now[name]}
     finished = progress.task == len(begun.spec.tasks)
     if finished and len(spec.tasks) == progress.task and "updates_per_task" in changed:
         before = begun.options["updates_per_task"]

@@ -134,12 +134,13 @@ class Summary:
     changes: list[dict[str, Any]] = field(default_factory=list)  # options, from which update on
     judge: dict[str, Any] = field(default_factory=dict)  # of generated pictures
     distances: dict[str, Any] | None = None  # `policy.images.distances.Distances`
-    boundaries: list[list[int]] = field(default_factory=list)  # found: task and update, 0 and 1...
+    boundaries: list[list[int]] | None = None  # noticed: task and update; None where they are told
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads; without what runs of its kind have not."""
         record = asdict(self)
-        return {name: record[name] for name in record if name not in OF_SOME_RUNS or record[name]}
+        missing = [name for name in OF_SOME_RUNS if record[name] in (None, {})]
+        return {name: record[name] for name in record if name not in missing}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Summary:
@@ -232,7 +233,6 @@ def summarize(progress: Progress, names: Sequence[str]) -> dict[str, Any]:
         },
         "backward_transfer": metrics.backward_transfer(matrix),
         "diverged_rollouts": progress.diverged,
-        "boundaries": progress.boundaries,
         "recovery": [asdict(entry) for entry in recovery_table(curves)],
         "probes": [asdict(curve) for curve in curves],
         "lowest_share": None if lowest is None else asdict(lowest),

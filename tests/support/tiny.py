@@ -36,8 +36,8 @@ OPTIMIZER = OptimizerOptions(learning_rate=5e-3, warmup=5, ema_decay=0.95, preci
 RELATION = torch.tensor([[0.6, -0.3, 0.2], [0.1, 0.5, -0.4]])
 
 
-def make_normalizer():
-    normalizer = Normalizer(len(SIZES), max(SIZES))
+def make_normalizer(rows=2):
+    normalizer = Normalizer(rows, max(SIZES))
     for task, size in enumerate(SIZES):
         normalizer.set_task(task, torch.full((size,), -2.0), torch.full((size,), 2.0))
     return normalizer
@@ -57,12 +57,13 @@ def make_policy(
     steps=(2, 3, 2),
     prediction_type="sample",
     action_sizes=(2, 2),
+    rows=2,
 ):
     torch.manual_seed(seed)
     options = PolicyOptions(*steps, fourier_octaves, task_conditioning)
     diffusion = Diffusion(replace(DIFFUSION, prediction_type=prediction_type))
-    mask = make_action_mask(action_sizes)
-    return DiffusionPolicy(options, network, diffusion, make_normalizer(), mask)
+    mask = make_action_mask((*action_sizes, *(2,) * (rows - 2)))
+    return DiffusionPolicy(options, network, diffusion, make_normalizer(rows), mask)
 
 
 def wanted(observations, task):
@@ -80,12 +81,12 @@ def make_windows(task, count=400, seed=0, steps=(2, 3)):
     return Batch(observations, actions, torch.full((count,), task))
 
 
-def make_generator(seed=1, action_sizes=(2, 2), **network):
+def make_generator(seed=1, action_sizes=(2, 2), rows=2, **network):
     torch.manual_seed(seed)
     diffusion = Diffusion(replace(DIFFUSION, num_inference_steps=10))
     options, network = PolicyOptions(n_obs_steps=2, horizon=3), replace(NETWORK, **network)
-    mask = make_action_mask(action_sizes)
-    return WindowGenerator(options, network, diffusion, make_normalizer(), mask)
+    mask = make_action_mask((*action_sizes, *(2,) * (rows - 2)))
+    return WindowGenerator(options, network, diffusion, make_normalizer(rows), mask)
 
 
 class Episodes:
@@ -108,12 +109,12 @@ class Episodes:
         return self.sample(size, generator)
 
 
-def make_replay(source="demonstrations", *, updates=5, pool=32):
+def make_replay(source="demonstrations", *, updates=5, pool=32, rows=2):
     """The source of samples of earlier tasks."""
     if source == "memory":  # four of the first task's eight episodes
         return EpisodicMemory(Episodes, Budget(4, "episodes", seed=3))
     if source == "generator":
-        generator = make_generator()
+        generator = make_generator(rows=rows)
         return GeneratedReplay(generator, OPTIMIZER, updates=updates, batch_size=16, pool=pool)
     return DrawnReplay(
         lambda teacher, task, count, generator: make_windows(task).sample(count, generator)
@@ -128,12 +129,13 @@ def make_setting(
     pool=200,
     optimizer=OPTIMIZER,
     targets="demonstrations",
+    rows=2,
 ):
     """What a method is built from."""
     return Setting(
         denoiser=policy or make_policy(),
         optimizer=optimizer,
-        replay=Replay(make_replay(source), batch_size=32, pool=pool),
+        replay=Replay(make_replay(source, rows=rows), batch_size=32, pool=pool),
         fisher=FISHERS[fisher](samples=512, targets=targets),
         all_tasks=lambda: JointSource([make_windows(task) for task in range(2)]),
         batch_size=32,

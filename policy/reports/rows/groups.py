@@ -42,7 +42,7 @@ def group(summaries: Sequence[Summary]) -> Groups:
     """Group runs by method; ReconvergeError where they cannot be compared."""
     for name in SETTING:
         _refuse_difference(name, [getattr(summary, name) for summary in summaries])
-    for name in sorted({name for s in summaries for name in s.options} - set(METHOD)):
+    for name in sorted({name for s in summaries for name in s.options} - {*METHOD, "boundaries"}):
         _refuse_difference(name, [summary.options.get(name) for summary in summaries])
     groups: Groups = {}
     for summary in summaries:
@@ -96,6 +96,8 @@ def _name(summary: Summary, summaries: Sequence[Summary]) -> str:
     if len(sources) > 1:
         source = words(summary.replay)
         parts.append("no replay" if summary.replay == "none" else f"replay from {source}")
+    if summary.options.get("boundaries", "told") != "told":
+        parts.append(f"boundaries {summary.options['boundaries']}")
     alike = [s for s in summaries if all(getattr(s, n) == getattr(summary, n) for n in METHOD)]
     for part in METHOD:
         for option, value in _options(summary, part).items():

@@ -77,9 +77,16 @@ def _in_turn(summary: Summary) -> list[Headline]:
         where = f"{low.task} while learning {low.while_learning}, after {low.update} updates"
         note = _with_episodes(f"of its best: {where}", summary)
         found.append(Headline(LOWEST, f"{number(100 * low.share)} %", note))
+    if summary.boundaries is not None:
+        found.append(_boundaries(summary.boundaries, summary.tasks))
     if summary.libero and (summary.libero.fwt, summary.libero.nbt) != (None, None):
         found.append(_libero(summary))
     return found
+
+
+def _boundaries(noticed: Sequence[Sequence[int]], tasks: Sequence[str]) -> Headline:
+    where = [f"update {update} of {tasks[task]}" for task, update in noticed]
+    return Headline("boundaries noticed", f"{len(noticed)}", ", ".join(where) or "none was told")
 
 
 def _libero(summary: Summary) -> Headline:

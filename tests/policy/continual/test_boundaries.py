@@ -1,5 +1,6 @@
 """Boundaries that nobody tells: the detector, what is kept of a segment, and learning with both."""
 
+import dataclasses
 import math
 
 import pytest
@@ -75,20 +76,23 @@ def test_a_reservoir_chooses_evenly():
     assert chi_squared < 160  # 99 degrees of freedom: 99.99 %
 
 
-def make_detecting(name="trust_region", source="generator", **options):
-    policy = make_policy(task_conditioning="none")
-    policy.normalizer.low[:], policy.normalizer.high[:] = -2.0, 2.0
-    setting = make_setting(source, policy=policy, fisher="diagonal")
+def make_detecting(name="trust_region", source="generator", batch_size=32, **options):
+    policy = make_policy(task_conditioning="none", rows=8)
+    policy.normalizer.low[:2], policy.normalizer.high[:2] = -2.0, 2.0
+    policy.normalizer.fill()
+    setting = make_setting(source, policy=policy, fisher="diagonal", rows=8)
+    setting = dataclasses.replace(setting, batch_size=batch_size)
     return Detecting(METHODS[name](**options).build(setting), setting)
 
 
-def learn_stream(method, start, stop, task):
+def learn_stream(method, start, stop, task, size=32):
     """Learn windows of `task` in updates `start` to `stop`; return the updates that found one."""
     windows, found = make_windows(task), []
     for update in range(start, stop):
-        batch = windows.sample(32, torch.Generator().manual_seed(update))
-        if method.update(batch)["boundary"]:
+        method.update(windows.sample(size, torch.Generator().manual_seed(update)))
+        if method.noticed:
             found.append(update)
+            list(method.end_segment())
     return found
 
 
@@ -128,11 +132,37 @@ def test_the_learner_hears_of_no_task_and_of_no_length():
     assert method.state_dict()["segment/latest.task"].unique().tolist() == [0]
 
 
-def test_no_more_segments_are_found_than_there_are_tasks():
+def test_every_boundary_is_noticed_and_nothing_else():
     method = make_detecting("finetune")
+    method.begin_task(0, 1)
+    found = [learn_stream(method, 200 * i, 200 * (i + 1), i % 2) for i in range(4)]
+    assert [len(each) for each in found] == [0, 1, 1, 1]
+    assert method.segment == 3
+
+
+def test_what_is_known_of_earlier_segments_is_replayed():
+    """Three tasks after one another: the generator ends two segments."""
+    method = make_detecting("replay")
+    method.begin_task(0, 1)
+    for i in range(3):
+        learn_stream(method, 200 * i, 200 * (i + 1), i % 2)
+    assert method.segment == 2
+    assert method.state_dict()["segment/latest.task"].unique().tolist() == [2]
+    assert method.learner.task == 2
+
+
+def test_no_more_segments_are_found_than_a_batch_holds():
+    method = make_detecting("finetune", batch_size=2)
     method.begin_task(0, 1)
     found = [learn_stream(method, 200 * i, 200 * (i + 1), i % 2) for i in range(3)]
     assert [len(each) for each in found] == [0, 1, 0]
+
+
+def test_nothing_is_kept_where_nothing_asks_for_it():
+    method = make_detecting("finetune")
+    method.begin_task(0, 1)
+    learn_stream(method, 0, 20, 0)
+    assert method.memory_bytes == 0
 
 
 @pytest.mark.parametrize("stop", [0, 5, 215, 260])
@@ -146,6 +176,7 @@ def test_load_state_dict_goes_on_bit_for_bit(stop, monkeypatch):
     method = make_detecting()
     method.begin_task(0, 1)
     go_on(method, 0, stop)
+    learn_stream(method, 1000, 1003, min(1, stop // 200), size=16)  # of batches of another size
     restored = make_detecting()
     restored.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
     restored.begin_task(0, 1, continued=True)
@@ -161,7 +192,7 @@ def test_load_state_dict_goes_on_bit_for_bit(stop, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "source", "match"),
     [
-        ("packnet", "generator", r"boundaries=detected: this method must be told its tasks"),
+        ("packnet", "generator", r"boundaries=detected: this method is not made for it"),
         ("multitask", "generator", r"choose method=finetune, l2, ewc, online_ewc, mas, replay"),
         ("replay", "demonstrations", r"boundaries=detected: replay must know no tasks"),
     ],

@@ -35,6 +35,19 @@ def gpu(monkeypatch):
         yield
 
 
+def test_a_run_on_a_gpu_notices_a_boundary(gpu, demonstrations, tmp_path, monkeypatch):
+    where = [f"demonstrations.path={demonstrations}", f"hydra.run.dir={tmp_path / 'run'}"]
+    untold = ["boundaries=detected", "task_conditioning=none", "updates_per_task=115"]
+    both = [f"env={','.join(TASKS)}", "optimizer.learning_rate=1e-2"]
+    shorten(monkeypatch, 120, *TASKS)
+    assert call(train.main, [*both, *OPTIONS, *where, *untold], monkeypatch) == 0
+    assert (
+        call(train.main, [f"resume={tmp_path / 'run'}", "updates_per_task=155"], monkeypatch) == 0
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [task for task, _ in summary["boundaries"]] == [1]
+
+
 @pytest.mark.parametrize("method", METHOD)
 def test_a_run_on_a_gpu_ends_goes_on_and_is_evaluated(
     gpu, method, demonstrations, tmp_path, monkeypatch
