@@ -204,6 +204,11 @@ def test_group_tells_replay_sources_of_one_method_apart():
     ]
 
 
+def test_group_tells_runs_apart_that_were_told_no_boundaries():
+    runs = [summary(options=options) for options in ({}, {"boundaries": "detected"})]
+    assert list(group([read(run) for run in runs])) == ["replay", "replay, boundaries detected"]
+
+
 def test_group_refuses_two_runs_of_one_seed():
     with pytest.raises(ReconvergeError, match=r"replay: two runs have one seed \(\[0, 0\]\)"):
         group([read(summary()), read(summary())])

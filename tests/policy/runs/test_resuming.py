@@ -111,6 +111,13 @@ def test_go_on_records_what_changed_from_which_update_on(tmp_path):
     assert go_on(again, spec_of(now), facts, now, "third")[1]["changes"] == found["changes"]
 
 
+def test_go_on_with_a_run_of_before_there_was_an_option_records_nothing_of_it(tmp_path):
+    options = make_options()
+    begun = make_begun(options, Progress(task=1, successes=[[[True]]]), tmp_path)
+    begun = replace(begun, options={k: v for k, v in begun.options.items() if k != "boundaries"})
+    assert go_on(begun, spec_of(options), make_facts(), options, "on")[1]["changes"] == []
+
+
 @pytest.mark.parametrize(("device", "told"), [("cuda", {"hardware.gpu": "other"}), ("cpu", {})])
 def test_go_on_tells_of_another_gpu_where_one_is_used(tmp_path, device, told):
     options = make_options()
