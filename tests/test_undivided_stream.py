@@ -21,7 +21,7 @@ def demonstrations(tmp_path_factory):
 def test_a_run_notices_the_next_task_and_says_so(tmp_path, demonstrations, monkeypatch, capsys):
     shorten(monkeypatch, 4, *TASKS)
     run, where = tmp_path / "run", f"demonstrations.path={demonstrations}"
-    chosen = ["updates_per_task=150", "optimizer.learning_rate=1e-2", "checkpoint_every=150"]
+    chosen = ["updates_per_task=250", "optimizer.learning_rate=1e-2", "checkpoint_every=250"]
     arguments = ["env=hammer,push-wall", *OPTIONS, where, f"hydra.run.dir={run}", *chosen, *UNTOLD]
     assert call(train.main, arguments, monkeypatch) == 0
     summary = json.loads((run / "summary.json").read_text())

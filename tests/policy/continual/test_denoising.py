@@ -57,6 +57,7 @@ def test_random_stream_of_a_purpose_is_that_of_its_number():
         "ALL_TASKS",
         "METRIC",
         "MEMORY",
+        "SEGMENT",
     ]
     for number, purpose in enumerate(sorted(Purpose)):
         found, wanted = random_stream(CPU, 3, 1, purpose, 7), random_stream(CPU, 3, 1, number, 7)

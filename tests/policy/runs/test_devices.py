@@ -37,12 +37,12 @@ def gpu(monkeypatch):
 
 def test_a_run_on_a_gpu_notices_a_boundary(gpu, demonstrations, tmp_path, monkeypatch):
     where = [f"demonstrations.path={demonstrations}", f"hydra.run.dir={tmp_path / 'run'}"]
-    untold = ["boundaries=detected", "task_conditioning=none", "updates_per_task=115"]
+    untold = ["boundaries=detected", "task_conditioning=none", "updates_per_task=250"]
     both = [f"env={','.join(TASKS)}", "optimizer.learning_rate=1e-2"]
     shorten(monkeypatch, 120, *TASKS)
     assert call(train.main, [*both, *OPTIONS, *where, *untold], monkeypatch) == 0
     assert (
-        call(train.main, [f"resume={tmp_path / 'run'}", "updates_per_task=155"], monkeypatch) == 0
+        call(train.main, [f"resume={tmp_path / 'run'}", "updates_per_task=253"], monkeypatch) == 0
     )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [task for task, _ in summary["boundaries"]] == [1]
