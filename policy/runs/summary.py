@@ -164,6 +164,12 @@ class Summary:
                 or curve.n_rollouts < 1
             ):
                 raise ReconvergeError(f"{where}: probes need a success of rollouts for each update")
+        for found in summary.boundaries or []:
+            if len(found) != 2 or not 0 <= found[0] < K:
+                raise ReconvergeError(
+                    f"{where}: boundaries holds {found}: must be a task, 0 to {K - 1}, and an "
+                    "update; restore it"
+                )
         if any(rate is None for i, row in enumerate(summary.success) for rate in row[: i + 1]):
             raise ReconvergeError(f"{where}: success lacks a task already learned")
         rates = {

@@ -157,6 +157,7 @@ def test_from_json_returns_what_to_json_wrote():
         ({"seed": None}, "summary.json: seed: must be a whole number, got None"),
         ({"success": 1.0}, "summary.json: success: must be a list, got 1.0"),
         ({"success": [[1.0, None]]}, "summary.json: success must have 2 rows of 2"),
+        ({"boundaries": [[2, 1]]}, "boundaries holds .*: must be a task, 0 to 1, and an update"),
         ({"success": [[1.5, None], [1.0, 1.0]]}, "success holds 1.5: must be 0 to 1"),
         ({"success": [["a", None], [1.0, 1.0]]}, r"success\[0\]\[0\]: must be a number, got 'a'"),
         ({"tasks": []}, "success must have 0 rows"),
