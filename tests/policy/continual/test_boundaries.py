@@ -96,7 +96,11 @@ def learn_stream(method, start, stop, task, size=32):
     return found
 
 
-@pytest.mark.parametrize("name", ["finetune", "replay", "trust_region"])
+REPLAYING = ("replay", "trust_region")
+HOLDING = ("ewc", "online_ewc", "l2", "mas")
+
+
+@pytest.mark.parametrize("name", ["finetune", *REPLAYING, *HOLDING])
 def test_a_new_task_is_noticed(name):
     method = make_detecting(name)
     method.begin_task(0, 1)
@@ -107,7 +111,8 @@ def test_a_new_task_is_noticed(name):
     (found,) = learn_stream(method, 200, 230, 1)
     assert 200 <= found < 200 + boundaries.LATEST
     assert method.segment == method.learner.task == 1
-    assert method.uses_replay == (name != "finetune")
+    assert method.uses_replay == (name in REPLAYING)
+    assert (method.learner.region is not None) == (name in ("trust_region", *HOLDING))
 
 
 def test_a_segment_ends_with_its_own_windows_alone():

@@ -174,6 +174,19 @@ def test_rate_warms_up_and_decays_to_zero():
     assert OptimizerOptions(learning_rate=1.0, warmup=0).rate(0, 10) == 1.0
 
 
+def test_way_is_what_the_rates_of_a_task_sum_to_as_the_penalty_falls():
+    options = OptimizerOptions(learning_rate=0.1, warmup=2, ema_decay=0.99)
+    cosine = [(1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
+    falling = [0.05 * cosine[0], 0.1 * cosine[1] * 0.75, 0.1 * cosine[2] * 0.5, 0.1 * cosine[3] / 4]
+    assert options.way(4) == pytest.approx(sum(falling), rel=1e-12)
+
+
+def test_nothing_decays_where_the_updates_of_a_task_are_not_known():
+    options = OptimizerOptions(learning_rate=0.1, warmup=2, ema_decay=0.99)
+    assert [options.rate(i, None) for i in (0, 1, 10**6)] == [0.05, 0.1, 0.1]
+    assert options.way(None) == pytest.approx(0.1 * 100)
+
+
 def test_products_in_bfloat16_give_nearly_the_same_gradient_and_leave_the_rest_float32():
     gradients = {}
     for precision in ("float32", "bfloat16"):
